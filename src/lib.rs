@@ -1,0 +1,26 @@
+//! Lethe: a document database that speaks the Redis protocol and whose
+//! deletions are safe.
+
+pub mod node;
+
+pub mod server;
+pub mod worker;
+
+pub mod command;
+pub mod session;
+
+pub mod lifecycle;
+pub mod query;
+
+pub mod document;
+pub mod metadata;
+
+pub mod cluster;
+
+pub mod error;
+pub mod store;
+
+pub mod clock;
+pub mod codec;
+pub mod config;
+pub mod resp;

@@ -1,0 +1,3 @@
+//! The `lethe` program.
+
+fn main() {}

@@ -1,1 +1,131 @@
-//! Errors that a client sees.
+//! The answers that are not a success.
+//!
+//! [`Error`] says what the *client* may do; `store::Error` says what the
+//! transaction runner may do. A variant exists only if somebody reacts to it
+//! differently. This is the one place where codes and messages are made;
+//! docs/errors.md lists them.
+
+use crate::codec::{DecodeError, Versionstamp};
+
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Everything a command can fail with.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Arity, an unknown option, a number that does not parse: the message
+    /// says what was wrong and what is allowed.
+    #[error("{0}")]
+    Syntax(String),
+    #[error("No such namespace: '{0}'")]
+    NoSuchNamespace(String),
+    #[error("Namespace already exists: {0}")]
+    NamespaceAlreadyExists(String),
+    /// The namespace, or the one above it that is named, is removed.
+    #[error("Namespace '{0}' is being removed")]
+    NamespaceBeingRemoved(String),
+    #[error("No such bucket: '{0}'")]
+    NoSuchBucket(String),
+    #[error("Bucket already exists: {0}")]
+    BucketAlreadyExists(String),
+    #[error("Bucket '{0}' is being removed")]
+    BucketBeingRemoved(String),
+    /// The removal or instance id names nothing that is known.
+    #[error("No such removal: '{0}'")]
+    NoSuchRemoval(String),
+    /// A name that fits several removed instances.
+    #[error("{0}")]
+    AmbiguousRemoved(String),
+    #[error("{0}")]
+    RemovedExpired(String),
+    #[error("{0}")]
+    AlreadyPurging(String),
+    #[error("{0}")]
+    BarrierNotSatisfied(String),
+    #[error("{0}")]
+    Held(String),
+    #[error("Bucket '{0}' is protected")]
+    Protected(String),
+    /// The clocks of the members cannot be trusted: nothing is purged.
+    #[error("{0}")]
+    ClockSuspect(String),
+    /// PURGE.PAUSE is in force.
+    #[error("{0}")]
+    PurgePaused(String),
+    #[error("{0}")]
+    RetentionOutOfRange(String),
+    /// The message begins with what is duplicate.
+    #[error("Duplicate key: {0}")]
+    DuplicateKey(String),
+    #[error("{0}")]
+    Transaction(&'static str),
+    #[error("{0}")]
+    NoPermission(String),
+    #[error("unsupported protocol version")]
+    UnsupportedProtocol,
+    #[error("invalid username-password pair or user is disabled.")]
+    WrongPassword,
+    /// What is stored cannot be read: damage or a bug. Ours to look at.
+    #[error("the stored data is damaged: {0}")]
+    Damaged(#[from] DecodeError),
+    /// Ours to fix: a broken invariant. The detail goes to the log.
+    #[error("internal error: {0}")]
+    Internal(String),
+}
+
+impl Error {
+    /// A syntax error with this message.
+    pub fn syntax(message: impl Into<String>) -> Self {
+        Self::Syntax(message.into())
+    }
+
+    /// The first word of the RESP error. There is no catch-all arm, so that a
+    /// new variant does not compile without a code.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Syntax(_) | Self::Damaged(_) | Self::Internal(_) => "ERR",
+            Self::NoSuchNamespace(_) => "NOSUCHNAMESPACE",
+            Self::NamespaceAlreadyExists(_) => "NAMESPACEALREADYEXISTS",
+            Self::NamespaceBeingRemoved(_) => "NAMESPACEBEINGREMOVED",
+            Self::NoSuchBucket(_) => "NOSUCHBUCKET",
+            Self::BucketAlreadyExists(_) => "BUCKETALREADYEXISTS",
+            Self::BucketBeingRemoved(_) => "BUCKETBEINGREMOVED",
+            Self::NoSuchRemoval(_) => "NOSUCHREMOVAL",
+            Self::AmbiguousRemoved(_) => "AMBIGUOUSREMOVED",
+            Self::RemovedExpired(_) => "REMOVEDEXPIRED",
+            Self::AlreadyPurging(_) => "ALREADYPURGING",
+            Self::BarrierNotSatisfied(_) => "BARRIERNOTSATISFIED",
+            Self::Held(_) => "HELD",
+            Self::Protected(_) => "PROTECTED",
+            Self::ClockSuspect(_) => "CLOCKSUSPECT",
+            Self::PurgePaused(_) => "PURGEPAUSED",
+            Self::RetentionOutOfRange(_) => "RETENTIONOUTOFRANGE",
+            Self::DuplicateKey(_) => "DUPLICATEKEY",
+            Self::Transaction(_) => "TRANSACTION",
+            Self::NoPermission(_) => "NOPERM",
+            Self::UnsupportedProtocol => "NOPROTO",
+            Self::WrongPassword => "WRONGPASS",
+        }
+    }
+
+    /// The beginning of the message that PURGE answers when not everybody has
+    /// seen the removal; who and what is missing follows.
+    #[must_use]
+    pub fn barrier_not_satisfied(version: Versionstamp, missing: &str) -> Self {
+        Self::BarrierNotSatisfied(format!(
+            "Barrier not satisfied: not all shards observed version {version}: {missing}"
+        ))
+    }
+
+    /// The whole line behind the `-` of a RESP error: code and message, without
+    /// control characters, so that a name with a line end in it cannot end the
+    /// frame.
+    #[must_use]
+    pub fn to_line(&self) -> String {
+        format!("{} {self}", self.code())
+            .chars()
+            .map(|letter| if letter.is_control() { ' ' } else { letter })
+            .collect()
+    }
+}

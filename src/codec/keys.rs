@@ -1,0 +1,649 @@
+//! The key space: one function per key, in the order of docs/keyspace.md.
+//!
+//! Every key is a tuple whose first element tells the kind. A function named
+//! after a kind makes a key; one ending in `_prefix` makes the prefix of all
+//! keys of that kind (or below an id); [`range`] turns a prefix into the bounds
+//! of a range read. Functions named `parse_...` take keys apart again.
+
+use foundationdb_tuple::{
+    Bytes, TuplePack, TupleUnpack, Versionstamp as TupleVersionstamp, pack, pack_with_versionstamp,
+    unpack,
+};
+
+use super::{BucketId, DecodeError, NamespaceId, RemovalId, Versionstamp};
+
+/// The kinds of keys. The numbers are on disk: never change or reuse one.
+pub mod kind {
+    pub const CLUSTER: u16 = 1;
+    pub const NEXT_ID: u16 = 2;
+    pub const NAMESPACE_NAME: u16 = 10;
+    pub const NAMESPACE_RECORD: u16 = 11;
+    pub const BUCKET_NAME: u16 = 12;
+    pub const BUCKET_RECORD: u16 = 13;
+    pub const FENCE: u16 = 14;
+    pub const REMOVAL: u16 = 20;
+    pub const RETENTION: u16 = 21;
+    pub const HOLD: u16 = 22;
+    pub const REMOVED_BY_NAME: u16 = 23;
+    pub const REMOVED_BY_TIME: u16 = 24;
+    pub const REMOVAL_OF: u16 = 25;
+    pub const RESERVED_NAME: u16 = 26;
+    pub const EXPIRY: u16 = 27;
+    pub const REQUEST: u16 = 28;
+    pub const GRAVE: u16 = 29;
+    pub const RECLAIM: u16 = 30;
+    pub const DATA: u16 = 40;
+    pub const JOURNAL: u16 = 50;
+    pub const JOURNAL_HEAD: u16 = 51;
+    pub const MEMBER: u16 = 52;
+    pub const BEAT: u16 = 53;
+    pub const SEEN: u16 = 54;
+    pub const SHARD: u16 = 55;
+    pub const WITNESS: u16 = 56;
+    pub const BUSY: u16 = 57;
+    pub const BARRIER_SIGNAL: u16 = 58;
+    pub const OBSERVER: u16 = 59;
+    pub const CLUSTER_TIME: u16 = 60;
+    pub const PURGE_PAUSE: u16 = 61;
+    pub const REPLICA: u16 = 62;
+    pub const OPERATION: u16 = 70;
+    pub const ATTEMPT: u16 = 71;
+    pub const AUDIT: u16 = 72;
+}
+
+/// What stands below `data/<bucket>/`.
+pub mod data {
+    pub const DOCUMENT: u16 = 1;
+    pub const BODY: u16 = 2;
+    pub const CHANGE: u16 = 3;
+    pub const COUNT: u16 = 4;
+    pub const INDEX: u16 = 5;
+    pub const TOMBSTONE: u16 = 6;
+    pub const DELETED_BY: u16 = 7;
+}
+
+/// The bounds `[begin, end)` of all keys with a prefix.
+#[must_use]
+pub fn range(prefix: &[u8]) -> (Vec<u8>, Vec<u8>) {
+    (prefix.to_vec(), after(prefix))
+}
+
+/// The first key behind all keys with a prefix. Prefixes of our key space never
+/// consist of `0xff` only.
+#[must_use]
+pub fn after(prefix: &[u8]) -> Vec<u8> {
+    let mut end = prefix.to_vec();
+    while let Some(last) = end.pop() {
+        if last < 0xff {
+            end.push(last + 1);
+            break;
+        }
+    }
+    end
+}
+
+/// The first key behind this one.
+#[must_use]
+pub fn next(key: &[u8]) -> Vec<u8> {
+    let mut next = Vec::with_capacity(key.len() + 1);
+    next.extend_from_slice(key);
+    next.push(0);
+    next
+}
+
+fn decode<'de, T: TupleUnpack<'de>>(what: &'static str, key: &'de [u8]) -> Result<T, DecodeError> {
+    unpack(key).map_err(|error| DecodeError::new(what, error))
+}
+
+/// The first element of a key: its kind.
+///
+/// # Errors
+/// When the key does not begin with a small integer.
+pub fn kind_of(key: &[u8]) -> Result<u16, DecodeError> {
+    match key {
+        [0x15, kind, ..] => Ok(u16::from(*kind)),
+        _ => Err(DecodeError::new("key", "it does not begin with a kind")),
+    }
+}
+
+/// The prefix of all keys of a kind.
+#[must_use]
+pub fn kind_prefix(kind: u16) -> Vec<u8> {
+    pack(&(kind,))
+}
+
+fn stamp(version: Versionstamp) -> TupleVersionstamp {
+    TupleVersionstamp::complete(*version.as_bytes(), 0)
+}
+
+fn stamped<K: TuplePack>(key: &K) -> Vec<u8> {
+    pack_with_versionstamp(key)
+}
+
+/// `cluster`: what all nodes must agree on ([`super::record::ClusterRecord`]).
+#[must_use]
+pub fn cluster() -> Vec<u8> {
+    pack(&(kind::CLUSTER,))
+}
+
+/// `next-id`: the first id of the next block, as a little-endian counter.
+#[must_use]
+pub fn next_id() -> Vec<u8> {
+    pack(&(kind::NEXT_ID,))
+}
+
+/// `namespace/name/<parent>/<segment>` -> id of the active namespace there.
+#[must_use]
+pub fn namespace_name(parent: NamespaceId, segment: &str) -> Vec<u8> {
+    pack(&(kind::NAMESPACE_NAME, parent.0, segment))
+}
+
+/// All names directly below a namespace.
+#[must_use]
+pub fn namespace_name_prefix(parent: NamespaceId) -> Vec<u8> {
+    pack(&(kind::NAMESPACE_NAME, parent.0))
+}
+
+/// # Errors
+/// When the key is no `namespace/name` key.
+pub fn parse_namespace_name(key: &[u8]) -> Result<(NamespaceId, String), DecodeError> {
+    let (_, parent, segment): (u16, u64, String) = decode("namespace/name", key)?;
+    Ok((NamespaceId(parent), segment))
+}
+
+/// `namespace/record/<id>`.
+#[must_use]
+pub fn namespace_record(id: NamespaceId) -> Vec<u8> {
+    pack(&(kind::NAMESPACE_RECORD, id.0))
+}
+
+/// `bucket/name/<namespace>/<name>` -> id of the active bucket of that name.
+#[must_use]
+pub fn bucket_name(namespace: NamespaceId, name: &str) -> Vec<u8> {
+    pack(&(kind::BUCKET_NAME, namespace.0, name))
+}
+
+/// All active bucket names of a namespace.
+#[must_use]
+pub fn bucket_name_prefix(namespace: NamespaceId) -> Vec<u8> {
+    pack(&(kind::BUCKET_NAME, namespace.0))
+}
+
+/// # Errors
+/// When the key is no `bucket/name` key.
+pub fn parse_bucket_name(key: &[u8]) -> Result<(NamespaceId, String), DecodeError> {
+    let (_, namespace, name): (u16, u64, String) = decode("bucket/name", key)?;
+    Ok((NamespaceId(namespace), name))
+}
+
+/// `bucket/record/<id>`.
+#[must_use]
+pub fn bucket_record(id: BucketId) -> Vec<u8> {
+    pack(&(kind::BUCKET_RECORD, id.0))
+}
+
+/// `fence/<id>` of a bucket or a namespace: a versionstamp; absent means gone.
+#[must_use]
+pub fn fence(object: u64) -> Vec<u8> {
+    pack(&(kind::FENCE, object))
+}
+
+/// `removal/<id>`: ten bytes of version, then the record.
+#[must_use]
+pub fn removal(id: RemovalId) -> Vec<u8> {
+    pack(&(kind::REMOVAL, id.0))
+}
+
+/// `retention/<removal>` -> when it expires.
+#[must_use]
+pub fn retention(id: RemovalId) -> Vec<u8> {
+    pack(&(kind::RETENTION, id.0))
+}
+
+/// `hold/<removal>`: an order that this must not be purged.
+#[must_use]
+pub fn hold(id: RemovalId) -> Vec<u8> {
+    pack(&(kind::HOLD, id.0))
+}
+
+/// `removed-by-name/<namespace>/<name>/<removal>`.
+#[must_use]
+pub fn removed_by_name(namespace: NamespaceId, name: &str, id: RemovalId) -> Vec<u8> {
+    pack(&(kind::REMOVED_BY_NAME, namespace.0, name, id.0))
+}
+
+/// The removed instances of one name, in the order of their removal ids.
+#[must_use]
+pub fn removed_by_name_prefix(namespace: NamespaceId, name: &str) -> Vec<u8> {
+    pack(&(kind::REMOVED_BY_NAME, namespace.0, name))
+}
+
+/// The removed instances of a whole namespace, by name.
+#[must_use]
+pub fn removed_in_namespace_prefix(namespace: NamespaceId) -> Vec<u8> {
+    pack(&(kind::REMOVED_BY_NAME, namespace.0))
+}
+
+/// # Errors
+/// When the key is no `removed-by-name` key.
+pub fn parse_removed_by_name(key: &[u8]) -> Result<(NamespaceId, String, RemovalId), DecodeError> {
+    let (_, namespace, name, id): (u16, u64, String, u64) = decode("removed-by-name", key)?;
+    Ok((NamespaceId(namespace), name, RemovalId(id)))
+}
+
+/// `removed-by-time/<namespace>/<version>` -> removal id, with the version of
+/// the writing commit, for `set_versionstamped_key`.
+#[must_use]
+pub fn removed_by_time_now(namespace: NamespaceId) -> Vec<u8> {
+    stamped(&(kind::REMOVED_BY_TIME, namespace.0, TupleVersionstamp::incomplete(0)))
+}
+
+/// `removed-by-time/<namespace>/<version>` -> removal id.
+#[must_use]
+pub fn removed_by_time(namespace: NamespaceId, version: Versionstamp) -> Vec<u8> {
+    pack(&(kind::REMOVED_BY_TIME, namespace.0, stamp(version)))
+}
+
+/// The removals of a namespace, oldest first.
+#[must_use]
+pub fn removed_by_time_prefix(namespace: NamespaceId) -> Vec<u8> {
+    pack(&(kind::REMOVED_BY_TIME, namespace.0))
+}
+
+/// # Errors
+/// When the key is no `removed-by-time` key.
+pub fn parse_removed_by_time(key: &[u8]) -> Result<(NamespaceId, Versionstamp), DecodeError> {
+    let (_, namespace, version): (u16, u64, TupleVersionstamp) = decode("removed-by-time", key)?;
+    Ok((NamespaceId(namespace), from_tuple(&version)?))
+}
+
+/// `removal-of/<object>` -> the removal in which an instance is.
+#[must_use]
+pub fn removal_of(object: u64) -> Vec<u8> {
+    pack(&(kind::REMOVAL_OF, object))
+}
+
+/// `reserved-name/<namespace>/<name>` -> the removal that keeps the name taken.
+#[must_use]
+pub fn reserved_name(namespace: NamespaceId, name: &str) -> Vec<u8> {
+    pack(&(kind::RESERVED_NAME, namespace.0, name))
+}
+
+/// `expiry/<time>/<what>/<id>`: what is due when. The time is in milliseconds
+/// since 1970; `what` is one of the constants of [`due`].
+#[must_use]
+pub fn expiry(at: i64, what: u16, id: &[u8]) -> Vec<u8> {
+    pack(&(kind::EXPIRY, at, what, id))
+}
+
+/// What an expiry row points at.
+pub mod due {
+    /// The id is a removal's number, eight bytes big-endian.
+    pub const REMOVAL: u16 = 1;
+    /// The id is the key of an operation row.
+    pub const OPERATION: u16 = 2;
+    /// The id is a removal's number: its grave.
+    pub const GRAVE: u16 = 3;
+}
+
+/// # Errors
+/// When the key is no `expiry` key.
+pub fn parse_expiry(key: &[u8]) -> Result<(i64, u16, Vec<u8>), DecodeError> {
+    let (_, at, what, id): (u16, i64, u16, Vec<u8>) = decode("expiry", key)?;
+    Ok((at, what, id))
+}
+
+/// `request/<removal>`: a purge that was asked for and waits.
+#[must_use]
+pub fn request(id: RemovalId) -> Vec<u8> {
+    pack(&(kind::REQUEST, id.0))
+}
+
+/// `grave/<removal>`: what was purged, when, by whom.
+#[must_use]
+pub fn grave(id: RemovalId) -> Vec<u8> {
+    pack(&(kind::GRAVE, id.0))
+}
+
+/// `reclaim/<removal>`: a prefix that is being destroyed physically.
+#[must_use]
+pub fn reclaim(id: RemovalId) -> Vec<u8> {
+    pack(&(kind::RECLAIM, id.0))
+}
+
+/// The number behind the kind, of the keys that are a kind and one number.
+///
+/// # Errors
+/// When the key has another form.
+pub fn parse_number(what: &'static str, key: &[u8]) -> Result<u64, DecodeError> {
+    let (_, number): (u16, u64) = decode(what, key)?;
+    Ok(number)
+}
+
+/// `data/<bucket>/`: everything that a bucket holds. Purge drops it whole.
+#[must_use]
+pub fn data_prefix(bucket: BucketId) -> Vec<u8> {
+    pack(&(kind::DATA, bucket.0))
+}
+
+/// `data/<bucket>/<part>/`, with a part from [`data`].
+#[must_use]
+pub fn data_part(bucket: BucketId, part: u16) -> Vec<u8> {
+    pack(&(kind::DATA, bucket.0, part))
+}
+
+/// `data/<bucket>/doc/<oid>`.
+#[must_use]
+pub fn document(bucket: BucketId, oid: &[u8; 12]) -> Vec<u8> {
+    pack(&(kind::DATA, bucket.0, data::DOCUMENT, Bytes::from(&oid[..])))
+}
+
+/// # Errors
+/// When the key is no `data/<bucket>/doc` key.
+pub fn parse_document(key: &[u8]) -> Result<(BucketId, [u8; 12]), DecodeError> {
+    let (_, bucket, _, oid): (u16, u64, u16, Bytes<'_>) = decode("document", key)?;
+    let oid = <[u8; 12]>::try_from(oid.as_ref())
+        .map_err(|_| DecodeError::new("document", "its id has not twelve bytes"))?;
+    Ok((BucketId(bucket), oid))
+}
+
+/// `data/<bucket>/body/<body>/<chunk>`.
+#[must_use]
+pub fn body_chunk(bucket: BucketId, body: u64, chunk: u32) -> Vec<u8> {
+    pack(&(kind::DATA, bucket.0, data::BODY, body, chunk))
+}
+
+/// All chunks of one body.
+#[must_use]
+pub fn body_prefix(bucket: BucketId, body: u64) -> Vec<u8> {
+    pack(&(kind::DATA, bucket.0, data::BODY, body))
+}
+
+/// # Errors
+/// When the key is no `data/<bucket>/body` key.
+pub fn parse_body_chunk(key: &[u8]) -> Result<(BucketId, u64, u32), DecodeError> {
+    let (_, bucket, _, body, chunk): (u16, u64, u16, u64, u32) = decode("body", key)?;
+    Ok((BucketId(bucket), body, chunk))
+}
+
+/// `data/<bucket>/change/<shard>/<versionstamp>`, with the version of the
+/// writing commit; `order` tells the changes of one commit apart.
+#[must_use]
+pub fn change_now(bucket: BucketId, shard: u16, order: u16) -> Vec<u8> {
+    stamped(&(kind::DATA, bucket.0, data::CHANGE, shard, TupleVersionstamp::incomplete(order)))
+}
+
+/// All changes of one shard of a bucket, in commit order.
+#[must_use]
+pub fn change_prefix(bucket: BucketId, shard: u16) -> Vec<u8> {
+    pack(&(kind::DATA, bucket.0, data::CHANGE, shard))
+}
+
+/// The first change at or behind a version.
+#[must_use]
+pub fn change_from(bucket: BucketId, shard: u16, version: Versionstamp) -> Vec<u8> {
+    pack(&(kind::DATA, bucket.0, data::CHANGE, shard, stamp(version)))
+}
+
+/// # Errors
+/// When the key is no `data/<bucket>/change` key.
+pub fn parse_change(key: &[u8]) -> Result<(BucketId, u16, Versionstamp, u16), DecodeError> {
+    let (_, bucket, _, shard, version): (u16, u64, u16, u16, TupleVersionstamp) =
+        decode("change", key)?;
+    Ok((BucketId(bucket), shard, from_tuple(&version)?, version.user_version()))
+}
+
+/// `data/<bucket>/count/<shard>/<what>`: a little-endian signed 64-bit sum.
+#[must_use]
+pub fn count(bucket: BucketId, shard: u16, what: u16) -> Vec<u8> {
+    pack(&(kind::DATA, bucket.0, data::COUNT, shard, what))
+}
+
+/// What a count key counts.
+pub mod counted {
+    pub const DOCUMENTS: u16 = 1;
+    pub const BYTES: u16 = 2;
+}
+
+/// # Errors
+/// When the key is no `data/<bucket>/count` key.
+pub fn parse_count(key: &[u8]) -> Result<(BucketId, u16, u16), DecodeError> {
+    let (_, bucket, _, shard, what): (u16, u64, u16, u16, u16) = decode("count", key)?;
+    Ok((BucketId(bucket), shard, what))
+}
+
+/// The bucket and the part of any key below `data/`.
+///
+/// # Errors
+/// When the key does not begin like one.
+pub fn parse_data(key: &[u8]) -> Result<(BucketId, u16), DecodeError> {
+    // Bucket ids and parts are integers: their length stands in their first byte.
+    let wrong = || DecodeError::new("data", "neither bucket nor part");
+    let length = usize::from(key.get(2).ok_or_else(wrong)?.checked_sub(0x14).ok_or_else(wrong)?);
+    if length > 8 {
+        return Err(wrong());
+    }
+    let head = key.get(..length + 5).ok_or_else(wrong)?;
+    let (_, bucket, part): (u16, u64, u16) = decode("data", head)?;
+    Ok((BucketId(bucket), part))
+}
+
+/// `journal/<versionstamp>` with the version of the writing commit.
+#[must_use]
+pub fn journal_now(order: u16) -> Vec<u8> {
+    stamped(&(kind::JOURNAL, TupleVersionstamp::incomplete(order)))
+}
+
+/// `journal/<versionstamp>`: the first event at or behind a version.
+#[must_use]
+pub fn journal_from(version: Versionstamp) -> Vec<u8> {
+    pack(&(kind::JOURNAL, stamp(version)))
+}
+
+/// The first journal key behind all events of a version.
+#[must_use]
+pub fn journal_after(version: Versionstamp) -> Vec<u8> {
+    after(&pack(&(kind::JOURNAL, TupleVersionstamp::complete(*version.as_bytes(), u16::MAX))))
+}
+
+/// # Errors
+/// When the key is no `journal` key.
+pub fn parse_journal(key: &[u8]) -> Result<Versionstamp, DecodeError> {
+    let (_, version): (u16, TupleVersionstamp) = decode("journal", key)?;
+    from_tuple(&version)
+}
+
+/// `journal-head`: rewritten with each event, so that followers can watch it.
+#[must_use]
+pub fn journal_head() -> Vec<u8> {
+    pack(&(kind::JOURNAL_HEAD,))
+}
+
+/// `member/<node>`.
+#[must_use]
+pub fn member(node: &str) -> Vec<u8> {
+    pack(&(kind::MEMBER, node))
+}
+
+/// `beat/<node>`: heartbeat counter and clock.
+#[must_use]
+pub fn beat(node: &str) -> Vec<u8> {
+    pack(&(kind::BEAT, node))
+}
+
+/// `seen/<node>`: how far the node has applied the journal.
+#[must_use]
+pub fn seen(node: &str) -> Vec<u8> {
+    pack(&(kind::SEEN, node))
+}
+
+/// The node name of a `member`, `beat` or `seen` key.
+///
+/// # Errors
+/// When the key has another form.
+pub fn parse_node(key: &[u8]) -> Result<String, DecodeError> {
+    let (_, node): (u16, String) = decode("node", key)?;
+    Ok(node)
+}
+
+/// `shard/<n>` -> owner and epoch.
+#[must_use]
+pub fn shard(shard: u16) -> Vec<u8> {
+    pack(&(kind::SHARD, shard))
+}
+
+/// `witness/<n>`: how far the shard's owner has applied the journal for it.
+#[must_use]
+pub fn witness(shard: u16) -> Vec<u8> {
+    pack(&(kind::WITNESS, shard))
+}
+
+/// The shard of a `shard` or `witness` key.
+///
+/// # Errors
+/// When the key has another form.
+pub fn parse_shard(key: &[u8]) -> Result<u16, DecodeError> {
+    let (_, shard): (u16, u16) = decode("shard", key)?;
+    Ok(shard)
+}
+
+/// `busy/<object>/<node>/<scope>`: the scope is a shard number, or -1 for work
+/// of the member itself.
+#[must_use]
+pub fn busy(object: u64, node: &str, scope: i32) -> Vec<u8> {
+    pack(&(kind::BUSY, object, node, scope))
+}
+
+/// All busy rows of an object.
+#[must_use]
+pub fn busy_prefix(object: u64) -> Vec<u8> {
+    pack(&(kind::BUSY, object))
+}
+
+/// # Errors
+/// When the key is no `busy` key.
+pub fn parse_busy(key: &[u8]) -> Result<(u64, String, i32), DecodeError> {
+    let (_, object, node, scope): (u16, u64, String, i32) = decode("busy", key)?;
+    Ok((object, node, scope))
+}
+
+/// `barrier-signal`: rewritten by each commit that may complete a barrier.
+#[must_use]
+pub fn barrier_signal() -> Vec<u8> {
+    pack(&(kind::BARRIER_SIGNAL,))
+}
+
+/// `observer`: who has the duty of noticing silent members.
+#[must_use]
+pub fn observer() -> Vec<u8> {
+    pack(&(kind::OBSERVER,))
+}
+
+/// `cluster-time`: the cluster's clock and whether it is suspect.
+#[must_use]
+pub fn cluster_time() -> Vec<u8> {
+    pack(&(kind::CLUSTER_TIME,))
+}
+
+/// `purge-pause`: present while all destruction is stopped.
+#[must_use]
+pub fn purge_pause() -> Vec<u8> {
+    pack(&(kind::PURGE_PAUSE,))
+}
+
+/// `operation/<user>/<operation id>`.
+#[must_use]
+pub fn operation(user: &str, operation: &str) -> Vec<u8> {
+    pack(&(kind::OPERATION, user, operation))
+}
+
+/// `attempt/<incarnation>/<slot>`.
+#[must_use]
+pub fn attempt(incarnation: u64, slot: u32) -> Vec<u8> {
+    pack(&(kind::ATTEMPT, incarnation, slot))
+}
+
+/// All attempt slots of one incarnation.
+#[must_use]
+pub fn attempt_prefix(incarnation: u64) -> Vec<u8> {
+    pack(&(kind::ATTEMPT, incarnation))
+}
+
+/// # Errors
+/// When the key is no `attempt` key.
+pub fn parse_attempt(key: &[u8]) -> Result<(u64, u32), DecodeError> {
+    let (_, incarnation, slot): (u16, u64, u32) = decode("attempt", key)?;
+    Ok((incarnation, slot))
+}
+
+/// `audit/<versionstamp>` with the version of the writing commit.
+#[must_use]
+pub fn audit_now(order: u16) -> Vec<u8> {
+    stamped(&(kind::AUDIT, TupleVersionstamp::incomplete(order)))
+}
+
+/// # Errors
+/// When the key is no `audit` key.
+pub fn parse_audit(key: &[u8]) -> Result<Versionstamp, DecodeError> {
+    let (_, version): (u16, TupleVersionstamp) = decode("audit", key)?;
+    from_tuple(&version)
+}
+
+fn from_tuple(version: &TupleVersionstamp) -> Result<Versionstamp, DecodeError> {
+    Versionstamp::decode(version.transaction_version())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_that_a_bucket_holds_lies_under_its_prefix_and_under_no_other() {
+        for id in [1, 5, 255, 256, 65_535, 1 << 40] {
+            let bucket = BucketId(id);
+            let prefix = data_prefix(bucket);
+            for key in [
+                document(bucket, &[0xff; 12]),
+                body_chunk(bucket, 9, 3),
+                count(bucket, 6, counted::BYTES),
+                change_prefix(bucket, 2),
+            ] {
+                assert!(key.starts_with(&prefix));
+                assert_eq!(parse_data(&key).unwrap().0, bucket);
+                for other in [2, 254, 257, 65_536] {
+                    assert!(!key.starts_with(&data_prefix(BucketId(other))));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn versionstamped_keys_end_in_the_offset_of_their_placeholder() {
+        let key = journal_now(3);
+        let (body, offset) = key.split_at(key.len() - 4);
+        let offset = u32::from_le_bytes(offset.try_into().unwrap()) as usize;
+        assert_eq!(&body[offset..offset + 10], &[0xff; 10]);
+        let version = Versionstamp::new(7, 1);
+        let mut written = body.to_vec();
+        written[offset..offset + 10].copy_from_slice(version.as_bytes());
+        assert_eq!(parse_journal(&written).unwrap(), version);
+        assert!(journal_from(version) < written && written < journal_after(version));
+    }
+
+    #[test]
+    fn keys_read_back() {
+        let key = document(BucketId(300), &[0; 12]);
+        assert_eq!(parse_document(&key).unwrap(), (BucketId(300), [0; 12]));
+        assert_eq!(kind_of(&key).unwrap(), kind::DATA);
+        let key = busy(9, "a\0b", -1);
+        assert_eq!(parse_busy(&key).unwrap(), (9, "a\0b".to_owned(), -1));
+        assert!(parse_data(&[0x15, 40]).is_err());
+        assert!(parse_data(&[0x15, 40, 0xff, 1, 2]).is_err());
+    }
+
+    #[test]
+    fn the_end_of_a_prefix_is_behind_every_key_with_it() {
+        assert_eq!(after(b"ab"), b"ac");
+        assert_eq!(after(b"a\xff\xff"), b"b");
+    }
+}

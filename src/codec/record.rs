@@ -1,0 +1,315 @@
+//! What the values of metadata keys hold.
+//!
+//! Records are BSON documents through serde, so that fields can be added: a
+//! field that an older record lacks gets its default. Times are milliseconds
+//! since 1970 in cluster time.
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use super::{BucketId, DecodeError, NamespaceId, RemovalId, Versionstamp};
+
+/// Writes a record.
+///
+/// # Panics
+/// Never: records are plain structs that BSON can hold.
+#[must_use]
+#[expect(clippy::expect_used, reason = "our own structs of text, numbers and lists always fit BSON")]
+pub fn encode<T: Serialize>(record: &T) -> Vec<u8> {
+    bson::serialize_to_vec(record).expect("a record fits BSON")
+}
+
+/// Reads a record.
+///
+/// # Errors
+/// When the bytes are no BSON document with the record's fields.
+pub fn decode<T: DeserializeOwned>(what: &'static str, value: &[u8]) -> Result<T, DecodeError> {
+    bson::deserialize_from_slice(value).map_err(|error| DecodeError::new(what, error))
+}
+
+/// Writes a record behind a versionstamp that the store fills in, as a value
+/// for `set_versionstamped_value`.
+#[must_use]
+pub fn encode_versioned_now<T: Serialize>(record: &T) -> Vec<u8> {
+    let mut value = vec![0xff; 10];
+    value.extend(encode(record));
+    value.extend(0_u32.to_le_bytes());
+    value
+}
+
+/// Writes a record behind a known versionstamp.
+#[must_use]
+pub fn encode_versioned<T: Serialize>(version: Versionstamp, record: &T) -> Vec<u8> {
+    let mut value = version.as_bytes().to_vec();
+    value.extend(encode(record));
+    value
+}
+
+/// Reads what [`encode_versioned_now`] or [`encode_versioned`] wrote.
+///
+/// # Errors
+/// When the value is too short or its record does not decode.
+pub fn decode_versioned<T: DeserializeOwned>(
+    what: &'static str,
+    value: &[u8],
+) -> Result<(Versionstamp, T), DecodeError> {
+    let (version, record) =
+        value.split_at_checked(10).ok_or_else(|| DecodeError::new(what, "too short"))?;
+    Ok((Versionstamp::decode(version)?, decode(what, record)?))
+}
+
+/// Writes a number as the little-endian 64-bit form that atomic adds use.
+#[must_use]
+pub const fn encode_sum(sum: i64) -> [u8; 8] {
+    sum.to_le_bytes()
+}
+
+/// Reads a sum of atomic adds; a missing one is 0.
+///
+/// # Errors
+/// When there are not exactly eight bytes.
+pub fn decode_sum(what: &'static str, value: Option<&[u8]>) -> Result<i64, DecodeError> {
+    value.map_or(Ok(0), |value| {
+        <[u8; 8]>::try_from(value)
+            .map(i64::from_le_bytes)
+            .map_err(|_| DecodeError::new(what, "not eight bytes"))
+    })
+}
+
+/// The states of a bucket or a namespace. Purging ones have no record any more:
+/// only the reclaim job and the grave tell of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    Active,
+    Removed,
+}
+
+/// What all nodes of a cluster agree on, written at the first start.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterRecord {
+    pub name: String,
+    /// Shards of background work and change logs; fixed for ever.
+    pub shards: u16,
+    /// The version of the key space.
+    pub format: u32,
+    pub created_at: i64,
+}
+
+/// `namespace/record/<id>`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NamespaceRecord {
+    pub parent: NamespaceId,
+    pub segment: String,
+    pub state: State,
+    pub created_at: i64,
+}
+
+/// `bucket/record/<id>`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BucketRecord {
+    pub namespace: NamespaceId,
+    pub name: String,
+    pub state: State,
+    pub created_at: i64,
+    pub shards: Vec<u16>,
+    #[serde(default)]
+    pub protected: bool,
+}
+
+/// Who asked for something.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Actor {
+    /// The user, or `system:expiry` and the like for what the system does.
+    pub user: String,
+    /// The client's address, empty for the system.
+    pub client: String,
+}
+
+impl Actor {
+    /// What a background worker does bears its name.
+    #[must_use]
+    pub fn system(worker: &str) -> Self {
+        Self { user: format!("system:{worker}"), client: String::new() }
+    }
+}
+
+/// `removal/<id>`, behind the version of the commit that removed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemovalRecord {
+    pub bucket: BucketId,
+    pub namespace: NamespaceId,
+    pub name: String,
+    pub removed_at: i64,
+    pub removed_by: Actor,
+    #[serde(default)]
+    pub reason: Option<String>,
+    /// The name stays taken until the purge.
+    #[serde(default)]
+    pub reserved: bool,
+}
+
+/// `retention/<removal>`: when it expires; `None` means never.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RetentionRecord {
+    pub expires_at: Option<i64>,
+}
+
+/// `hold/<removal>`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HoldRecord {
+    pub owner: String,
+    pub reason: String,
+    #[serde(default)]
+    pub review_at: Option<i64>,
+    pub since: i64,
+}
+
+/// `request/<removal>`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RequestRecord {
+    pub by: Actor,
+    pub at: i64,
+}
+
+/// `grave/<removal>`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GraveRecord {
+    pub bucket: BucketId,
+    pub namespace: NamespaceId,
+    pub namespace_path: String,
+    pub name: String,
+    pub removed_at: i64,
+    pub purged_at: i64,
+    pub purged_by: Actor,
+    /// When the grave itself is forgotten.
+    pub until: i64,
+}
+
+/// `reclaim/<removal>`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReclaimRecord {
+    pub bucket: BucketId,
+    pub namespace: NamespaceId,
+    pub namespace_path: String,
+    pub name: String,
+    pub removed_at: i64,
+    pub removed_by: Actor,
+    pub purged_at: i64,
+    pub documents: i64,
+    pub bytes: i64,
+    /// The prefix was handed to the engine; what is left is its own work.
+    pub dropped: bool,
+    #[serde(default)]
+    pub last_error: Option<String>,
+}
+
+/// What a journal event tells its followers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EventKind {
+    /// Removed, or a removal announced again: let go of everything of it.
+    Removed,
+    Restored,
+    Purged,
+    /// Name, settings or protection changed: cached handles are stale.
+    Changed,
+}
+
+/// `journal/<versionstamp>`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    pub kind: EventKind,
+    /// The bucket or namespace, by number.
+    pub object: u64,
+    #[serde(default)]
+    pub removal: Option<RemovalId>,
+}
+
+/// `member/<node>`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberRecord {
+    /// Of this start of the node; never used twice.
+    pub incarnation: u64,
+    /// Where clients reach it: `host:port`.
+    pub address: String,
+    pub joined_at: i64,
+    pub version: String,
+}
+
+/// `beat/<node>`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BeatRecord {
+    pub incarnation: u64,
+    pub counter: i64,
+    /// The node's own wall clock.
+    pub clock: i64,
+}
+
+/// `shard/<n>`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShardRecord {
+    pub owner: String,
+    pub epoch: i64,
+}
+
+/// `busy/<object>/<node>/<scope>`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BusyRecord {
+    pub incarnation: u64,
+    /// The epoch of the shard; 0 for work of the member itself.
+    pub epoch: i64,
+    /// What is still open, for people to read.
+    pub what: Vec<String>,
+    pub since: i64,
+}
+
+/// `observer`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObserverRecord {
+    pub node: String,
+    pub incarnation: u64,
+}
+
+/// `cluster-time`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterTimeRecord {
+    pub now: i64,
+    /// Why purging is stopped, when the clocks cannot be trusted.
+    #[serde(default)]
+    pub suspect: Option<String>,
+}
+
+/// `purge-pause`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PauseRecord {
+    pub by: Actor,
+    pub since: i64,
+}
+
+/// `operation/<user>/<operation id>`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct OperationRecord {
+    /// Of the whole command, so that the id cannot be used for another one.
+    pub hash: String,
+    /// What the command answered, as its own result type writes it.
+    pub result: bson::Bson,
+    pub until: i64,
+}
+
+/// `audit/<versionstamp>`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditRecord {
+    pub at: i64,
+    pub by: Actor,
+    pub action: String,
+    pub namespace: String,
+    pub bucket: String,
+    pub id: String,
+    #[serde(default)]
+    pub removal: Option<String>,
+    #[serde(default)]
+    pub reason: Option<String>,
+    pub outcome: String,
+    /// More than one where refused attempts were recorded together.
+    pub count: i64,
+}

@@ -8,7 +8,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Span, SpanRelativeTo, Timestamp};
 
 /// The longest duration taken, 1,000 years: beyond it say `forever`.
-pub const DURATION_MAX: Duration = Duration::from_secs(1_000 * 365 * 24 * 3_600);
+pub const DURATION_MAX: Duration = Duration::from_hours(1_000 * 365 * 24);
 
 /// How long something is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -14,7 +14,7 @@ const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 /// Characters behind the prefix.
 const TEXT_LENGTH: usize = 26;
 
-/// The finaliser of SplitMix64: spreads every bit of the number over the word.
+/// The finaliser of `SplitMix64`: spreads every bit of the number over the word.
 const fn mix(number: u64) -> u64 {
     let mut z = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -13,7 +13,10 @@ use super::{BucketId, DecodeError, NamespaceId, RemovalId, Versionstamp};
 /// # Panics
 /// Never: records are plain structs that BSON can hold.
 #[must_use]
-#[expect(clippy::expect_used, reason = "our own structs of text, numbers and lists always fit BSON")]
+#[expect(
+    clippy::expect_used,
+    reason = "our own structs of text, numbers and lists always fit BSON"
+)]
 pub fn encode<T: Serialize>(record: &T) -> Vec<u8> {
     bson::serialize_to_vec(record).expect("a record fits BSON")
 }

@@ -1,0 +1,300 @@
+//! Checks of the source and the documents themselves: what a compiler does not see.
+//!
+//! Each rule is one test, and its failure lists every place with what to do
+//! about it. The rules are those of CONTRIBUTING.md.
+
+#[path = "support/source.rs"]
+mod source;
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use source::Source;
+
+/// Top to bottom. A module may import only from lines below its own.
+const LAYERS: &[&[&str]] = &[
+    &["demo"],
+    &["node"],
+    &["server", "worker"],
+    &["command"],
+    &["session"],
+    &["query", "lifecycle"],
+    &["document"],
+    &["index"],
+    &["metadata"],
+    &["cluster"],
+    &["error"],
+    &["store"],
+    &["resp", "codec", "config", "clock"],
+];
+
+/// The program and the list of modules stand above all layers.
+const ABOVE_ALL: &[&str] = &["lib", "main"];
+
+const FILE_LINES_MAX: usize = 600;
+
+/// Files that are longer for a reason, with their own bound: (path below src/, lines, why).
+const LONGER_FILES: &[(&str, usize, &str)] = &[];
+
+/// Words that say that something is not finished. In pieces, so that this file does not find itself.
+const UNFINISHED: &[&str] =
+    &[concat!("TO", "DO"), concat!("FIX", "ME"), concat!("XX", "X:"), concat!("HA", "CK:")];
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn sources() -> Vec<Source> {
+    Source::read_all(&root().join("src"))
+}
+
+/// Fails with the whole list, so that one run shows everything there is to mend.
+#[track_caller]
+fn expect_none(rule: &str, found: &[String]) {
+    assert!(found.is_empty(), "{rule}\n  {}", found.join("\n  "));
+}
+
+fn layer_of(module: &str) -> Option<usize> {
+    LAYERS.iter().position(|layer| layer.contains(&module))
+}
+
+fn wrong_imports(source: &Source) -> Vec<String> {
+    let module = source.top_module();
+    if ABOVE_ALL.contains(&module) {
+        return Vec::new();
+    }
+    let Some(own) = layer_of(module) else {
+        return vec![format!("src/{}: module `{module}` has no layer", source.path)];
+    };
+    let mut wrong = Vec::new();
+    for (target, line) in source.crate_paths() {
+        let allowed = target == module
+            // `crate::Error` and `crate::Result` are the two names that lib.rs offers again.
+            || (target == "Error" || target == "Result") && Some(own) < layer_of("error")
+            || layer_of(&target).is_some_and(|other| own < other);
+        if !allowed {
+            wrong.push(format!("src/{}:{line}: `{module}` uses `{target}`", source.path));
+        }
+    }
+    wrong
+}
+
+#[test]
+fn imports_point_down_the_layers() {
+    let wrong: Vec<String> = sources().iter().flat_map(wrong_imports).collect();
+    expect_none(
+        "imports point down only, never sideways and never up: pass a trait or a channel that `node` wires",
+        &wrong,
+    );
+}
+
+#[test]
+fn an_import_that_points_up_or_sideways_is_found_in_every_form() {
+    let check = |text: &str| {
+        wrong_imports(&Source::parse("store/mod.rs".to_owned(), text.to_owned())).len()
+    };
+    assert_eq!(check("use crate::codec::Key; // use crate::server::X"), 0);
+    assert_eq!(check("use crate::server::Listener;"), 1);
+    assert_eq!(check("use crate::{codec::{a, b}, server, error::Error};"), 2);
+    assert_eq!(check("fn f() -> crate::error::Error { g(\"crate::node::x\") }"), 1);
+    assert_eq!(check("fn f() { info!(x = crate::node::X) }"), 1);
+    assert_eq!(check("#[cfg(test)] mod tests { use crate::session::Session; }"), 1);
+}
+
+#[test]
+fn no_path_climbs_to_the_crate_root_by_super() {
+    let mut wrong = Vec::new();
+    for source in sources() {
+        if ABOVE_ALL.contains(&source.top_module()) {
+            continue;
+        }
+        let mut chain = 0;
+        let mut at = 0;
+        while let Some(token) = source.tokens.get(at) {
+            if token.text == "super" {
+                chain += 1;
+                // One more level is free in an inline test module.
+                let climbs = source.depth() + usize::from(token.test);
+                if chain >= climbs {
+                    wrong.push(format!("src/{}:{}", source.path, token.line));
+                }
+            } else if token.text != ":" {
+                chain = 0;
+            }
+            at += 1;
+        }
+    }
+    expect_none("write `crate::module` so that the layers can be seen", &wrong);
+}
+
+#[test]
+fn every_module_opens_with_a_header() {
+    let missing: Vec<String> = sources()
+        .iter()
+        .filter(|source| source.path.ends_with("mod.rs") || !source.path.contains('/'))
+        .filter(|source| !source.text.starts_with("//! "))
+        .map(|source| format!("src/{}", source.path))
+        .collect();
+    expect_none(
+        "open the file with `//!`: what lives here, what does not, the invariants",
+        &missing,
+    );
+}
+
+#[test]
+fn files_stay_readable_in_length() {
+    let mut long = Vec::new();
+    for source in sources().iter().filter(|source| !source.is_test_file()) {
+        let lines = source.code_lines();
+        let bound = LONGER_FILES
+            .iter()
+            .find(|(path, _, _)| *path == source.path)
+            .map_or(FILE_LINES_MAX, |(_, bound, _)| *bound);
+        if lines > bound {
+            long.push(format!("src/{}: {lines} lines without its tests", source.path));
+        }
+    }
+    for (path, _, reason) in LONGER_FILES {
+        assert!(root().join("src").join(path).exists(), "{path} is gone: take it off the list");
+        assert!(!reason.is_empty(), "{path}: say why");
+    }
+    expect_none("split the file, or name it in LONGER_FILES with a reason", &long);
+}
+
+#[test]
+fn nothing_is_left_unfinished() {
+    let mut found = Vec::new();
+    for folder in ["src", "tests", "benches", "docs", "scripts", "docker", "config", ".ci"] {
+        for file in text_files(&root().join(folder)) {
+            let Ok(text) = std::fs::read_to_string(&file) else { continue };
+            for (number, line) in text.lines().enumerate() {
+                if UNFINISHED.iter().any(|word| line.contains(word)) {
+                    found.push(format!("{}:{}", relative(&file), number + 1));
+                }
+            }
+        }
+    }
+    for source in sources() {
+        for pair in source.tokens.windows(2) {
+            if ["todo", "unimplemented"].contains(&pair[0].text.as_str()) && pair[1].text == "!" {
+                found.push(format!("src/{}:{}", source.path, pair[0].line));
+            }
+        }
+    }
+    expect_none("finish it, or open an issue and say so in the documents", &found);
+}
+
+#[test]
+fn nothing_in_src_unwraps_outside_tests() {
+    let mut found = Vec::new();
+    for source in sources().iter().filter(|source| !source.is_test_file()) {
+        for triple in source.tokens.windows(3) {
+            let text = |at: usize| triple[at].text.as_str();
+            if !triple[0].test && text(0) == "." && text(1) == "unwrap" && text(2) == "(" {
+                found.push(format!("src/{}:{}", source.path, triple[1].line));
+            }
+        }
+    }
+    expect_none("return an error, or `expect(\"why it cannot fail\")`", &found);
+}
+
+#[test]
+fn tests_neither_sleep_nor_are_ignored_nor_fix_a_port() {
+    let mut found = Vec::new();
+    let files = text_files(&root().join("tests")).into_iter().chain(text_files(&root().join("src")));
+    let banned =
+        [concat!("thread::", "sleep("), concat!("#[", "ignore"), concat!("127.0.0.1:", "5484\"")];
+    for file in files.filter(|file| file.extension().is_some_and(|extension| extension == "rs")) {
+        let Ok(text) = std::fs::read_to_string(&file) else { continue };
+        for (number, line) in text.lines().enumerate() {
+            let in_tests = relative(&file).starts_with("tests/");
+            if banned.iter().any(|word| line.contains(word) && (in_tests || *word != banned[2])) {
+                found.push(format!("{}:{}", relative(&file), number + 1));
+            }
+        }
+    }
+    expect_none("wait for what is awaited, run every test, listen on port 0", &found);
+}
+
+#[test]
+fn markdown_has_one_title_and_links_that_resolve() {
+    let mut found = Vec::new();
+    let mut files: Vec<PathBuf> = text_files(&root().join("docs"));
+    files.extend(["README.md", "CONTRIBUTING.md", "data/README.md"].map(|name| root().join(name)));
+    for file in files.iter().filter(|file| file.extension().is_some_and(|e| e == "md")) {
+        let text = std::fs::read_to_string(file).expect("a document can be read");
+        let prose = without_code(&text);
+        let titles = prose.lines().filter(|line| line.starts_with("# ")).count();
+        if titles != 1 {
+            found.push(format!("{}: {titles} titles", relative(file)));
+        }
+        for target in link_targets(&prose) {
+            let path = target.split('#').next().unwrap_or_default();
+            if path.is_empty() || path.contains("://") {
+                continue;
+            }
+            if !file.parent().unwrap_or(Path::new("")).join(path).exists() {
+                found.push(format!("{}: no such file: {target}", relative(file)));
+            }
+        }
+    }
+    expect_none("one `# ` title a page, and no dead links", &found);
+}
+
+#[test]
+fn test_code_and_links_are_told_from_the_rest() {
+    let source = Source::parse(
+        "a/b.rs".to_owned(),
+        "fn f() { x.unwrap(); }\n#[cfg(test)]\nmod tests {\n  fn g() { y.unwrap(); }\n}\n".to_owned(),
+    );
+    let marks: BTreeMap<usize, bool> = source
+        .tokens
+        .iter()
+        .filter(|token| token.text == "unwrap")
+        .map(|token| (token.line, token.test))
+        .collect();
+    assert_eq!(marks, BTreeMap::from([(1, false), (4, true)]));
+    assert_eq!(source.depth(), 2);
+    assert_eq!(link_targets("see [a](b.md#c) and `[x](y)`"), ["b.md#c"]);
+}
+
+fn text_files(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    let Ok(entries) = std::fs::read_dir(folder) else { return files };
+    for entry in entries.flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            files.extend(text_files(&path));
+        } else {
+            files.push(path);
+        }
+    }
+    files.sort();
+    files
+}
+
+fn relative(file: &Path) -> String {
+    file.strip_prefix(root()).unwrap_or(file).to_string_lossy().into_owned()
+}
+
+/// The text without fenced blocks and inline code.
+fn without_code(text: &str) -> String {
+    let mut prose = String::new();
+    let mut fenced = false;
+    for line in text.lines() {
+        if line.trim_start().starts_with("```") {
+            fenced = !fenced;
+        } else if !fenced {
+            let outside: String = line.split('`').step_by(2).collect();
+            writeln!(prose, "{outside}").expect("writing to a string cannot fail");
+        }
+    }
+    prose
+}
+
+fn link_targets(prose: &str) -> Vec<String> {
+    let pattern = regex::Regex::new(r"\]\(([^)\s]+)\)").expect("a valid pattern");
+    let prose = without_code(prose);
+    pattern.captures_iter(&prose).map(|found| found[1].to_owned()).collect()
+}

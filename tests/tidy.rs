@@ -202,7 +202,8 @@ fn nothing_in_src_unwraps_outside_tests() {
 #[test]
 fn tests_neither_sleep_nor_are_ignored_nor_fix_a_port() {
     let mut found = Vec::new();
-    let files = text_files(&root().join("tests")).into_iter().chain(text_files(&root().join("src")));
+    let files =
+        text_files(&root().join("tests")).into_iter().chain(text_files(&root().join("src")));
     let banned =
         [concat!("thread::", "sleep("), concat!("#[", "ignore"), concat!("127.0.0.1:", "5484\"")];
     for file in files.filter(|file| file.extension().is_some_and(|extension| extension == "rs")) {
@@ -246,7 +247,8 @@ fn markdown_has_one_title_and_links_that_resolve() {
 fn test_code_and_links_are_told_from_the_rest() {
     let source = Source::parse(
         "a/b.rs".to_owned(),
-        "fn f() { x.unwrap(); }\n#[cfg(test)]\nmod tests {\n  fn g() { y.unwrap(); }\n}\n".to_owned(),
+        "fn f() { x.unwrap(); }\n#[cfg(test)]\nmod tests {\n  fn g() { y.unwrap(); }\n}\n"
+            .to_owned(),
     );
     let marks: BTreeMap<usize, bool> = source
         .tokens

@@ -9,25 +9,25 @@ use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
 /// One file below `src/`.
 #[derive(Debug)]
-pub struct Source {
+pub(crate) struct Source {
     /// Path relative to `src/`, with `/` between its parts.
-    pub path: String,
-    pub text: String,
-    pub tokens: Vec<Token>,
+    pub(crate) path: String,
+    pub(crate) text: String,
+    pub(crate) tokens: Vec<Token>,
 }
 
 /// A token, flattened: the inside of a group follows its opening bracket.
 #[derive(Debug)]
-pub struct Token {
-    pub text: String,
-    pub line: usize,
+pub(crate) struct Token {
+    pub(crate) text: String,
+    pub(crate) line: usize,
     /// Below `#[cfg(test)]`.
-    pub test: bool,
+    pub(crate) test: bool,
 }
 
 impl Source {
     /// Reads every `.rs` file below `root`, in order of their paths.
-    pub fn read_all(root: &Path) -> Vec<Source> {
+    pub(crate) fn read_all(root: &Path) -> Vec<Source> {
         let mut files = Vec::new();
         collect(root, &mut files);
         files.sort();
@@ -40,7 +40,7 @@ impl Source {
         Source::parse(path, text)
     }
 
-    pub fn parse(path: String, text: String) -> Source {
+    pub(crate) fn parse(path: String, text: String) -> Source {
         let stream: TokenStream =
             text.parse().unwrap_or_else(|error| panic!("{path} does not lex: {error}"));
         let mut tokens = Vec::new();
@@ -49,25 +49,25 @@ impl Source {
     }
 
     /// The module directly below the crate root that this file belongs to.
-    pub fn top_module(&self) -> &str {
+    pub(crate) fn top_module(&self) -> &str {
         let first = self.path.split('/').next().unwrap_or_default();
         first.strip_suffix(".rs").unwrap_or(first)
     }
 
     /// How many `super::` lead from this file's module to the crate root.
-    pub fn depth(&self) -> usize {
+    pub(crate) fn depth(&self) -> usize {
         let parts = self.path.split('/').count();
         if self.path.ends_with("/mod.rs") { parts - 1 } else { parts }
     }
 
     /// Whether the whole file is a test module (`mod tests;` below `#[cfg(test)]` in its parent).
-    pub fn is_test_file(&self) -> bool {
+    pub(crate) fn is_test_file(&self) -> bool {
         let name = self.path.rsplit('/').next().unwrap_or_default();
         name == "tests.rs" || self.path.contains("/tests/")
     }
 
     /// Lines of the file without those of its `#[cfg(test)]` modules.
-    pub fn code_lines(&self) -> usize {
+    pub(crate) fn code_lines(&self) -> usize {
         let test_lines: std::collections::BTreeSet<usize> =
             self.tokens.iter().filter(|token| token.test).map(|token| token.line).collect();
         let all = self.text.lines().count();
@@ -79,7 +79,7 @@ impl Source {
     }
 
     /// The first names of all `crate::...` paths, with their lines, also those in braces.
-    pub fn crate_paths(&self) -> Vec<(String, usize)> {
+    pub(crate) fn crate_paths(&self) -> Vec<(String, usize)> {
         let mut found = Vec::new();
         let text = |at: usize| self.tokens.get(at).map_or("", |token| token.text.as_str());
         for at in 0..self.tokens.len() {

@@ -6,7 +6,7 @@
 #[path = "support/source.rs"]
 mod source;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -259,6 +259,50 @@ fn test_code_and_links_are_told_from_the_rest() {
     assert_eq!(marks, BTreeMap::from([(1, false), (4, true)]));
     assert_eq!(source.depth(), 2);
     assert_eq!(link_targets("see [a](b.md#c) and `[x](y)`"), ["b.md#c"]);
+}
+
+#[test]
+fn every_error_code_stands_in_the_table_of_errors_and_no_other() {
+    let source = std::fs::read_to_string(root().join("src/error.rs")).expect("src/error.rs");
+    let body = source.split("fn code(&self)").nth(1).expect("Error::code makes the codes");
+    let body = body.split("\n    }\n").next().unwrap_or_default();
+    let codes = quoted_words(body);
+    assert!(codes.len() > 10, "the codes were not found: {codes:?}");
+    let page = std::fs::read_to_string(root().join("docs/errors.md")).expect("docs/errors.md");
+    let documented = first_cells(&page);
+    let missing: Vec<String> = codes.difference(&documented).cloned().collect();
+    expect_none("docs/errors.md lacks", &missing);
+    let unknown: Vec<String> = documented.difference(&codes).cloned().collect();
+    expect_none("docs/errors.md has codes that no error gives", &unknown);
+}
+
+#[test]
+fn every_kind_of_key_stands_in_the_table_of_keys_with_its_number() {
+    let source = std::fs::read_to_string(root().join("src/codec/keys.rs")).expect("keys.rs");
+    let page = std::fs::read_to_string(root().join("docs/keyspace.md")).expect("keyspace.md");
+    let pattern = regex::Regex::new(r"pub const ([A-Z_]+): u16 = (\d+);").expect("a pattern");
+    let kinds = source.split("pub mod due").next().unwrap_or_default();
+    let missing: Vec<String> = pattern
+        .captures_iter(kinds)
+        // The counters of a count key are told in its row.
+        .filter(|found| !["DOCUMENTS", "BYTES"].contains(&&found[1]))
+        .map(|found| format!("| {} `{}` |", &found[2], &found[1]))
+        .filter(|row| !page.contains(row))
+        .collect();
+    expect_none("docs/keyspace.md lacks", &missing);
+    let rows = page.lines().filter(|line| line.starts_with("| ") && line.contains('`')).count();
+    assert!(rows >= 40, "the table of keys was not found");
+}
+
+fn quoted_words(text: &str) -> BTreeSet<String> {
+    text.split('"').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+/// What stands in backticks in the first column of the tables of a page.
+fn first_cells(page: &str) -> BTreeSet<String> {
+    page.lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split('`').next().map(str::to_owned))
+        .collect()
 }
 
 fn text_files(folder: &Path) -> Vec<PathBuf> {

@@ -1,1 +1,105 @@
-//! document
+//! Documents: their text and bytes, how they are stored, and the order of
+//! their values.
+//!
+//! A document is BSON inside. [`Document`] is the proof that bytes were
+//! checked: it is made only by [`Document::from_json`] and
+//! [`Document::from_bson`], and everything behind them walks the bytes with
+//! [`raw`], without decoding.
+//!
+//! # Invariants
+//!
+//! * Whatever bytes come in, nothing here panics or grows without bound.
+//! * What is stored is valid BSON, nested at most [`Limits::depth_max`] deep, with no name given twice.
+//!
+//! Not here: filters and plans (`query`), replies (`command`).
+
+pub mod json;
+pub mod number;
+pub mod raw;
+pub mod value;
+
+use bytes::Bytes;
+
+pub use json::JsonError;
+pub use raw::{Field, Raw, Value};
+
+/// What a document may be. The defaults are those of `config/lethe.toml`.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Documents and arrays inside each other.
+    pub depth_max: usize,
+    /// Bytes of BSON. One transaction has to hold a document.
+    pub bytes_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { depth_max: 100, bytes_max: 8 << 20 }
+    }
+}
+
+/// Why input is not a document.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InputError {
+    /// Not JSON, or JSON that does not fit BSON.
+    #[error("Invalid JSON: {0}")]
+    Json(#[from] JsonError),
+    /// Not BSON.
+    #[error("Invalid BSON: {what} at byte {at}")]
+    Bson { what: &'static str, at: usize },
+    /// Above the limit of bytes.
+    #[error("Document of {size} bytes exceeds the limit of {limit} bytes")]
+    TooLarge { size: usize, limit: usize },
+}
+
+/// One valid BSON document. Cheap to clone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Document(Bytes);
+
+impl Document {
+    /// Reads JSON text: strict, extended or relaxed.
+    pub fn from_json(text: &[u8], limits: Limits) -> Result<Self, InputError> {
+        Ok(Self(json::read(text, limits.depth_max, limits.bytes_max)?.into()))
+    }
+
+    /// Checks BSON bytes and keeps them as they are.
+    pub fn from_bson(bytes: Bytes, limits: Limits) -> Result<Self, InputError> {
+        if bytes.len() > limits.bytes_max {
+            return Err(InputError::TooLarge { size: bytes.len(), limit: limits.bytes_max });
+        }
+        raw::validate(&bytes, limits.depth_max)
+            .map_err(|malformed| InputError::Bson { what: malformed.what, at: malformed.at })?;
+        Ok(Self(bytes))
+    }
+
+    /// JSON or BSON, told apart by looking: BSON starts with its own length,
+    /// which no JSON text of that size does.
+    pub fn sniff(input: &Bytes, limits: Limits) -> Result<Self, InputError> {
+        if Raw::new(input).is_some() {
+            Self::from_bson(input.clone(), limits)
+        } else {
+            Self::from_json(input, limits)
+        }
+    }
+
+    /// The document as a view that walks its bytes.
+    pub fn raw(&self) -> Raw<'_> {
+        // The frame was checked when this was made; an empty document is never seen.
+        Raw::new(&self.0).unwrap_or(Raw::EMPTY)
+    }
+
+    /// The BSON bytes.
+    pub fn bytes(&self) -> &Bytes {
+        &self.0
+    }
+
+    /// The document as relaxed extended JSON.
+    pub fn to_json(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.0.len() + self.0.len() / 4);
+        json::write(self.raw(), &mut out);
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests;

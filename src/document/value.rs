@@ -153,9 +153,9 @@ mod tests {
     use super::*;
     use bson::doc;
 
-    fn check(left: bson::Document, right: bson::Document, expected: Ordering) {
-        let left = bson::RawDocumentBuf::try_from(&left).unwrap();
-        let right = bson::RawDocumentBuf::try_from(&right).unwrap();
+    fn check(left: &bson::Document, right: &bson::Document, expected: Ordering) {
+        let left = bson::RawDocumentBuf::try_from(left).unwrap();
+        let right = bson::RawDocumentBuf::try_from(right).unwrap();
         let (left, right) =
             (Raw::new(left.as_bytes()).unwrap(), Raw::new(right.as_bytes()).unwrap());
         assert_eq!(compare(&Value::Document(left), &Value::Document(right)), expected);
@@ -164,14 +164,14 @@ mod tests {
 
     #[test]
     fn documents_are_equal_in_the_same_field_order_with_equal_numbers() {
-        check(doc! {"a": 1, "b": [1, 2_i64]}, doc! {"a": 1.0, "b": [1, 2]}, Ordering::Equal);
-        check(doc! {"a": 1, "b": 1}, doc! {"b": 1, "a": 1}, Ordering::Less);
-        check(doc! {"a": 1}, doc! {"a": 1, "b": 1}, Ordering::Less);
+        check(&doc! {"a": 1, "b": [1, 2_i64]}, &doc! {"a": 1.0, "b": [1, 2]}, Ordering::Equal);
+        check(&doc! {"a": 1, "b": 1}, &doc! {"b": 1, "a": 1}, Ordering::Less);
+        check(&doc! {"a": 1}, &doc! {"a": 1, "b": 1}, Ordering::Less);
     }
 
     #[test]
     fn the_kind_of_a_value_decides_before_its_name() {
-        check(doc! {"z": 1}, doc! {"a": "x"}, Ordering::Less);
-        check(doc! {"a": null}, doc! {"a": false}, Ordering::Less);
+        check(&doc! {"z": 1}, &doc! {"a": "x"}, Ordering::Less);
+        check(&doc! {"a": null}, &doc! {"a": false}, Ordering::Less);
     }
 }

@@ -194,12 +194,10 @@ fn length(length: usize) -> [u8; 4] {
 }
 
 fn binary_wrapper(value: &Value<'_>, legacy_type: Option<&Field<'_>>) -> Option<(u8, Vec<u8>)> {
-    let (data, subtype) = match legacy_type {
-        Some(field) => (*value, field.value()),
-        None => {
-            let [data, subtype] = parts(value, [b"base64", b"subType"])?;
-            (data, subtype)
-        }
+    let (data, subtype) = if let Some(field) = legacy_type {
+        (*value, field.value())
+    } else {
+        parts(value, [b"base64", b"subType"])?.into()
     };
     let subtype = match text(&subtype) {
         Some(digits) if (1..=2).contains(&digits.len()) => u8::from_str_radix(digits, 16).ok()?,

@@ -21,7 +21,7 @@ pub fn read(text: &[u8], depth_max: usize, bytes_max: usize) -> Result<Vec<u8>, 
         if reader.peek() != Some(b'{') {
             return Err(reader.fail("a document must be a JSON object"));
         }
-        reader.document(1).map(|()| ())
+        reader.document(1)
     })
     .map(|reader| reader.out)
 }
@@ -88,7 +88,7 @@ fn locate(text: &[u8], failure: &Failure) -> JsonError {
     let line_start = before.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
     JsonError {
         what: failure.what.clone(),
-        line: before.iter().filter(|&&byte| byte == b'\n').count() + 1,
+        line: before.split(|&byte| byte == b'\n').count(),
         column: before.len() - line_start + 1,
     }
 }
@@ -456,16 +456,14 @@ impl Reader<'_> {
         }
         let text = self.text.get(start..self.at).unwrap_or_default();
         let text = std::str::from_utf8(text).unwrap_or_default();
-        if whole {
-            if let Ok(number) = text.parse::<i64>() {
-                return Ok(if let Ok(small) = i32::try_from(number) {
-                    self.out.extend_from_slice(&small.to_le_bytes());
-                    tag::INT32
-                } else {
-                    self.out.extend_from_slice(&number.to_le_bytes());
-                    tag::INT64
-                });
-            }
+        if whole && let Ok(number) = text.parse::<i64>() {
+            return Ok(if let Ok(small) = i32::try_from(number) {
+                self.out.extend_from_slice(&small.to_le_bytes());
+                tag::INT32
+            } else {
+                self.out.extend_from_slice(&number.to_le_bytes());
+                tag::INT64
+            });
         }
         let number: f64 = text.parse().map_err(|_| Failure::new(start, "an invalid number"))?;
         if !number.is_finite() {

@@ -139,12 +139,11 @@ fn date(millis: i64, out: &mut Vec<u8>) {
     const YEAR_10000: i64 = 253_402_300_800_000;
     let readable = (0..YEAR_10000).contains(&millis);
     let text = readable.then(|| DateTime::from_millis(millis).try_to_rfc3339_string());
-    match text {
-        Some(Ok(text)) => wrapped("$date", text.as_bytes(), out),
-        _ => {
-            let text = format!("{{\"$date\":{{\"$numberLong\":\"{millis}\"}}}}");
-            out.extend_from_slice(text.as_bytes());
-        }
+    if let Some(Ok(text)) = text {
+        wrapped("$date", text.as_bytes(), out);
+    } else {
+        let text = format!("{{\"$date\":{{\"$numberLong\":\"{millis}\"}}}}");
+        out.extend_from_slice(text.as_bytes());
     }
 }
 

@@ -1,1 +1,215 @@
-//! config
+//! The settings of a node: what they may be and where they come from.
+//!
+//! ```text
+//!   defaults < file < LETHE_* variables < flags ──► RawConfig ──check──► Config
+//! ```
+//!
+//! [`RawConfig`] is what was written: numbers and text, unknown keys refused.
+//! [`Config`] is what it means: checked, with units in the types. Everything that
+//! takes a setting takes it from a `Config`, so nothing can be out of range.
+//!
+//! # Invariants
+//!
+//! * `config/lethe.toml` holds every setting at its default; a test compares the two.
+//! * An error names the key, the value and what is allowed.
+//!
+//! Not here: what a setting does.
+
+mod check;
+mod error;
+mod load;
+mod raw;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use error::ConfigError;
+pub use load::load;
+pub use raw::RawConfig;
+
+pub use crate::codec::duration::Retention;
+
+/// Which engine keeps the data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreKind {
+    /// In the data folder of this node.
+    Embedded,
+    /// In memory, gone with the process.
+    Memory,
+}
+
+/// When a commit is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// When it is on disk.
+    Sync,
+    /// When it is written; a crash of the machine may lose the last moments.
+    Interval,
+}
+
+/// How documents are written on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DocumentFormat {
+    /// Binary.
+    Bson,
+    /// Text.
+    Json,
+}
+
+impl DocumentFormat {
+    /// Reads a name in any case.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Bson, Self::Json].into_iter().find(|it| it.name().eq_ignore_ascii_case(text))
+    }
+
+    /// The name in lower case.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Bson => "bson",
+            Self::Json => "json",
+        }
+    }
+}
+
+/// How ids of documents are written in replies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ObjectIdFormat {
+    /// 12 raw bytes.
+    Bytes,
+    /// 24 hex digits.
+    Hex,
+}
+
+impl ObjectIdFormat {
+    /// Reads a name in any case.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Bytes, Self::Hex].into_iter().find(|it| it.name().eq_ignore_ascii_case(text))
+    }
+
+    /// The name in lower case.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Bytes => "bytes",
+            Self::Hex => "hex",
+        }
+    }
+}
+
+/// All settings, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Where the embedded store lives.
+    pub data_dir: PathBuf,
+    /// Which engine keeps the data.
+    pub store: StoreKind,
+    /// When a commit is answered.
+    pub durability: Durability,
+    /// The listener and its connections.
+    pub server: ServerConfig,
+    /// What a session starts with.
+    pub session: SessionConfig,
+    /// What becomes of removed buckets and namespaces.
+    pub removal: RemovalConfig,
+    /// Purging.
+    pub purge: PurgeConfig,
+    /// Members, shards and how they watch each other.
+    pub cluster: ClusterConfig,
+    /// How long a bucket's change log is kept, if no replica needs it longer.
+    pub changes_retention: Duration,
+    /// How long the audit log is kept.
+    pub audit_retention: Duration,
+    /// Key and value of every setting, for CONFIG GET, sorted by key.
+    pub entries: Vec<(String, String)>,
+}
+
+/// The listener and its connections.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerConfig {
+    /// Where to listen; at least one address.
+    pub listen: Vec<SocketAddr>,
+    /// Connections at a time.
+    pub max_clients: usize,
+    /// A connection from which nothing comes for so long is closed.
+    pub idle_timeout: Option<Duration>,
+    /// How long a shutdown waits for running commands.
+    pub shutdown_timeout: Duration,
+    /// How long a command goes on after its client hung up.
+    pub hangup_grace: Duration,
+    /// TCP keepalive.
+    pub keepalive: Option<Duration>,
+    /// Connections that wait to be taken.
+    pub backlog: i32,
+    /// Bytes of one request.
+    pub request_bytes_max: usize,
+    /// Words of one request.
+    pub arguments_max: usize,
+    /// How deep arrays may lie in a request.
+    pub nesting_max: usize,
+    /// Bytes of one inline command.
+    pub inline_bytes_max: usize,
+    /// Bytes of replies that wait for a client to read them; then no further command of it is begun.
+    pub output_bytes_max: usize,
+    /// A client with that much waiting that reads nothing for so long is disconnected.
+    pub output_timeout: Duration,
+}
+
+/// What a session starts with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionConfig {
+    /// The current namespace at the start.
+    pub namespace: String,
+    /// Documents in replies.
+    pub reply_type: DocumentFormat,
+    /// Documents in `BUCKET.INSERT`.
+    pub input_type: DocumentFormat,
+    /// Documents per batch; above 0.
+    pub limit: u32,
+    /// Ids in replies.
+    pub object_id_format: ObjectIdFormat,
+    /// Open cursors at a time.
+    pub cursors_max: usize,
+}
+
+/// What becomes of removed buckets and namespaces.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RemovalConfig {
+    /// How long they stay restorable.
+    pub retention: Retention,
+    /// Whether their names stay taken until the purge.
+    pub reserve_names: bool,
+}
+
+/// Purging.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PurgeConfig {
+    /// How long PURGE waits for the barrier.
+    pub wait: Duration,
+}
+
+/// Members, shards and how they watch each other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterConfig {
+    /// Shown in CLUSTER.DESCRIBE.
+    pub name: String,
+    /// Slices of the background work; fixed at the first start.
+    pub shards: u32,
+    /// How often a member says that it is alive.
+    pub heartbeat: Duration,
+    /// A member that has said nothing for so long is put out.
+    pub silent_after: Duration,
+    /// How long work on a removed object may take to stop before it is reported as busy.
+    pub drain_grace: Duration,
+    /// A node with work that has not stopped after so long gives itself up.
+    pub drain_limit: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        match RawConfig::default().check() {
+            Ok(config) => config,
+            // A test checks the defaults; they depend on nothing.
+            Err(error) => unreachable!("the defaults are valid: {error}"),
+        }
+    }
+}

@@ -1,1 +1,191 @@
-//! server
+//! The door: listeners, one task per connection, limits, shutdown.
+//!
+//! ```text
+//!   listener ──► connection ──► read ──► Scanner ──► dispatch ──► encode ──► write
+//!                    ▲                   one after the other, in order         │
+//!                    └───── all replies to what arrived together in one write ─┘
+//! ```
+//!
+//! A connection is one task that owns its socket, its buffers and its
+//! session. While a command runs it still listens: a client that hangs up,
+//! and CLIENT KILL, drop the command at its next await.
+//!
+//! # Invariants
+//!
+//! * Commands of one connection run strictly in order, and each has exactly one reply.
+//! * What a connection holds is bounded: the request under way, a chunk read ahead, and
+//!   `server.output_bytes_max` plus one reply. Above that no further command of it is begun.
+//! * A shutdown loses no reply of a command that ended in time, and no commit: a commit
+//!   is the store's, and goes on when its command is dropped.
+//!
+//! Not here: what commands do (`command`), signals and the order of the shutdown as a whole (`node`).
+
+mod connection;
+mod link;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::command::Services;
+use link::Link;
+
+/// Refused connections that are given time to read why; beyond it they are just closed.
+const REFUSALS_MAX: usize = 64;
+
+/// How long accepting rests when the machine has no more sockets to give.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Listeners that are bound and not yet served.
+#[derive(Debug)]
+pub struct Server {
+    services: Arc<Services>,
+    listeners: Vec<TcpListener>,
+    addresses: Vec<SocketAddr>,
+}
+
+impl Server {
+    /// Binds all addresses of the configuration; port 0 takes any free one.
+    /// From here on connections are queued; [`Server::run`] serves them.
+    pub fn bind(services: Arc<Services>) -> io::Result<Self> {
+        let config = &services.config.server;
+        let mut listeners = Vec::new();
+        let mut addresses = Vec::new();
+        for address in &config.listen {
+            let listener = listen(*address, config.backlog).map_err(|error| {
+                io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
+            })?;
+            addresses.push(listener.local_addr()?);
+            listeners.push(listener);
+        }
+        Ok(Self { services, listeners, addresses })
+    }
+
+    /// Where it listens, in the order of the configuration.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Serves until `stop` is cancelled; then takes no more connections, lets commands that run end, answers those
+    /// that wait with an error, and returns when all connections are closed, after
+    /// `server.shutdown_timeout` at the latest.
+    pub async fn run(self, stop: CancellationToken) {
+        let shared = Arc::new(Shared { services: self.services, refusals: AtomicUsize::new(0) });
+        let mut loops = JoinSet::new();
+        for listener in self.listeners {
+            loops.spawn(accept(listener, Arc::clone(&shared), stop.clone()));
+        }
+        stop.cancelled().await;
+        shared.services.stop();
+        let timeout = shared.services.config.server.shutdown_timeout;
+        let ended =
+            tokio::time::timeout(timeout, async { while loops.join_next().await.is_some() {} });
+        if ended.await.is_err() {
+            let clients = shared.services.clients.list();
+            tracing::warn!(connections = clients.len(), "shutdown: commands did not end in time");
+            for client in clients {
+                client.kill();
+            }
+            while loops.join_next().await.is_some() {}
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Shared {
+    services: Arc<Services>,
+    refusals: AtomicUsize,
+}
+
+fn listen(address: SocketAddr, backlog: i32) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        // An IPv4 address is bound on its own where it is wanted.
+        socket.set_only_v6(true)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(backlog)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// Takes connections until told to stop, then waits for those it took.
+async fn accept(listener: TcpListener, shared: Arc<Shared>, stop: CancellationToken) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => break,
+            Some(ended) = connections.join_next() => report(ended),
+            accepted = listener.accept() => match accepted {
+                Ok((stream, address)) => take(stream, address, &shared, &stop, &mut connections),
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be taken");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
+        }
+    }
+    drop(listener);
+    while let Some(ended) = connections.join_next().await {
+        report(ended);
+    }
+}
+
+/// Handlers' panics are caught where they run, so this one is ours.
+fn report(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended {
+        tracing::error!(%error, "a connection ended badly");
+    }
+}
+
+fn take(
+    stream: TcpStream,
+    address: SocketAddr,
+    shared: &Arc<Shared>,
+    stop: &CancellationToken,
+    connections: &mut JoinSet<()>,
+) {
+    let services = &shared.services;
+    let config = &services.config.server;
+    if let Err(error) = prepare(&stream, config.keepalive) {
+        tracing::debug!(%error, "a connection was gone before it was taken");
+        return;
+    }
+    let Ok(local_address) = stream.local_addr() else { return };
+    services.stats.connections.fetch_add(1, Ordering::Relaxed);
+    if let Some(client) = services.clients.connect(config.max_clients, address, local_address) {
+        let (services, stop) = (Arc::clone(services), stop.clone());
+        connections.spawn(connection::serve(stream, client, services, stop));
+        return;
+    }
+    services.stats.connections_rejected.fetch_add(1, Ordering::Relaxed);
+    if shared.refusals.fetch_add(1, Ordering::Relaxed) < REFUSALS_MAX {
+        let shared = Arc::clone(shared);
+        connections.spawn(async move {
+            Link::refuse(stream, "ERR max number of clients reached").await;
+            shared.refusals.fetch_sub(1, Ordering::Relaxed);
+        });
+    } else {
+        shared.refusals.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn prepare(stream: &TcpStream, keepalive: Option<Duration>) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    if let Some(after) = keepalive {
+        // As Redis: three probes within the time after which the first is sent.
+        let probe = TcpKeepalive::new()
+            .with_time(after)
+            .with_interval((after / 3).max(Duration::from_secs(1)));
+        SockRef::from(stream).set_tcp_keepalive(&probe)?;
+    }
+    Ok(())
+}

@@ -1,1 +1,160 @@
-//! session
+//! What a connection remembers between its commands.
+//!
+//! One connection is one [`Session`]; nobody else sees into it, and it ends
+//! with the connection. What other connections may know of it (CLIENT LIST) and
+//! do to it (CLIENT KILL) goes through its [`Client`], which the session and
+//! the list of all [`Clients`] share.
+//!
+//! ```text
+//!   Session ── id, protocol, namespace, attributes, cursors, open transaction
+//!      └─ Arc<Client> ── address, name, library, counters, kill switch
+//!                └─ Clients: everybody connected
+//! ```
+//!
+//! # Invariants
+//!
+//! * A session without a socket is the same as one with: nothing here does IO.
+//! * What a session keeps is bounded: cursors in number, names in length.
+//! * [`Session::close`] and [`Session::reset`] leave nothing of the former user's state.
+//!
+//! Not here: sockets and buffers (`server`), what commands do (`command`).
+
+mod attributes;
+mod clients;
+pub mod cursor;
+
+use std::any::Any;
+use std::sync::Arc;
+
+pub use attributes::{Attributes, DocumentFormat, ObjectIdFormat};
+pub use clients::{Client, Clients, Library};
+pub use cursor::Cursors;
+
+use crate::config::Config;
+use crate::resp::Protocol;
+
+/// Which replies a client wants to get (CLIENT REPLY).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Replies {
+    /// All of them.
+    #[default]
+    On,
+    /// None until `CLIENT REPLY ON`.
+    Off,
+    /// All but that of the next command.
+    SkipNext,
+    /// None for the command that is running; then all again.
+    Skip,
+}
+
+/// The state of one connection.
+#[derive(Debug)]
+pub struct Session {
+    client: Arc<Client>,
+    /// What it starts with, and returns to.
+    defaults: Arc<Config>,
+    protocol: Protocol,
+    /// The current namespace, as NAMESPACE USE left it.
+    pub namespace: String,
+    /// How documents look on the wire.
+    pub attributes: Attributes,
+    /// Queries that have more to give.
+    pub cursors: Cursors,
+    /// Which replies are sent.
+    pub replies: Replies,
+    /// The open transaction of BEGIN; dropping it rolls it back.
+    pub transaction: Option<Box<dyn Any + Send>>,
+    closing: bool,
+}
+
+impl Session {
+    /// A fresh session for this client.
+    pub fn new(client: Arc<Client>, defaults: Arc<Config>) -> Self {
+        Self {
+            protocol: Protocol::default(),
+            namespace: defaults.session.namespace.clone(),
+            attributes: Attributes::from(&defaults.session),
+            cursors: Cursors::new(defaults.session.cursors_max),
+            replies: Replies::default(),
+            transaction: None,
+            closing: false,
+            client,
+            defaults,
+        }
+    }
+
+    /// A number that no other connection of this process has or will have.
+    pub fn id(&self) -> u64 {
+        self.client.id()
+    }
+
+    /// The part of this session that others may see.
+    pub fn client(&self) -> &Arc<Client> {
+        &self.client
+    }
+
+    /// How replies are encoded.
+    pub const fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+
+    /// HELLO.
+    pub fn set_protocol(&mut self, protocol: Protocol) {
+        self.protocol = protocol;
+        self.client.set_resp3(protocol == Protocol::Resp3);
+    }
+
+    /// Whether BEGIN is in force.
+    pub fn in_transaction(&self) -> bool {
+        self.transaction.is_some()
+    }
+
+    /// SESSION.CLOSE: cursors and the open transaction go, attributes, namespace, name and library
+    /// return to the start. The protocol version is kept.
+    pub fn close(&mut self) {
+        self.transaction = None;
+        self.cursors = Cursors::new(self.defaults.session.cursors_max);
+        self.attributes = Attributes::from(&self.defaults.session);
+        self.namespace.clone_from(&self.defaults.session.namespace);
+        self.client.set_name(None);
+        self.client.set_library(Library::default());
+    }
+
+    /// RESET: as [`Session::close`], and replies are on and in RESP2 again. The library's name
+    /// is kept, as in Redis.
+    pub fn reset(&mut self) {
+        let library = self.client.library();
+        self.close();
+        self.client.set_library(library);
+        self.set_protocol(Protocol::Resp2);
+        self.replies = Replies::On;
+        self.client.set_no_evict(false);
+        self.client.set_no_touch(false);
+    }
+
+    /// Ends the connection after the reply of the command that is running.
+    pub fn close_after_reply(&mut self) {
+        self.closing = true;
+    }
+
+    /// Whether the connection is to end after the reply.
+    pub const fn is_closing(&self) -> bool {
+        self.closing
+    }
+
+    /// Called once after each command: whether its reply is sent.
+    pub fn reply_is_wanted(&mut self) -> bool {
+        match self.replies {
+            Replies::On => true,
+            Replies::Off => false,
+            Replies::SkipNext => {
+                self.replies = Replies::Skip;
+                false
+            }
+            Replies::Skip => {
+                self.replies = Replies::On;
+                false
+            }
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! The table of all commands, and the way from words to a handler.
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::LazyLock;
+use std::sync::atomic::Ordering;
+use std::task::{Poll, ready};
+
+use tokio::time::Instant;
+
+use super::spec::Pending;
+use super::{Args, CommandStats, Context, Handler, Services, Spec, connection, flags};
+use crate::error::{Error, Result};
+use crate::resp::{Reply, Words};
+
+/// One table per family.
+const FAMILIES: &[&[Spec]] = &[connection::COMMANDS];
+
+/// The longest name that is looked up; longer ones are unknown without looking.
+const NAME_BYTES_MAX: usize = 64;
+
+/// Bytes of arguments that the error for an unknown command repeats, as Redis does.
+const ECHOED_BYTES_MAX: usize = 128;
+
+/// All commands, sorted by name.
+#[derive(Debug)]
+pub struct Table {
+    specs: Vec<Spec>,
+    by_name: HashMap<&'static str, usize>,
+}
+
+/// The table; made when it is first asked for.
+pub fn table() -> &'static Table {
+    static TABLE: LazyLock<Table> = LazyLock::new(|| {
+        let mut specs: Vec<Spec> = FAMILIES.iter().copied().flatten().copied().collect();
+        specs.sort_by_key(|spec| spec.name);
+        let by_name = specs.iter().enumerate().map(|(index, spec)| (spec.name, index)).collect();
+        Table { specs, by_name }
+    });
+    &TABLE
+}
+
+impl Table {
+    /// Commands and subcommands, sorted by name.
+    pub fn specs(&self) -> &[Spec] {
+        &self.specs
+    }
+
+    /// Commands without their subcommands, sorted by name.
+    pub fn commands(&self) -> impl Iterator<Item = &Spec> {
+        self.specs.iter().filter(|spec| spec.subcommand().is_none())
+    }
+
+    /// The subcommands of a command, sorted by name.
+    pub fn subcommands(&self, container: &Spec) -> impl Iterator<Item = &Spec> {
+        let container = container.name;
+        self.specs
+            .iter()
+            .filter(move |spec| spec.subcommand().is_some_and(|(outer, _)| outer == container))
+    }
+
+    /// A command or, with a space or `|` between the names, a subcommand, in any case.
+    pub fn find(&self, name: &[u8]) -> Option<(usize, &Spec)> {
+        let (outer, inner) = match name.iter().position(|byte| matches!(byte, b' ' | b'|')) {
+            Some(at) => (name.get(..at)?, name.get(at + 1..)),
+            None => (name, None),
+        };
+        self.look_up(outer, inner)
+    }
+
+    fn look_up(&self, name: &[u8], subcommand: Option<&[u8]>) -> Option<(usize, &Spec)> {
+        let mut upper = [0_u8; NAME_BYTES_MAX];
+        let length = match subcommand {
+            None => name.len(),
+            Some(subcommand) => {
+                let start = name.len() + 1;
+                let length = start + subcommand.len();
+                upper.get_mut(start..length)?.copy_from_slice(subcommand);
+                *upper.get_mut(name.len())? = b' ';
+                length
+            }
+        };
+        upper.get_mut(..name.len())?.copy_from_slice(name);
+        let upper = upper.get_mut(..length)?;
+        upper.make_ascii_uppercase();
+        let index = *self.by_name.get(std::str::from_utf8(upper).ok()?)?;
+        Some((index, self.specs.get(index)?))
+    }
+}
+
+/// How far a command has come.
+#[derive(Debug)]
+pub enum Step<'a> {
+    /// It has answered.
+    Done(Reply),
+    /// It awaits something. Dropping it cancels the command.
+    Running(Running<'a>),
+}
+
+/// A command that awaits something; gives its reply, also where its handler panics.
+pub struct Running<'a> {
+    future: Pending<'a>,
+    spec: &'static Spec,
+    stats: Option<&'a CommandStats>,
+    started: Instant,
+}
+
+impl std::fmt::Debug for Running<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Running").field("command", &self.spec.name).finish_non_exhaustive()
+    }
+}
+
+impl Running<'_> {
+    /// The name of the command.
+    pub const fn name(&self) -> &'static str {
+        self.spec.name
+    }
+}
+
+/// What a running command ended with.
+#[derive(Debug)]
+pub enum Ended {
+    /// It answered.
+    Replied(Reply),
+    /// It panicked: this is its answer, and the connection's last.
+    Panicked(Reply),
+}
+
+impl Future for Running<'_> {
+    type Output = Ended;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> Poll<Ended> {
+        let polled = catch_unwind(AssertUnwindSafe(|| self.future.as_mut().poll(cx)));
+        Poll::Ready(if let Ok(poll) = polled {
+            let result = ready!(poll);
+            note(self.stats, self.started, result.is_err());
+            Ended::Replied(to_reply(result))
+        } else {
+            note(self.stats, self.started, true);
+            Ended::Panicked(panicked(self.spec))
+        })
+    }
+}
+
+/// Starts the command that these words are: it is known, has the right number of arguments, the
+/// server takes commands, the transaction allows it; then its handler runs.
+pub fn dispatch<'a>(ctx: &'a mut Context<'_>, words: Words) -> Step<'a> {
+    let table = table();
+    let (index, spec) = match resolve(table, ctx.services, &words) {
+        Ok(found) => found,
+        Err(error) => return Step::Done(to_reply(Err(error))),
+    };
+    let services: &'a Services = ctx.services;
+    let stats = services.stats.command(index);
+    if let Err(error) = admit(ctx, spec, &words) {
+        if let Some(stats) = stats {
+            stats.note_rejected();
+        }
+        return Step::Done(to_reply(Err(error)));
+    }
+    let name_words = if spec.subcommand().is_some() { 2 } else { 1 };
+    let args = Args::new(words, name_words);
+    let started = Instant::now();
+    match spec.handler {
+        Handler::Sync(run) => {
+            if let Ok(result) = catch_unwind(AssertUnwindSafe(|| run(ctx, &args))) {
+                note(stats, started, result.is_err());
+                Step::Done(to_reply(result))
+            } else {
+                note(stats, started, true);
+                ctx.session.close_after_reply();
+                Step::Done(panicked(spec))
+            }
+        }
+        Handler::Async(run) => {
+            Step::Running(Running { future: run(ctx, args), spec, stats, started })
+        }
+        Handler::Container(unknown) => {
+            let name = String::from_utf8_lossy(args.get(0).unwrap_or_default());
+            Step::Done(to_reply(Err(unknown(&name))))
+        }
+    }
+}
+
+/// Runs a command to its end, for callers without a socket.
+pub async fn execute(ctx: &mut Context<'_>, words: Words) -> Reply {
+    let ended = match dispatch(ctx, words) {
+        Step::Done(reply) => return reply,
+        Step::Running(running) => running.await,
+    };
+    match ended {
+        Ended::Replied(reply) => reply,
+        Ended::Panicked(reply) => {
+            ctx.session.close_after_reply();
+            reply
+        }
+    }
+}
+
+fn resolve<'t>(table: &'t Table, services: &Services, words: &Words) -> Result<(usize, &'t Spec)> {
+    let name = words.get(0).unwrap_or_default();
+    let Some((index, spec)) = table.look_up(name, None) else {
+        services.stats.unknown_commands.fetch_add(1, Ordering::Relaxed);
+        return Err(unknown_command(words));
+    };
+    if let Handler::Container(unknown) = spec.handler
+        && let Some(subcommand) = words.get(1)
+    {
+        return table
+            .look_up(name, Some(subcommand))
+            .ok_or_else(|| unknown(&String::from_utf8_lossy(subcommand)));
+    }
+    Ok((index, spec))
+}
+
+fn admit(ctx: &Context<'_>, spec: &Spec, words: &Words) -> Result<()> {
+    if !spec.takes(words.len()) {
+        let name = spec.full_name();
+        return Err(Error::Syntax(format!("wrong number of arguments for '{name}' command")));
+    }
+    if ctx.services.is_stopping() {
+        return Err(Error::syntax("server is shutting down"));
+    }
+    if spec.has(flags::NO_TRANSACTION) && ctx.session.in_transaction() {
+        let name = spec.name;
+        return Err(Error::Syntax(format!("{name} is not allowed within a transaction")));
+    }
+    Ok(())
+}
+
+fn unknown_command(words: &Words) -> Error {
+    let name = clip(words.get(0).unwrap_or_default(), ECHOED_BYTES_MAX);
+    let mut args = String::new();
+    for word in words.iter().skip(1) {
+        let Some(room) = ECHOED_BYTES_MAX.checked_sub(args.len()).filter(|room| *room > 0) else {
+            break;
+        };
+        args.push('\'');
+        args.push_str(&clip(word, room));
+        args.push_str("' ");
+    }
+    Error::Syntax(format!("unknown command '{name}', with args beginning with: {args}"))
+}
+
+fn clip(word: &[u8], room: usize) -> String {
+    String::from_utf8_lossy(word.get(..room).unwrap_or(word)).into_owned()
+}
+
+fn to_reply(result: Result<Reply>) -> Reply {
+    result.unwrap_or_else(|error| Reply::Error(error.to_line()))
+}
+
+fn note(stats: Option<&CommandStats>, started: Instant, failed: bool) {
+    if let Some(stats) = stats {
+        stats.note(started.elapsed(), failed);
+    }
+}
+
+fn panicked(spec: &Spec) -> Reply {
+    tracing::error!(command = spec.name, "a command panicked; its connection ends");
+    Reply::Error(Error::Internal("the command failed; the log says where".to_owned()).to_line())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,49 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::time::Instant;
+
+use super::Stats;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::session::Clients;
+
+/// What all connections share.
+#[derive(Debug)]
+pub struct Services {
+    /// The settings in force.
+    pub config: Arc<Config>,
+    /// Wall time.
+    pub clock: Arc<dyn Clock>,
+    /// Everybody who is connected.
+    pub clients: Arc<Clients>,
+    /// What INFO counts.
+    pub stats: Stats,
+    /// When this process began to serve.
+    pub started: Instant,
+    stopping: AtomicBool,
+}
+
+impl Services {
+    /// Services of a node with these settings that answers everything.
+    pub fn new(config: Arc<Config>, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            config,
+            clock,
+            clients: Arc::default(),
+            stats: Stats::default(),
+            started: Instant::now(),
+            stopping: AtomicBool::new(false),
+        }
+    }
+
+    /// Whether the server finishes what it has begun, and begins nothing.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+
+    /// From now on every command is answered with an error.
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,173 @@
+use std::fmt::Display;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::raw::{RawCluster, RawServer, RawSession};
+use super::{
+    ClusterConfig, Config, ConfigError, DocumentFormat, Durability, ObjectIdFormat, PurgeConfig,
+    RawConfig, RemovalConfig, Retention, ServerConfig, SessionConfig, StoreKind,
+};
+use crate::codec::duration::{parse_duration, parse_retention};
+
+type Result<T> = std::result::Result<T, ConfigError>;
+
+const DURATION: &str = "a duration such as 500ms, 45s, 30m, 48h or 7d";
+
+impl RawConfig {
+    /// Turns what was written into what it means.
+    pub fn check(&self) -> Result<Config> {
+        if self.data_dir.is_empty() {
+            return Err(refuse("data_dir", &self.data_dir, "the path of a folder"));
+        }
+        Ok(Config {
+            data_dir: PathBuf::from(&self.data_dir),
+            store: match self.store.as_str() {
+                "embedded" => StoreKind::Embedded,
+                "memory" => StoreKind::Memory,
+                other => return Err(refuse("store", other, "embedded or memory")),
+            },
+            durability: match self.durability.as_str() {
+                "sync" => Durability::Sync,
+                "interval" => Durability::Interval,
+                other => return Err(refuse("durability", other, "sync or interval")),
+            },
+            server: self.server.check()?,
+            session: self.session.check()?,
+            removal: RemovalConfig {
+                retention: retention("removal.retention", &self.removal.retention)?,
+                reserve_names: self.removal.reserve_names,
+            },
+            purge: PurgeConfig { wait: duration("purge.wait", &self.purge.wait)? },
+            cluster: self.cluster.check()?,
+            changes_retention: duration("changes.retention", &self.changes.retention)?,
+            audit_retention: duration("audit.retention", &self.audit.retention)?,
+            entries: self.entries(),
+        })
+    }
+}
+
+impl RawServer {
+    fn check(&self) -> Result<ServerConfig> {
+        if self.bind.is_empty() {
+            return Err(refuse("server.bind", "[]", "at least one address"));
+        }
+        let listen = self.bind.iter().map(|address| {
+            address.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, self.port)).map_err(|_| {
+                refuse("server.bind", address, "IP addresses such as 127.0.0.1 or ::1")
+            })
+        });
+        Ok(ServerConfig {
+            listen: listen.collect::<Result<_>>()?,
+            max_clients: size("server.max_clients", self.max_clients, 1..=1_000_000)?,
+            idle_timeout: perhaps("server.idle_timeout", &self.idle_timeout)?,
+            shutdown_timeout: duration("server.shutdown_timeout", &self.shutdown_timeout)?,
+            hangup_grace: duration("server.hangup_grace", &self.hangup_grace)?,
+            keepalive: perhaps("server.keepalive", &self.keepalive)?,
+            backlog: i32::try_from(size("server.backlog", self.backlog, 1..=65_535)?)
+                .unwrap_or(i32::MAX),
+            request_bytes_max: size(
+                "server.request_bytes_max",
+                self.request_bytes_max,
+                1_024..=1 << 30,
+            )?,
+            arguments_max: size("server.arguments_max", self.arguments_max, 16..=1 << 20)?,
+            nesting_max: size("server.nesting_max", self.nesting_max, 1..=128)?,
+            inline_bytes_max: size("server.inline_bytes_max", self.inline_bytes_max, 64..=1 << 20)?,
+            output_bytes_max: size(
+                "server.output_bytes_max",
+                self.output_bytes_max,
+                1_024..=1 << 32,
+            )?,
+            output_timeout: duration("server.output_timeout", &self.output_timeout)?,
+        })
+    }
+}
+
+impl RawSession {
+    fn check(&self) -> Result<SessionConfig> {
+        if self.namespace.is_empty() {
+            return Err(refuse("session.namespace", &self.namespace, "the path of a namespace"));
+        }
+        let format = |key, text: &str| {
+            DocumentFormat::parse(text).ok_or_else(|| refuse(key, text, "json or bson"))
+        };
+        let limit = size("session.limit", self.limit, 1..=1_000_000)?;
+        Ok(SessionConfig {
+            namespace: self.namespace.clone(),
+            reply_type: format("session.reply_type", &self.reply_type)?,
+            input_type: format("session.input_type", &self.input_type)?,
+            limit: u32::try_from(limit).unwrap_or(u32::MAX),
+            object_id_format: ObjectIdFormat::parse(&self.object_id_format).ok_or_else(|| {
+                refuse("session.object_id_format", &self.object_id_format, "hex or bytes")
+            })?,
+            cursors_max: size("session.cursors_max", self.cursors_max, 1..=100_000)?,
+        })
+    }
+}
+
+impl RawCluster {
+    fn check(&self) -> Result<ClusterConfig> {
+        if self.name.is_empty() {
+            return Err(refuse("cluster.name", &self.name, "a name"));
+        }
+        let shards = size("cluster.shards", self.shards, 1..=1_024)?;
+        let checked = ClusterConfig {
+            name: self.name.clone(),
+            shards: u32::try_from(shards).unwrap_or(u32::MAX),
+            heartbeat: duration("cluster.heartbeat", &self.heartbeat)?,
+            silent_after: duration("cluster.silent_after", &self.silent_after)?,
+            drain_grace: duration("cluster.drain_grace", &self.drain_grace)?,
+            drain_limit: duration("cluster.drain_limit", &self.drain_limit)?,
+        };
+        if checked.heartbeat.is_zero() {
+            return Err(refuse("cluster.heartbeat", &self.heartbeat, "more than 0s"));
+        }
+        if checked.silent_after < checked.heartbeat * 3 {
+            return Err(refuse(
+                "cluster.silent_after",
+                &self.silent_after,
+                "at least three times cluster.heartbeat, so that one late heartbeat puts nobody out",
+            ));
+        }
+        if checked.drain_limit < checked.drain_grace {
+            return Err(refuse(
+                "cluster.drain_limit",
+                &self.drain_limit,
+                "at least cluster.drain_grace",
+            ));
+        }
+        Ok(checked)
+    }
+}
+
+fn refuse(key: &'static str, value: impl Display, allowed: impl Into<String>) -> ConfigError {
+    ConfigError::Value { key, value: value.to_string(), allowed: allowed.into() }
+}
+
+fn duration(key: &'static str, text: &str) -> Result<Duration> {
+    parse_duration(text).ok_or_else(|| refuse(key, text, DURATION))
+}
+
+fn perhaps(key: &'static str, text: &str) -> Result<Option<Duration>> {
+    if text.eq_ignore_ascii_case("never") {
+        return Ok(None);
+    }
+    parse_duration(text)
+        .filter(|duration| !duration.is_zero())
+        .map(Some)
+        .ok_or_else(|| refuse(key, text, format!("{DURATION}, or never")))
+}
+
+fn retention(key: &'static str, text: &str) -> Result<Retention> {
+    parse_retention(text).ok_or_else(|| refuse(key, text, format!("{DURATION}, or forever")))
+}
+
+fn size(key: &'static str, value: u64, allowed: RangeInclusive<u64>) -> Result<usize> {
+    let (least, most) = (allowed.start(), allowed.end());
+    usize::try_from(value)
+        .ok()
+        .filter(|_| allowed.contains(&value))
+        .ok_or_else(|| refuse(key, value, format!("{least} to {most}")))
+}

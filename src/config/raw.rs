@@ -1,0 +1,153 @@
+use serde::{Deserialize, Serialize};
+
+/// Settings as they are written in the file. Unknown keys are refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawConfig {
+    pub data_dir: String,
+    pub store: String,
+    pub durability: String,
+    pub server: RawServer,
+    pub session: RawSession,
+    pub removal: RawRemoval,
+    pub purge: RawPurge,
+    pub cluster: RawCluster,
+    pub changes: RawRetention,
+    pub audit: RawRetention,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawServer {
+    pub bind: Vec<String>,
+    pub port: u16,
+    pub max_clients: u64,
+    pub idle_timeout: String,
+    pub shutdown_timeout: String,
+    pub hangup_grace: String,
+    pub keepalive: String,
+    pub backlog: u64,
+    pub request_bytes_max: u64,
+    pub arguments_max: u64,
+    pub nesting_max: u64,
+    pub inline_bytes_max: u64,
+    pub output_bytes_max: u64,
+    pub output_timeout: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawSession {
+    pub namespace: String,
+    pub reply_type: String,
+    pub input_type: String,
+    pub limit: u64,
+    pub object_id_format: String,
+    pub cursors_max: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawRemoval {
+    pub retention: String,
+    pub reserve_names: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawPurge {
+    pub wait: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawCluster {
+    pub name: String,
+    pub shards: u64,
+    pub heartbeat: String,
+    pub silent_after: String,
+    pub drain_grace: String,
+    pub drain_limit: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawRetention {
+    pub retention: String,
+}
+
+impl Default for RawConfig {
+    fn default() -> Self {
+        Self {
+            data_dir: "lethe-data".to_owned(),
+            store: "embedded".to_owned(),
+            durability: "sync".to_owned(),
+            server: RawServer::default(),
+            session: RawSession::default(),
+            removal: RawRemoval::default(),
+            purge: RawPurge::default(),
+            cluster: RawCluster::default(),
+            changes: RawRetention { retention: "24h".to_owned() },
+            audit: RawRetention { retention: "90d".to_owned() },
+        }
+    }
+}
+
+impl Default for RawServer {
+    fn default() -> Self {
+        Self {
+            bind: vec!["127.0.0.1".to_owned()],
+            port: 5484,
+            max_clients: 10_000,
+            idle_timeout: "never".to_owned(),
+            shutdown_timeout: "10s".to_owned(),
+            hangup_grace: "1s".to_owned(),
+            keepalive: "5m".to_owned(),
+            backlog: 4_096,
+            request_bytes_max: 64 * 1024 * 1024,
+            arguments_max: 100_000,
+            nesting_max: 8,
+            inline_bytes_max: 64 * 1024,
+            output_bytes_max: 64 * 1024 * 1024,
+            output_timeout: "60s".to_owned(),
+        }
+    }
+}
+
+impl Default for RawSession {
+    fn default() -> Self {
+        Self {
+            namespace: "global".to_owned(),
+            reply_type: "json".to_owned(),
+            input_type: "json".to_owned(),
+            limit: 100,
+            object_id_format: "hex".to_owned(),
+            cursors_max: 100,
+        }
+    }
+}
+
+impl Default for RawRemoval {
+    fn default() -> Self {
+        Self { retention: "7d".to_owned(), reserve_names: false }
+    }
+}
+
+impl Default for RawPurge {
+    fn default() -> Self {
+        Self { wait: "5s".to_owned() }
+    }
+}
+
+impl Default for RawCluster {
+    fn default() -> Self {
+        Self {
+            name: "lethe".to_owned(),
+            shards: 7,
+            heartbeat: "1s".to_owned(),
+            silent_after: "10s".to_owned(),
+            drain_grace: "2s".to_owned(),
+            drain_limit: "60s".to_owned(),
+        }
+    }
+}

@@ -1,0 +1,308 @@
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep, sleep_until};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+
+use super::link::{Link, Received};
+use crate::command::{Context, Ended, Running, Services, Step, dispatch};
+use crate::config::ServerConfig;
+use crate::resp::{Limits, Reply, Request, Scanner, Words};
+use crate::session::{Client, Session};
+
+/// Bytes that are read while a command runs, only to learn whether the client is still there.
+const READ_AHEAD: usize = 64 * 1024;
+
+/// How often a client is looked after that has more than that waiting.
+const LOOK_AFTER: Duration = Duration::from_millis(100);
+
+/// How long a connection that ends may take to read what it was sent.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// The same when the whole server ends.
+const LINGER_AT_SHUTDOWN: Duration = Duration::from_millis(100);
+
+/// Commands that try to make a browser's request look like ours: nobody who speaks the protocol sends them first.
+const OF_A_BROWSER: [&[u8]; 2] = [b"POST", b"HOST:"];
+
+/// Serves one connection to its end.
+pub(super) async fn serve(
+    stream: TcpStream,
+    client: Arc<Client>,
+    services: Arc<Services>,
+    stop: CancellationToken,
+) {
+    let id = client.id();
+    let config = &services.config.server;
+    let mut connection = Connection {
+        link: Link::new(stream, Arc::clone(&client), Arc::clone(&services)),
+        session: Session::new(Arc::clone(&client), Arc::clone(&services.config)),
+        scanner: Scanner::new(Limits {
+            frame_bytes: config.request_bytes_max,
+            arguments: config.arguments_max,
+            nesting: config.nesting_max,
+            inline_bytes: config.inline_bytes_max,
+        }),
+        killed: Box::pin(client.killed().clone().cancelled_owned()),
+        stop: Box::pin(stop.cancelled_owned()),
+        idle: config.idle_timeout.map(|after| Box::pin(tokio::time::sleep(after))),
+        active: Instant::now(),
+        hung_up: None,
+    };
+    let how = connection.run(&services).await;
+    match how {
+        Ok(End::Polite) => connection.link.close(LINGER).await,
+        Ok(End::Quick) => connection.link.close(LINGER_AT_SHUTDOWN).await,
+        Ok(End::Abrupt) => {}
+        Err(error) => tracing::debug!(client = id, %error, "connection lost"),
+    }
+    // The list is left first and the socket closed then, so whoever sees the end finds the place free.
+    services.clients.disconnect(id);
+}
+
+/// How a connection ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// What waits is written first, and the client gets time to read it.
+    Polite,
+    /// As [`End::Polite`], in less time: nobody waits long for idle clients at a shutdown.
+    Quick,
+    /// At once.
+    Abrupt,
+}
+
+#[derive(Debug)]
+struct Connection {
+    link: Link,
+    session: Session,
+    scanner: Scanner,
+    killed: Pin<Box<WaitForCancellationFutureOwned>>,
+    stop: Pin<Box<WaitForCancellationFutureOwned>>,
+    idle: Option<Pin<Box<Sleep>>>,
+    /// When something last came.
+    active: Instant,
+    /// When the client said that it sends no more.
+    hung_up: Option<Instant>,
+}
+
+impl Connection {
+    async fn run(&mut self, services: &Arc<Services>) -> io::Result<End> {
+        loop {
+            if let Some(end) = self.run_buffered(services).await? {
+                return Ok(end);
+            }
+            self.link.flush()?;
+            let config = &services.config.server;
+            let choked = self.link.waiting() >= config.output_bytes_max;
+            if !choked && (self.hung_up.is_some() || services.is_stopping()) {
+                return Ok(End::Quick);
+            }
+            if let Some(end) = self.wait(services, choked).await? {
+                return Ok(end);
+            }
+        }
+    }
+
+    /// Waits until there is something to do.
+    async fn wait(&mut self, services: &Services, choked: bool) -> io::Result<Option<End>> {
+        let config = &services.config.server;
+        let patience = choked.then(|| self.link.stuck_since() + config.output_timeout);
+        tokio::select! {
+            biased;
+            ready = self.link.ready(!choked) => {
+                ready?;
+                if choked {
+                    return Ok(None);
+                }
+                self.active = Instant::now();
+                let missing = self.scanner.missing(&self.link.input);
+                if self.link.receive(missing)? == Received::End {
+                    self.hung_up = Some(self.active);
+                }
+                Ok(None)
+            }
+            () = &mut self.killed => Ok(Some(End::Abrupt)),
+            // What is begun is finished, and what waits is answered, by the caller's next turn.
+            () = &mut self.stop, if !services.is_stopping() => {
+                services.stop();
+                Ok(None)
+            }
+            () = expired(self.idle.as_mut(), self.active, config), if !choked => {
+                services.stats.closed_idle.fetch_add(1, Ordering::Relaxed);
+                tracing::info!(client = self.session.id(), "closing an idle connection");
+                self.link.push(&Reply::Error("ERR idle timeout".to_owned()), self.session.protocol());
+                Ok(Some(End::Polite))
+            }
+            () = until(patience) => {
+                services.stats.closed_slow.fetch_add(1, Ordering::Relaxed);
+                let (client, waiting) = (self.session.id(), self.link.waiting());
+                tracing::warn!(client, waiting, "closing a connection that does not read its replies");
+                Ok(Some(End::Abrupt))
+            }
+        }
+    }
+
+    /// Runs the commands that have arrived, one after the other.
+    async fn run_buffered(&mut self, services: &Arc<Services>) -> io::Result<Option<End>> {
+        let output_max = services.config.server.output_bytes_max;
+        let mut count = 0;
+        while self.link.waiting() < output_max {
+            let words = match self.scanner.next(&mut self.link.input) {
+                Ok(Some(Request::Command(words))) => words,
+                Ok(Some(Request::Nested)) => {
+                    let refused = "ERR the words of a command are bulk strings, not arrays";
+                    self.answer(&Reply::Error(refused.to_owned()));
+                    continue;
+                }
+                Ok(None) => break,
+                Err(error) => {
+                    count_one(&services.stats.closed_protocol);
+                    tracing::info!(client = self.session.id(), %error, "protocol error");
+                    self.answer(&Reply::Error(format!("ERR Protocol error: {error}")));
+                    return Ok(Some(End::Polite));
+                }
+            };
+            count += 1;
+            if is_of_a_browser(&words) {
+                tracing::warn!(
+                    client = self.session.id(),
+                    address = %self.session.client().address(),
+                    "a browser's request, perhaps on behalf of a hostile page: connection closed"
+                );
+                return Ok(Some(End::Abrupt));
+            }
+            let mut ctx = Context { session: &mut self.session, services };
+            let ended = match dispatch(&mut ctx, words) {
+                Step::Done(reply) => Ended::Replied(reply),
+                Step::Running(running) => {
+                    let watch = Watch {
+                        link: &mut self.link,
+                        scanner: &self.scanner,
+                        killed: &mut self.killed,
+                        hung_up: &mut self.hung_up,
+                        grace: services.config.server.hangup_grace,
+                    };
+                    match watch.run(running).await? {
+                        Some(ended) => ended,
+                        None => return Ok(Some(End::Abrupt)),
+                    }
+                }
+            };
+            let reply = match ended {
+                Ended::Replied(reply) => reply,
+                Ended::Panicked(reply) => {
+                    self.session.close_after_reply();
+                    reply
+                }
+            };
+            self.answer(&reply);
+            if self.session.is_closing() {
+                return Ok(Some(End::Polite));
+            }
+            if self.link.is_full() {
+                self.link.flush()?;
+            }
+        }
+        self.session.client().note_commands(count, None, self.active);
+        Ok(None)
+    }
+
+    fn answer(&mut self, reply: &Reply) {
+        if self.session.reply_is_wanted() {
+            self.link.push(reply, self.session.protocol());
+        }
+    }
+}
+
+/// What is looked after while a command runs.
+struct Watch<'a> {
+    link: &'a mut Link,
+    scanner: &'a Scanner,
+    killed: &'a mut Pin<Box<WaitForCancellationFutureOwned>>,
+    hung_up: &'a mut Option<Instant>,
+    grace: Duration,
+}
+
+impl Watch<'_> {
+    /// Runs a command to its end; `None` when it was dropped because nobody waits for its reply any more.
+    async fn run(self, running: Running<'_>) -> io::Result<Option<Ended>> {
+        let mut running = pin!(running);
+        // Most commands don't wait long: first they get a chance to end without any of the below.
+        if let Some(ended) = poll_once(running.as_mut()).await {
+            return Ok(Some(ended));
+        }
+        self.link.flush()?;
+        loop {
+            let read = self.hung_up.is_none() && self.link.input.len() < READ_AHEAD;
+            let full = self.hung_up.is_none() && !read;
+            let give_up = self.hung_up.map(|since| since + self.grace);
+            tokio::select! {
+                biased;
+                ended = running.as_mut() => return Ok(Some(ended)),
+                () = &mut *self.killed => return Ok(None),
+                () = until(give_up) => return Ok(None),
+                ready = self.link.ready(read) => {
+                    ready?;
+                    self.link.flush()?;
+                    if read {
+                        let missing = self.scanner.missing(&self.link.input).min(READ_AHEAD);
+                        if self.link.receive(missing)? == Received::End {
+                            *self.hung_up = Some(Instant::now());
+                        }
+                    }
+                }
+                () = tokio::time::sleep(LOOK_AFTER), if full => {
+                    if self.link.has_hung_up().await? {
+                        *self.hung_up = Some(Instant::now());
+                    }
+                }
+            }
+        }
+    }
+}
+
+async fn poll_once<F: Future + Unpin>(mut future: F) -> Option<F::Output> {
+    std::future::poll_fn(|cx| {
+        std::task::Poll::Ready(match Pin::new(&mut future).poll(cx) {
+            std::task::Poll::Ready(output) => Some(output),
+            std::task::Poll::Pending => None,
+        })
+    })
+    .await
+}
+
+/// Ends when nothing has come for the idle timeout; never without one.
+async fn expired(idle: Option<&mut Pin<Box<Sleep>>>, active: Instant, config: &ServerConfig) {
+    let (Some(idle), Some(after)) = (idle, config.idle_timeout) else {
+        return std::future::pending().await;
+    };
+    loop {
+        idle.as_mut().await;
+        let due = active + after;
+        if due <= Instant::now() {
+            return;
+        }
+        // The timer is moved only when it fires, not with each command.
+        idle.as_mut().reset(due);
+    }
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn is_of_a_browser(words: &Words) -> bool {
+    let name = words.get(0).unwrap_or_default();
+    OF_A_BROWSER.iter().any(|of| of.eq_ignore_ascii_case(name))
+}
+
+fn count_one(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}

@@ -1,0 +1,190 @@
+use std::io;
+use std::net::Shutdown;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::{Buf, BytesMut};
+use socket2::SockRef;
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+use crate::command::Services;
+use crate::resp::{Protocol, Reply};
+use crate::session::Client;
+
+/// What is read at a time, at least.
+const CHUNK: usize = 16 * 1024;
+
+/// The most that a request's announcement makes us set aside before its bytes arrive.
+const AHEAD: usize = 1024 * 1024;
+
+/// Replies waiting to be sent that are sent before the next command is begun.
+const FLUSH_AT: usize = 64 * 1024;
+
+/// An output buffer that has grown beyond this is given back when it is empty.
+const KEEP: usize = 256 * 1024;
+
+/// How long a refused connection may take to read why.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// What reading brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Received {
+    /// Bytes, or nothing yet.
+    Some,
+    /// The client sends no more.
+    End,
+}
+
+/// A socket and its two buffers.
+#[derive(Debug)]
+pub(super) struct Link {
+    stream: TcpStream,
+    pub(super) input: BytesMut,
+    output: BytesMut,
+    client: Arc<Client>,
+    services: Arc<Services>,
+    /// When something was last written, or there was nothing to write.
+    progress: Instant,
+}
+
+impl Link {
+    pub(super) fn new(stream: TcpStream, client: Arc<Client>, services: Arc<Services>) -> Self {
+        Self {
+            stream,
+            input: BytesMut::new(),
+            output: BytesMut::new(),
+            client,
+            services,
+            progress: Instant::now(),
+        }
+    }
+
+    /// Waits until there is something to read, or room for what waits to be written.
+    pub(super) async fn ready(&self, read: bool) -> io::Result<()> {
+        let interest = match (read, self.output.is_empty()) {
+            (true, true) => Interest::READABLE,
+            (true, false) => Interest::READABLE | Interest::WRITABLE,
+            (false, false) => Interest::WRITABLE,
+            (false, true) => return std::future::pending().await,
+        };
+        self.stream.ready(interest).await.map(|_| ())
+    }
+
+    /// Whether the client has hung up, although bytes of it are still unread.
+    pub(super) async fn has_hung_up(&self) -> io::Result<bool> {
+        Ok(self.stream.ready(Interest::READABLE).await?.is_read_closed())
+    }
+
+    /// Reads what is there. `missing` is how much the request under way still needs.
+    pub(super) fn receive(&mut self, missing: usize) -> io::Result<Received> {
+        if self.input.capacity() - self.input.len() < CHUNK / 4 || missing > CHUNK {
+            // Doubling, so that an announced length alone takes no memory.
+            self.input.reserve(missing.min(self.input.len().max(AHEAD)).max(CHUNK));
+        }
+        match self.stream.try_read_buf(&mut self.input) {
+            Ok(0) => Ok(Received::End),
+            Ok(read) => {
+                self.client.note_input(read, self.input.len());
+                self.services.stats.bytes_in.fetch_add(read as u64, Ordering::Relaxed);
+                Ok(Received::Some)
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Received::Some),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Puts a reply behind those that wait.
+    pub(super) fn push(&mut self, reply: &Reply, protocol: Protocol) {
+        if self.output.is_empty() {
+            self.progress = Instant::now();
+        }
+        reply.encode(protocol, &mut self.output);
+    }
+
+    /// Bytes that wait to be written.
+    pub(super) fn waiting(&self) -> usize {
+        self.output.len()
+    }
+
+    /// Since when nothing could be written, though something waits.
+    pub(super) const fn stuck_since(&self) -> Instant {
+        self.progress
+    }
+
+    /// Whether so much waits that it should go before the next command.
+    pub(super) fn is_full(&self) -> bool {
+        self.output.len() >= FLUSH_AT
+    }
+
+    /// Writes as much as the socket takes now.
+    pub(super) fn flush(&mut self) -> io::Result<()> {
+        let mut written = 0;
+        while !self.output.is_empty() {
+            match self.stream.try_write(&self.output) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => {
+                    written += count;
+                    self.output.advance(count);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+        }
+        if written > 0 {
+            self.progress = Instant::now();
+            self.client.note_output(written, self.output.len());
+            self.services.stats.bytes_out.fetch_add(written as u64, Ordering::Relaxed);
+        }
+        if self.output.is_empty() && self.output.capacity() > KEEP {
+            self.output = BytesMut::new();
+        }
+        Ok(())
+    }
+
+    /// Ends the connection so that the client can read the last reply: closing a socket with
+    /// unread bytes resets it, and a reset overtakes what was written.
+    pub(super) async fn close(&mut self, patience: Duration) {
+        let ended = tokio::time::timeout(patience, async {
+            while !self.output.is_empty() {
+                self.ready(false).await?;
+                self.flush()?;
+            }
+            drain(&self.stream).await
+        });
+        if let Ok(Err(error)) = ended.await {
+            tracing::debug!(%error, "a connection was gone before it was closed");
+        }
+    }
+
+    /// Tells a client that was not taken why.
+    pub(super) async fn refuse(stream: TcpStream, why: &'static str) {
+        let mut line = BytesMut::new();
+        Reply::Error(why.to_owned()).encode(Protocol::Resp2, &mut line);
+        let told = tokio::time::timeout(LINGER, async {
+            stream.writable().await?;
+            stream.try_write(&line)?;
+            drain(&stream).await
+        });
+        if let Ok(Err(error)) = told.await {
+            tracing::debug!(%error, "a refused connection was gone before it was told");
+        }
+    }
+}
+
+/// Says that nothing follows, and reads what still comes until the client hangs up too.
+async fn drain(stream: &TcpStream) -> io::Result<()> {
+    SockRef::from(stream).shutdown(Shutdown::Write)?;
+    let mut scrap = vec![0_u8; CHUNK];
+    loop {
+        stream.readable().await?;
+        match stream.try_read(&mut scrap) {
+            Ok(0) => return Ok(()),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+}

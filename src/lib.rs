@@ -1,6 +1,8 @@
 //! Lethe: a document database that speaks the Redis protocol and whose
 //! deletions are safe.
 
+pub mod demo;
+
 pub mod node;
 
 pub mod server;

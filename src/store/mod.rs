@@ -1,1 +1,109 @@
-//! store
+//! The transactional, ordered key-value store under everything.
+//!
+//! FoundationDB's model is the contract and every engine keeps it: keys are
+//! ordered bytes; a transaction reads at one snapshot, sees its own writes, and
+//! commits only if nothing that it read with conflict was written since, so
+//! that all committed transactions could have run one after the other.
+//!
+//! ```text
+//!   Store ──begin──► Transaction ──commit──► Intent ──► Sequencer ──► Engine
+//!     │                  │ reads                │ validates, merges,    memory
+//!     │ run: retries     ▼                      │ publishes, wakes      fjall
+//!     └─────────────  Published (a snapshot)  ◄─┘ watches
+//! ```
+//!
+//! Keys that begin with `\xff` belong to the store itself (its version, marks
+//! of dropped prefixes, its format) and are neither read nor written from here.
+//!
+//! # Invariants
+//!
+//! * Nothing is visible before it is durable, and nothing acknowledged is lost.
+//! * Commit versions only grow, also over restarts; the versionstamps of
+//!   commits sort in the order in which they happened.
+//! * A watch fires once and never misses a change.
+//! * After a failed sync or a full disk nothing is written any more; reads go on.
+//! * Only this module knows which engine runs.
+//!
+//! Not here: what the keys mean (`codec` and the layers above).
+
+mod conflicts;
+mod error;
+mod faults;
+mod history;
+pub mod limits;
+#[expect(clippy::unused_async, clippy::unnecessary_wraps, reason = "for the embedded engine")]
+mod local;
+mod memory;
+mod overlay;
+mod retry;
+#[expect(dead_code, reason = "for the embedded engine")]
+mod sequencer;
+mod shared;
+mod transaction;
+mod types;
+#[expect(dead_code, reason = "for the embedded engine")]
+mod view;
+mod watch;
+
+use std::sync::Arc;
+
+pub use error::{Error, Result};
+pub use faults::{Chaos, Faults, Held, Lost, Matcher};
+pub use retry::{Failure, Resolve, Slot};
+pub use transaction::Transaction;
+pub use types::{
+    Atomic, Committed, Outcome, Page, RangeRead, Read, Reclaim, Stats, key_after, prefix_end,
+};
+pub use watch::Watch;
+
+use local::Local;
+
+/// A store. A cheap handle: clones are the same store.
+#[derive(Debug, Clone)]
+pub struct Store {
+    local: Arc<Local>,
+    client: Arc<str>,
+}
+
+impl Store {
+    /// An empty store in memory: for tests, simulation and `--store memory`.
+    pub fn memory() -> Self {
+        Self { local: Arc::new(Local::memory()), client: Arc::from("") }
+    }
+
+    /// The same store; its transactions bear this client name, by which faults can be meant for them.
+    #[must_use]
+    pub fn as_client(&self, client: &str) -> Self {
+        Self { local: Arc::clone(&self.local), client: Arc::from(client) }
+    }
+
+    /// Whether a commit may end with [`Error::CommitUnknown`] on this engine.
+    pub fn commit_may_be_unknown(&self) -> bool {
+        self.local.commit_may_be_unknown()
+    }
+
+    /// Begins a transaction. `label` names its purpose ("insert", "flip").
+    pub fn begin(&self, label: &'static str) -> Transaction {
+        Transaction::new(Arc::clone(&self.local), Arc::clone(&self.client), label)
+    }
+
+    /// The faults that can be ordered; the memory engine has them.
+    pub fn faults(&self) -> Option<&Faults> {
+        self.local.faults()
+    }
+
+    /// How far the bytes below a prefix given to [`Transaction::drop_prefix`] have been given back.
+    pub async fn reclaim_progress(&self, prefix: &[u8]) -> Result<Reclaim> {
+        self.local.reclaim_progress(prefix).await
+    }
+
+    /// Counters since the store was opened.
+    pub fn stats(&self) -> Stats {
+        self.local.stats()
+    }
+
+    /// Ends all watches and, on an engine with files, commits what waits and lets go of the folder.
+    pub async fn close(&self) {
+        self.local.close().await;
+    }
+}

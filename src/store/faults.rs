@@ -1,0 +1,427 @@
+//! Faults on order, for scenarios and simulation: a commit held back, lost and
+//! landed late, refused; a client cut off; and a seeded mode that does such
+//! things by chance. Only the memory engine has them.
+//!
+//! All waiting is on tokio's clock and all chance comes from one seeded
+//! generator, so that with one seed on a current-thread runtime with paused
+//! time every run is the same.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use tokio::sync::{oneshot, watch};
+
+use super::local::Landing;
+use super::sequencer::Intent;
+use super::shared::lock;
+use super::types::Committed;
+use super::{Error, Result};
+
+/// Which commits a fault is meant for. Commits of transactions that only read are never meant.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Matcher {
+    client: Option<String>,
+    label: Option<String>,
+}
+
+impl Matcher {
+    /// Every commit.
+    pub fn any() -> Self {
+        Self::default()
+    }
+
+    /// Commits of this client (see [`super::Store::as_client`]).
+    #[must_use]
+    pub fn client(self, client: impl Into<String>) -> Self {
+        Self { client: Some(client.into()), ..self }
+    }
+
+    /// Commits of transactions begun with this label.
+    #[must_use]
+    pub fn label(self, label: impl Into<String>) -> Self {
+        Self { label: Some(label.into()), ..self }
+    }
+
+    fn matches(&self, client: &str, label: &str) -> bool {
+        self.client.as_deref().is_none_or(|wanted| wanted == client)
+            && self.label.as_deref().is_none_or(|wanted| wanted == label)
+    }
+}
+
+/// How often what happens by chance; probabilities from 0 to 1.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Chaos {
+    pub seed: u64,
+    /// A commit is refused with a conflict.
+    pub conflict: f64,
+    /// A commit lands and is reported unknown.
+    pub unknown_landed: f64,
+    /// A commit never lands and is reported unknown.
+    pub unknown_lost: f64,
+    /// A commit is reported unknown and tries to land after up to `delay_max`.
+    pub unknown_late: f64,
+    /// A commit or a read is delayed by up to `delay_max`.
+    pub delay: f64,
+    pub delay_max: Duration,
+}
+
+impl Chaos {
+    /// A mixture in which everything happens often.
+    pub const fn with_seed(seed: u64) -> Self {
+        Self {
+            seed,
+            conflict: 0.05,
+            unknown_landed: 0.05,
+            unknown_lost: 0.05,
+            unknown_late: 0.05,
+            delay: 0.2,
+            delay_max: Duration::from_millis(50),
+        }
+    }
+}
+
+/// The switchboard. A cheap handle.
+#[derive(Clone)]
+pub struct Faults {
+    board: Arc<Board>,
+}
+
+struct Board {
+    landing: Arc<Landing>,
+    /// Nothing is on order; so that stores without faults pay one load.
+    quiet: AtomicBool,
+    orders: Mutex<Orders>,
+}
+
+#[derive(Default)]
+struct Orders {
+    once: VecDeque<(Matcher, Order)>,
+    outages: BTreeSet<String>,
+    chaos: Option<(Chaos, StdRng)>,
+}
+
+enum Order {
+    Hold(Arc<Place>),
+    Lose(Arc<Place>),
+    Fail(Error),
+}
+
+/// Where a commit waits that was caught.
+#[derive(Debug)]
+struct Place {
+    state: Mutex<Caught>,
+    arrived: watch::Sender<bool>,
+}
+
+#[derive(Debug)]
+enum Caught {
+    NotYet,
+    Here { intent: Box<Intent>, reply: Option<oneshot::Sender<Result<Committed>>> },
+    Gone,
+}
+
+impl Place {
+    fn new() -> Arc<Self> {
+        let (arrived, _) = watch::channel(false);
+        Arc::new(Self { state: Mutex::new(Caught::NotYet), arrived })
+    }
+
+    fn put(&self, intent: Intent, reply: Option<oneshot::Sender<Result<Committed>>>) {
+        *lock(&self.state) = Caught::Here { intent: Box::new(intent), reply };
+        self.arrived.send_replace(true);
+    }
+
+    async fn arrived(&self) {
+        let mut arrived = self.arrived.subscribe();
+        // The sender lives as long as this place, so that waiting cannot fail.
+        drop(arrived.wait_for(|here| *here).await);
+    }
+
+    fn land(&self, landing: &Landing) -> Option<Result<Committed>> {
+        match std::mem::replace(&mut *lock(&self.state), Caught::Gone) {
+            Caught::Here { intent, reply } => {
+                let result = landing.land(*intent);
+                if let Some(reply) = reply {
+                    // An error here means that the caller was cancelled: the commit lands all the same.
+                    drop(reply.send(result.clone()));
+                }
+                Some(result)
+            }
+            Caught::NotYet | Caught::Gone => None,
+        }
+    }
+}
+
+/// A commit that is held back: its caller waits. Dropping it releases the commit.
+#[derive(Debug)]
+#[must_use = "dropping it releases the commit"]
+pub struct Held {
+    place: Arc<Place>,
+    faults: Faults,
+}
+
+impl Held {
+    /// Waits until the commit is here.
+    pub async fn arrived(&self) {
+        self.place.arrived().await;
+    }
+
+    /// Lands it now, also if its caller is gone; the caller gets the result, and so do you. `None`: none has come yet,
+    /// and none will be held any more.
+    pub fn release(self) -> Option<Result<Committed>> {
+        self.faults.withdraw(&self.place);
+        self.place.land(&self.faults.board.landing)
+    }
+
+    /// Throws it away; its caller is told that the result is unknown.
+    pub fn discard(self) {
+        self.faults.withdraw(&self.place);
+        if let Caught::Here { reply: Some(reply), .. } =
+            std::mem::replace(&mut *lock(&self.place.state), Caught::Gone)
+        {
+            // An error here means that the caller was cancelled.
+            drop(reply.send(Err(Error::CommitUnknown)));
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.faults.withdraw(&self.place);
+        self.place.land(&self.faults.board.landing);
+    }
+}
+
+/// A commit whose caller was told that the result is unknown. Dropping it means that it never lands.
+#[derive(Debug)]
+#[must_use = "dropping it means that the commit never lands"]
+pub struct Lost {
+    place: Arc<Place>,
+    faults: Faults,
+}
+
+impl Lost {
+    /// Waits until the commit is here.
+    pub async fn arrived(&self) {
+        self.place.arrived().await;
+    }
+
+    /// Lets it land now: it is validated as if it had just come. `None`: none has come yet, and none will be lost any more.
+    pub fn land(self) -> Option<Result<Committed>> {
+        self.faults.withdraw(&self.place);
+        self.place.land(&self.faults.board.landing)
+    }
+}
+
+impl Drop for Lost {
+    fn drop(&mut self) {
+        self.faults.withdraw(&self.place);
+    }
+}
+
+impl fmt::Debug for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Faults").field("quiet", &self.board.quiet).finish_non_exhaustive()
+    }
+}
+
+/// What is to happen to one commit.
+enum Fate {
+    Land,
+    Delay(Duration),
+    Fail(Error),
+    Hold(Arc<Place>),
+    Lose(Arc<Place>),
+    UnknownLanded,
+    UnknownLost,
+    UnknownLate(Duration),
+}
+
+impl Faults {
+    pub(super) fn new(landing: Arc<Landing>) -> Self {
+        let (quiet, orders) = (AtomicBool::new(true), Mutex::default());
+        Self { board: Arc::new(Board { landing, quiet, orders }) }
+    }
+
+    /// Holds back the next commit that matches.
+    pub fn hold(&self, matcher: Matcher) -> Held {
+        let place = Place::new();
+        self.order(|orders| orders.once.push_back((matcher, Order::Hold(Arc::clone(&place)))));
+        Held { place, faults: self.clone() }
+    }
+
+    /// Reports the next commit that matches as unknown, and keeps it.
+    pub fn lose(&self, matcher: Matcher) -> Lost {
+        let place = Place::new();
+        self.order(|orders| orders.once.push_back((matcher, Order::Lose(Arc::clone(&place)))));
+        Lost { place, faults: self.clone() }
+    }
+
+    /// Refuses the next commit that matches; it never lands.
+    pub fn fail(&self, matcher: Matcher, error: Error) {
+        self.order(|orders| orders.once.push_back((matcher, Order::Fail(error))));
+    }
+
+    /// Cuts a client off: all its reads and commits give [`Error::Unavailable`].
+    pub fn outage(&self, client: &str) {
+        self.order(|orders| {
+            orders.outages.insert(client.to_owned());
+        });
+    }
+
+    /// Ends [`Faults::outage`].
+    pub fn end_outage(&self, client: &str) {
+        self.order(|orders| {
+            orders.outages.remove(client);
+        });
+    }
+
+    /// Faults by chance from now on; `None` ends them.
+    pub fn chaos(&self, chaos: Option<Chaos>) {
+        self.order(|orders| {
+            orders.chaos = chaos.map(|chaos| {
+                let random = StdRng::seed_from_u64(chaos.seed);
+                (chaos, random)
+            });
+        });
+    }
+
+    fn order(&self, change: impl FnOnce(&mut Orders)) {
+        let mut orders = lock(&self.board.orders);
+        change(&mut orders);
+        let quiet = orders.once.is_empty() && orders.outages.is_empty() && orders.chaos.is_none();
+        self.board.quiet.store(quiet, Ordering::Release);
+    }
+
+    fn withdraw(&self, place: &Arc<Place>) {
+        self.order(|orders| {
+            orders.once.retain(|(_, order)| match order {
+                Order::Hold(other) | Order::Lose(other) => !Arc::ptr_eq(place, other),
+                Order::Fail(_) => true,
+            });
+        });
+    }
+
+    fn quiet(&self) -> bool {
+        self.board.quiet.load(Ordering::Acquire)
+    }
+
+    pub(super) async fn before_read(&self, client: &str, _label: &'static str) -> Result<()> {
+        if self.quiet() {
+            return Ok(());
+        }
+        let delay = {
+            let mut orders = lock(&self.board.orders);
+            orders.check_outage(client)?;
+            orders.chaos.as_mut().and_then(|(chaos, random)| chaos.delay(random))
+        };
+        if let Some(delay) = delay {
+            tokio::time::sleep(delay).await;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn commit(
+        &self,
+        client: &str,
+        label: &'static str,
+        mut intent: Intent,
+    ) -> Result<Committed> {
+        let landing = &self.board.landing;
+        let fate = if self.quiet() { Fate::Land } else { self.fate(client, label) };
+        match fate {
+            Fate::Land => landing.land(intent),
+            Fate::Delay(delay) => {
+                tokio::time::sleep(delay).await;
+                landing.land(intent)
+            }
+            Fate::Fail(error) => Err(fail_watches(&mut intent, error)),
+            Fate::Hold(place) => {
+                let (reply, result) = oneshot::channel();
+                place.put(intent, Some(reply));
+                result.await.unwrap_or(Err(Error::CommitUnknown))
+            }
+            Fate::Lose(place) => {
+                let error = fail_watches(&mut intent, Error::CommitUnknown);
+                place.put(intent, None);
+                Err(error)
+            }
+            Fate::UnknownLanded => {
+                let error = fail_watches(&mut intent, Error::CommitUnknown);
+                // Whether it has landed or met a conflict: the caller does not learn it.
+                drop(landing.land(intent));
+                Err(error)
+            }
+            Fate::UnknownLost => Err(fail_watches(&mut intent, Error::CommitUnknown)),
+            Fate::UnknownLate(delay) => {
+                let error = fail_watches(&mut intent, Error::CommitUnknown);
+                let landing = Arc::clone(landing);
+                tokio::spawn(async move {
+                    tokio::time::sleep(delay).await;
+                    // As above.
+                    drop(landing.land(intent));
+                });
+                Err(error)
+            }
+        }
+    }
+
+    fn fate(&self, client: &str, label: &str) -> Fate {
+        let mut orders = lock(&self.board.orders);
+        if let Err(error) = orders.check_outage(client) {
+            return Fate::Fail(error);
+        }
+        let ordered = orders.once.iter().position(|(matcher, _)| matcher.matches(client, label));
+        if let Some((_, order)) = ordered.and_then(|at| orders.once.remove(at)) {
+            return match order {
+                Order::Hold(place) => Fate::Hold(place),
+                Order::Lose(place) => Fate::Lose(place),
+                Order::Fail(error) => Fate::Fail(error),
+            };
+        }
+        let Some((chaos, random)) = orders.chaos.as_mut() else { return Fate::Land };
+        let mut chance = random.random::<f64>();
+        let mut happens = |probability: f64| {
+            chance -= probability;
+            chance < 0.0
+        };
+        if happens(chaos.conflict) {
+            Fate::Fail(Error::Conflict)
+        } else if happens(chaos.unknown_landed) {
+            Fate::UnknownLanded
+        } else if happens(chaos.unknown_lost) {
+            Fate::UnknownLost
+        } else if happens(chaos.unknown_late) {
+            Fate::UnknownLate(chaos.delay_max.mul_f64(random.random::<f64>()))
+        } else {
+            chaos.delay(random).map_or(Fate::Land, Fate::Delay)
+        }
+    }
+}
+
+impl Chaos {
+    fn delay(&self, random: &mut StdRng) -> Option<Duration> {
+        (random.random::<f64>() < self.delay).then(|| self.delay_max.mul_f64(random.random::<f64>()))
+    }
+}
+
+impl Orders {
+    fn check_outage(&self, client: &str) -> Result<()> {
+        if self.outages.contains(client) {
+            return Err(Error::Unavailable(format!("'{client}' is cut off")));
+        }
+        Ok(())
+    }
+}
+
+fn fail_watches(intent: &mut Intent, error: Error) -> Error {
+    for arming in intent.watches.drain(..) {
+        arming.fail(&error);
+    }
+    error
+}

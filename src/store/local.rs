@@ -1,0 +1,105 @@
+//! A local store: the published state, and the way to its one committer.
+
+use std::sync::{Arc, Mutex};
+
+use super::faults::Faults;
+use super::memory::Memory;
+use super::sequencer::{Intent, Sequencer};
+use super::shared::{Shared, lock};
+use super::types::{Committed, Reclaim, Stats};
+use super::{Error, Result};
+
+/// What all handles of one store point to.
+#[derive(Debug)]
+pub(super) struct Local {
+    committer: Committer,
+}
+
+#[derive(Debug)]
+enum Committer {
+    Memory { landing: Arc<Landing>, faults: Faults },
+}
+
+/// Commits to the memory engine at once, on the caller's thread.
+#[derive(Debug)]
+pub(super) struct Landing {
+    pub(super) shared: Shared,
+    sequencer: Mutex<Sequencer<Memory>>,
+}
+
+impl Landing {
+    /// Validates and applies.
+    pub(super) fn land(&self, intent: Intent) -> Result<Committed> {
+        let mut intents = [intent];
+        let results = lock(&self.sequencer).commit(&self.shared, &mut intents);
+        let result = results.into_iter().next().unwrap_or(Err(Error::Cancelled));
+        if let Err(error) = &result {
+            let [intent] = intents;
+            intent.watches.into_iter().for_each(|arming| arming.fail(error));
+        }
+        result
+    }
+}
+
+impl Local {
+    pub(super) fn memory() -> Self {
+        let shared = Shared::new(Memory::empty());
+        let sequencer = Mutex::new(Sequencer::new(Memory::default(), &shared));
+        let landing = Arc::new(Landing { shared, sequencer });
+        let faults = Faults::new(Arc::clone(&landing));
+        Self { committer: Committer::Memory { landing, faults } }
+    }
+
+    pub(super) fn shared(&self) -> &Shared {
+        match &self.committer {
+            Committer::Memory { landing, .. } => &landing.shared,
+        }
+    }
+
+    pub(super) fn faults(&self) -> Option<&Faults> {
+        match &self.committer {
+            Committer::Memory { faults, .. } => Some(faults),
+        }
+    }
+
+    pub(super) fn commit_may_be_unknown(&self) -> bool {
+        match &self.committer {
+            Committer::Memory { .. } => true,
+        }
+    }
+
+    pub(super) async fn before_read(&self, client: &str, label: &'static str) -> Result<()> {
+        match &self.committer {
+            Committer::Memory { faults, .. } => faults.before_read(client, label).await,
+        }
+    }
+
+    pub(super) async fn commit(
+        &self,
+        client: &str,
+        label: &'static str,
+        intent: Intent,
+    ) -> Result<Committed> {
+        match &self.committer {
+            Committer::Memory { faults, .. } => faults.commit(client, label, intent).await,
+        }
+    }
+
+    pub(super) async fn reclaim_progress(&self, _prefix: &[u8]) -> Result<Reclaim> {
+        match &self.committer {
+            Committer::Memory { .. } => {
+                Ok(Reclaim { done: true, pending_bytes: None, returned_bytes: None })
+            }
+        }
+    }
+
+    pub(super) fn stats(&self) -> Stats {
+        match &self.committer {
+            Committer::Memory { landing, .. } => landing.shared.stats(),
+        }
+    }
+
+    pub(super) async fn close(&self) {
+        self.shared().watches.close();
+    }
+}

@@ -1,0 +1,81 @@
+//! What the handles of one local store have in common.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use arc_swap::ArcSwap;
+use tokio::sync::Semaphore;
+
+use super::types::Stats;
+use super::view::Published;
+use super::watch::WatchTable;
+
+/// Long scans that may wait for the disk at the same time.
+const SCANS_MAX: usize = 16;
+
+/// The published state and what hangs on it.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) published: ArcSwap<Published>,
+    pub(super) watches: WatchTable,
+    pub(super) counters: Counters,
+    /// Bounds the threads that long scans take from the blocking pool.
+    pub(super) scans: Semaphore,
+}
+
+impl Shared {
+    pub(super) fn new(published: Published) -> Self {
+        Self {
+            published: ArcSwap::from_pointee(published),
+            watches: WatchTable::default(),
+            counters: Counters::default(),
+            scans: Semaphore::new(SCANS_MAX),
+        }
+    }
+
+    pub(super) fn stats(&self) -> Stats {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let counters = &self.counters;
+        let published = self.published.load();
+        Stats {
+            commits: read(&counters.commits),
+            conflicts: read(&counters.conflicts),
+            batches: read(&counters.batches),
+            batch_max: read(&counters.batch_max),
+            fsyncs: read(&counters.fsyncs),
+            open_transactions: read(&counters.open_transactions),
+            watches: self.watches.len(),
+            version: published.version,
+            history: read(&counters.history),
+            dropped_prefixes: super::sequencer::count(published.dropped.len()),
+            disk_bytes: 0,
+        }
+    }
+}
+
+/// Counted since the store was opened.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    pub(super) commits: AtomicU64,
+    pub(super) conflicts: AtomicU64,
+    pub(super) batches: AtomicU64,
+    pub(super) batch_max: AtomicU64,
+    pub(super) fsyncs: AtomicU64,
+    pub(super) open_transactions: AtomicU64,
+    pub(super) history: AtomicU64,
+    /// Makes attempt tokens and jitter, the same in each run of a simulation.
+    pub(super) sequence: AtomicU64,
+}
+
+impl Counters {
+    pub(super) fn batch(&self, commits: u64) {
+        self.commits.fetch_add(commits, Ordering::Relaxed);
+        self.batches.fetch_add(1, Ordering::Relaxed);
+        self.batch_max.fetch_max(commits, Ordering::Relaxed);
+    }
+}
+
+/// A lock whose holders cannot leave the value half changed, so that a panic elsewhere does not matter.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

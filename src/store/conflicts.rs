@@ -30,7 +30,8 @@ impl RangeSet {
             end = end.max(to.clone());
         }
         let inside = (Bound::Included(begin.as_ref()), Bound::Included(end.as_ref()));
-        let swallowed: Vec<Bytes> = self.0.range::<[u8], _>(inside).map(|(k, _)| k.clone()).collect();
+        let swallowed: Vec<Bytes> =
+            self.0.range::<[u8], _>(inside).map(|(k, _)| k.clone()).collect();
         for key in swallowed {
             if let Some(to) = self.0.remove(&key) {
                 end = end.max(to);

@@ -406,7 +406,8 @@ impl Faults {
 
 impl Chaos {
     fn delay(&self, random: &mut StdRng) -> Option<Duration> {
-        (random.random::<f64>() < self.delay).then(|| self.delay_max.mul_f64(random.random::<f64>()))
+        (random.random::<f64>() < self.delay)
+            .then(|| self.delay_max.mul_f64(random.random::<f64>()))
     }
 }
 

@@ -73,12 +73,22 @@ impl History {
         let recent = recent(&self.ranges);
         let point = |key: &Bytes| {
             self.points.get(key).is_some_and(|version| *version > read_version)
-                || self.ranges.iter().rev().take(recent).any(|(_, from, to)| from <= key && key < to)
+                || self
+                    .ranges
+                    .iter()
+                    .rev()
+                    .take(recent)
+                    .any(|(_, from, to)| from <= key && key < to)
         };
         let range = |(begin, end): &(Bytes, Bytes)| {
             let inside = (Bound::Included(begin.as_ref()), Bound::Excluded(end.as_ref()));
             self.points.range::<[u8], _>(inside).any(|(_, version)| *version > read_version)
-                || self.ranges.iter().rev().take(recent).any(|(_, from, to)| from < end && begin < to)
+                || self
+                    .ranges
+                    .iter()
+                    .rev()
+                    .take(recent)
+                    .any(|(_, from, to)| from < end && begin < to)
         };
         reads.points.iter().any(point) || reads.ranges.iter().any(range)
     }

@@ -32,8 +32,10 @@ pub(super) struct Stamped {
 impl Stamped {
     /// From FoundationDB's form: the last four bytes are the little-endian offset of the place.
     fn parse(form: &[u8]) -> Result<Self> {
-        let (template, offset) = form.split_last_chunk::<4>().ok_or(Error::BadVersionstampOffset)?;
-        let offset = usize::try_from(u32::from_le_bytes(*offset)).map_err(|_| Error::BadVersionstampOffset)?;
+        let (template, offset) =
+            form.split_last_chunk::<4>().ok_or(Error::BadVersionstampOffset)?;
+        let offset = usize::try_from(u32::from_le_bytes(*offset))
+            .map_err(|_| Error::BadVersionstampOffset)?;
         let end = offset.checked_add(VERSIONSTAMP_BYTES).ok_or(Error::BadVersionstampOffset)?;
         if end > template.len() {
             return Err(Error::BadVersionstampOffset);
@@ -109,7 +111,8 @@ impl Overlay {
             return;
         }
         let covered = (Bound::Included(begin), Bound::Excluded(end));
-        let covered: Vec<Bytes> = self.entries.range::<[u8], _>(covered).map(|(k, _)| k.clone()).collect();
+        let covered: Vec<Bytes> =
+            self.entries.range::<[u8], _>(covered).map(|(k, _)| k.clone()).collect();
         for key in covered {
             self.entries.remove(&key);
         }
@@ -149,8 +152,11 @@ impl Overlay {
             },
             Some(Entry::Stamped(_)) => return Err(Error::AccessedUnreadable),
             None => {
-                let entry =
-                    if cleared { Entry::Value(Some(operand)) } else { Entry::Changes(vec![(op, operand)]) };
+                let entry = if cleared {
+                    Entry::Value(Some(operand))
+                } else {
+                    Entry::Changes(vec![(op, operand)])
+                };
                 self.entries.insert(Bytes::copy_from_slice(key), entry);
             }
         }
@@ -192,7 +198,10 @@ impl Overlay {
     }
 
     /// The versionstamped keys that this commit makes.
-    pub(super) fn stamped_keys(&self, versionstamp: Versionstamp) -> impl Iterator<Item = (Bytes, Bytes)> {
+    pub(super) fn stamped_keys(
+        &self,
+        versionstamp: Versionstamp,
+    ) -> impl Iterator<Item = (Bytes, Bytes)> {
         self.stamped.iter().filter_map(move |stamped| {
             let key = Bytes::from(stamped.key.fill(versionstamp));
             (!stamped.cleared.contains(&key)).then(|| (key, stamped.value.clone()))

@@ -129,7 +129,9 @@ impl Store {
             if let Some(slot) = slot {
                 match enter_slot(&txn, slot, &token, unknown, &mut candidates).await {
                     Ok(Check::GoOn) => {}
-                    Ok(Check::Landed(value)) => return Ok(Outcome { value, committed: None, attempts }),
+                    Ok(Check::Landed(value)) => {
+                        return Ok(Outcome { value, committed: None, attempts });
+                    }
                     Err(error) if may_retry(&error) && !error.maybe_committed() => continue,
                     Err(error) => return Err(final_error(error, unknown).into()),
                 }
@@ -139,7 +141,9 @@ impl Store {
                 Err(error) => match error.store() {
                     // Reads of another transaction's unknown commit do not concern this one.
                     Some(store) if may_retry(store) => continue,
-                    Some(store) if unknown => return Err(final_error(store.clone(), unknown).into()),
+                    Some(store) if unknown => {
+                        return Err(final_error(store.clone(), unknown).into());
+                    }
                     Some(_) => return Err(error),
                     None => match slot {
                         Some(slot) if unknown => {
@@ -154,7 +158,9 @@ impl Store {
                 },
             };
             match txn.commit().await {
-                Ok(committed) => return Ok(Outcome { value, committed: Some(committed), attempts }),
+                Ok(committed) => {
+                    return Ok(Outcome { value, committed: Some(committed), attempts });
+                }
                 Err(error) if error.maybe_committed() => {
                     unknown = true;
                     if resolve == Resolve::Report || last_try {

@@ -82,7 +82,12 @@ impl Batch {
     }
 
     /// Adds one commit, with its atomic changes worked out and its versionstamps filled in.
-    fn merge(&mut self, base: &Published, intent: &mut Intent, versionstamp: Versionstamp) -> Result<()> {
+    fn merge(
+        &mut self,
+        base: &Published,
+        intent: &mut Intent,
+        versionstamp: Versionstamp,
+    ) -> Result<()> {
         let overlay = &intent.overlay;
         // What fails must fail before the batch is changed.
         let mut resolved = Vec::new();
@@ -98,7 +103,8 @@ impl Batch {
             self.clear_range(begin, end);
         }
         self.writes.extend(resolved);
-        self.writes.extend(overlay.stamped_keys(versionstamp).map(|(key, value)| (key, Some(value))));
+        self.writes
+            .extend(overlay.stamped_keys(versionstamp).map(|(key, value)| (key, Some(value))));
         self.dropped.extend(overlay.dropped().iter().cloned());
         if overlay.touched() {
             self.metadata_version = Some(versionstamp);
@@ -192,7 +198,11 @@ impl<E: Engine> Sequencer<E> {
     }
 
     /// Commits what passes; one result per intent, in order.
-    pub(super) fn commit(&mut self, shared: &Shared, intents: &mut [Intent]) -> Vec<Result<Committed>> {
+    pub(super) fn commit(
+        &mut self,
+        shared: &Shared,
+        intents: &mut [Intent],
+    ) -> Vec<Result<Committed>> {
         self.commit_with(shared, intents, Vec::new())
     }
 
@@ -221,7 +231,8 @@ impl<E: Engine> Sequencer<E> {
                 Ok(Committed { version, versionstamp: Some(versionstamp) })
             })
             .collect();
-        let conflicts = results.iter().filter(|result| matches!(result, Err(Error::Conflict))).count();
+        let conflicts =
+            results.iter().filter(|result| matches!(result, Err(Error::Conflict))).count();
         shared.counters.conflicts.fetch_add(count(conflicts), Ordering::Relaxed);
         if order == 0 {
             return results;
@@ -254,7 +265,11 @@ impl<E: Engine> Sequencer<E> {
         if read_version < self.history.floor() {
             return Err(Error::TooOld);
         }
-        if self.history.conflicts(read_version, &intent.reads) { Err(Error::Conflict) } else { Ok(()) }
+        if self.history.conflicts(read_version, &intent.reads) {
+            Err(Error::Conflict)
+        } else {
+            Ok(())
+        }
     }
 
     fn record(&mut self, intent: &Intent, versionstamp: Versionstamp) {
@@ -267,7 +282,13 @@ impl<E: Engine> Sequencer<E> {
         self.history.record(versionstamp.version(), writes);
     }
 
-    fn publish(&mut self, shared: &Shared, base: &Arc<Published>, batch: &Batch, view: Box<dyn View>) {
+    fn publish(
+        &mut self,
+        shared: &Shared,
+        base: &Arc<Published>,
+        batch: &Batch,
+        view: Box<dyn View>,
+    ) {
         let metadata_version = batch.metadata_version.unwrap_or(base.metadata_version);
         let added = if self.engine.keeps_dropped() { batch.dropped.as_slice() } else { &[] };
         let dropped = base.dropped.changed(added, &batch.forgotten);
@@ -275,8 +296,11 @@ impl<E: Engine> Sequencer<E> {
         if let Some(last) = self.open.back_mut() {
             last.superseded = Some(Instant::now());
         }
-        let open =
-            Open { version: batch.version, published: Arc::downgrade(&published), superseded: None };
+        let open = Open {
+            version: batch.version,
+            published: Arc::downgrade(&published),
+            superseded: None,
+        };
         self.open.push_back(open);
         shared.published.store(Arc::clone(&published));
         shared.watches.notify(batch, &published);

@@ -10,7 +10,8 @@ use tokio::time::Instant;
 
 use super::conflicts::ConflictSet;
 use super::limits::{
-    TRANSACTION_BYTES_MAX, TRANSACTION_TIME_MAX, VERSIONSTAMP_BYTES, check_key, check_range, check_value,
+    TRANSACTION_BYTES_MAX, TRANSACTION_TIME_MAX, VERSIONSTAMP_BYTES, check_key, check_range,
+    check_value,
 };
 use super::local::Local;
 use super::overlay::{Overlay, Part, Seen, apply_changes};
@@ -85,7 +86,6 @@ impl Transaction {
         Self { inner: Arc::new(Inner { local, client, label, pin, state }) }
     }
 
-
     pub fn label(&self) -> &'static str {
         self.inner.label
     }
@@ -151,7 +151,8 @@ impl Transaction {
         if merge.scan(&published, INLINE_ROWS)? {
             return Ok(merge.page());
         }
-        let _permit = self.inner.local.shared().scans.acquire().await.map_err(|_| Error::Cancelled)?;
+        let _permit =
+            self.inner.local.shared().scans.acquire().await.map_err(|_| Error::Cancelled)?;
         let rest = tokio::task::spawn_blocking(move || {
             merge.scan(&published, usize::MAX)?;
             Ok(merge.page())
@@ -450,7 +451,11 @@ impl Merge {
                 last = Some(key.clone());
             }
             self.stored(key, value);
-            if self.full || stored == stored_max { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            if self.full || stored == stored_max {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
         })?;
         match last {
             Some(key) if !self.full => {
@@ -463,7 +468,9 @@ impl Merge {
                 Ok(false)
             }
             _ => {
-                while !self.full && let Some((key, seen)) = self.own.next() {
+                while !self.full
+                    && let Some((key, seen)) = self.own.next()
+                {
                     self.own_row(key, seen, None);
                 }
                 Ok(true)

@@ -141,7 +141,13 @@ impl Published {
     }
 
     /// Rows of `begin..end` that are not hidden.
-    pub(super) fn scan(&self, begin: &[u8], end: &[u8], reverse: bool, sink: RowSink<'_>) -> Result<()> {
+    pub(super) fn scan(
+        &self,
+        begin: &[u8],
+        end: &[u8],
+        reverse: bool,
+        sink: RowSink<'_>,
+    ) -> Result<()> {
         let view = self.view.load_full().ok_or(Error::TooOld)?;
         if self.dropped.len() == 0 {
             return view.scan(begin, end, reverse, sink);

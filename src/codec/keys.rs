@@ -284,6 +284,8 @@ pub mod due {
     pub const OPERATION: u16 = 2;
     /// The id is a removal's number: its grave.
     pub const GRAVE: u16 = 3;
+    /// The id is a bucket's number: its change log is to be trimmed.
+    pub const TRIM: u16 = 4;
 }
 
 /// # Errors

@@ -192,11 +192,15 @@ pub struct GraveRecord {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReclaimRecord {
     pub bucket: BucketId,
+    /// The version of the removal.
+    pub version: Versionstamp,
     pub namespace: NamespaceId,
     pub namespace_path: String,
     pub name: String,
     pub removed_at: i64,
     pub removed_by: Actor,
+    #[serde(default)]
+    pub reason: Option<String>,
     pub purged_at: i64,
     pub documents: i64,
     pub bytes: i64,
@@ -315,4 +319,89 @@ pub struct AuditRecord {
     pub outcome: String,
     /// More than one where refused attempts were recorded together.
     pub count: i64,
+}
+
+/// What happened to a document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChangeOp {
+    Insert,
+    Update,
+    Delete,
+    Undelete,
+    Purge,
+}
+
+/// `data/<bucket>/change/...`: ids only, so that a document that was destroyed
+/// leaves no bytes here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Change {
+    pub op: ChangeOp,
+    pub oid: [u8; 12],
+    /// Cluster time of the writer, by which the log is trimmed.
+    pub at: i64,
+}
+
+/// Writes a change: one byte of operation, twelve of id, eight of time.
+#[must_use]
+pub fn encode_change(change: &Change) -> [u8; 21] {
+    let mut value = [0; 21];
+    value[0] = match change.op {
+        ChangeOp::Insert => 1,
+        ChangeOp::Update => 2,
+        ChangeOp::Delete => 3,
+        ChangeOp::Undelete => 4,
+        ChangeOp::Purge => 5,
+    };
+    value[1..13].copy_from_slice(&change.oid);
+    value[13..].copy_from_slice(&change.at.to_be_bytes());
+    value
+}
+
+/// Reads a change.
+///
+/// # Errors
+/// When the length or the operation is unknown.
+pub fn decode_change(value: &[u8]) -> Result<Change, DecodeError> {
+    let wrong = |detail: &str| DecodeError::new("change", detail);
+    let value = <[u8; 21]>::try_from(value).map_err(|_| wrong("not 21 bytes"))?;
+    let op = match value[0] {
+        1 => ChangeOp::Insert,
+        2 => ChangeOp::Update,
+        3 => ChangeOp::Delete,
+        4 => ChangeOp::Undelete,
+        5 => ChangeOp::Purge,
+        _ => return Err(wrong("unknown operation")),
+    };
+    let mut oid = [0; 12];
+    oid.copy_from_slice(&value[1..13]);
+    let mut at = [0; 8];
+    at.copy_from_slice(&value[13..]);
+    Ok(Change { op, oid, at: i64::from_be_bytes(at) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn changes_read_back_and_nonsense_does_not() {
+        let change = Change { op: ChangeOp::Delete, oid: [7; 12], at: -5 };
+        let mut value = encode_change(&change);
+        assert_eq!(decode_change(&value), Ok(change));
+        value[0] = 99;
+        assert!(decode_change(&value).is_err());
+        assert!(decode_change(&value[..20]).is_err());
+    }
+
+    #[test]
+    fn a_versioned_record_reads_back_and_a_short_one_does_not() {
+        let record = RetentionRecord { expires_at: Some(5) };
+        let value = encode_versioned(Versionstamp::new(3, 1), &record);
+        assert_eq!(
+            decode_versioned::<RetentionRecord>("removal", &value),
+            Ok((Versionstamp::new(3, 1), record))
+        );
+        assert!(decode_versioned::<RetentionRecord>("removal", &value[..9]).is_err());
+        assert!(decode_versioned::<RetentionRecord>("removal", &value[..15]).is_err());
+    }
 }

@@ -3,6 +3,8 @@
 //! Each rule is one test, and its failure lists every place with what to do
 //! about it. The rules are those of CONTRIBUTING.md.
 
+#[path = "support/pages.rs"]
+mod pages;
 #[path = "support/source.rs"]
 mod source;
 
@@ -10,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
+use lethe::command::registry::table;
 use source::Source;
 
 /// Top to bottom. A module may import only from lines below its own.
@@ -26,7 +29,9 @@ const LAYERS: &[&[&str]] = &[
     &["cluster"],
     &["error"],
     &["store"],
-    &["resp", "codec", "config", "clock"],
+    // A setting such as a retention is written as the commands write it, so `config` stands on `codec`.
+    &["resp", "config"],
+    &["codec", "clock"],
 ];
 
 /// The program and the list of modules stand above all layers.
@@ -259,6 +264,39 @@ fn test_code_and_links_are_told_from_the_rest() {
     assert_eq!(marks, BTreeMap::from([(1, false), (4, true)]));
     assert_eq!(source.depth(), 2);
     assert_eq!(link_targets("see [a](b.md#c) and `[x](y)`"), ["b.md#c"]);
+}
+
+/// `UPDATE_GOLDENFILES=1` writes the heads and the index anew.
+#[test]
+fn every_command_has_a_page_that_begins_as_the_table_says() {
+    let folder = root().join("docs/commands");
+    let update = std::env::var("UPDATE_GOLDENFILES").is_ok_and(|value| value == "1");
+    let mut wrong = Vec::new();
+    let mut wanted = BTreeMap::from([("README.md".to_owned(), pages::index())]);
+    for command in table().commands() {
+        let name = pages::file_name(command);
+        let page = std::fs::read_to_string(folder.join(&name)).unwrap_or_default();
+        wanted.insert(name, pages::renewed(command, &page));
+    }
+    for (name, text) in &wanted {
+        let path = folder.join(name);
+        if std::fs::read_to_string(&path).is_ok_and(|found| found == *text) {
+            continue;
+        }
+        if update {
+            std::fs::create_dir_all(&folder).expect("the folder of the pages");
+            std::fs::write(&path, text).expect("a page can be written");
+        } else {
+            wrong.push(format!("docs/commands/{name} is missing or not as the table says"));
+        }
+    }
+    for file in text_files(&folder) {
+        let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if !wanted.contains_key(&name) {
+            wrong.push(format!("docs/commands/{name} is about no command"));
+        }
+    }
+    expect_none("record with UPDATE_GOLDENFILES=1 and write the rest of the page", &wrong);
 }
 
 #[test]

@@ -148,7 +148,10 @@ mod tests {
         let check = |line: &str, expected: &[&[u8]]| {
             assert_eq!(split(line).expect(line), expected, "{line}");
         };
-        check(r#"BUCKET.INSERT b DOCS '{"a": 1}'"#, &[b"BUCKET.INSERT", b"b", b"DOCS", br#"{"a": 1}"#]);
+        check(
+            r#"BUCKET.INSERT b DOCS '{"a": 1}'"#,
+            &[b"BUCKET.INSERT", b"b", b"DOCS", br#"{"a": 1}"#],
+        );
         check(r#"ECHO "a\x00\"b\n" ''"#, &[b"ECHO", b"a\x00\"b\n", b""]);
         check(r#"A {"b":1} 'it\'s'"#, &[b"A", br#"{"b":1}"#, b"it's"]);
         assert!(split("A 'b").is_err() && split(r#"A "b"c"#).is_err());

@@ -30,36 +30,6 @@ pub(crate) enum Value {
     Verbatim(String),
 }
 
-impl Value {
-    /// The text of a simple or bulk string; None of every other type.
-    pub(crate) fn text(&self) -> Option<String> {
-        match self {
-            Value::Simple(text) | Value::Verbatim(text) => Some(text.clone()),
-            Value::Bulk(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
-            _ => None,
-        }
-    }
-
-    /// The elements of an array, or of a map laid flat as RESP2 has it.
-    pub(crate) fn elements(&self) -> Option<Vec<Value>> {
-        match self {
-            Value::Array(items) | Value::Set(items) | Value::Push(items) => Some(items.clone()),
-            Value::Map(pairs) => {
-                Some(pairs.iter().flat_map(|(key, value)| [key.clone(), value.clone()]).collect())
-            }
-            _ => None,
-        }
-    }
-
-    /// The value of a field of a map, in either of its two forms.
-    #[allow(dead_code, reason = "not every test binary looks into maps")]
-    pub(crate) fn field(&self, name: &str) -> Option<Value> {
-        let flat = self.elements()?;
-        let (pairs, _) = flat.as_chunks::<2>();
-        pairs.iter().find(|[key, _]| key.text().as_deref() == Some(name)).map(|[_, v]| v.clone())
-    }
-}
-
 /// One connection.
 #[derive(Debug)]
 pub(crate) struct Client {

@@ -8,6 +8,35 @@ use crate::client::Value;
 /// Holds, or the reason why it does not.
 pub(crate) type Verdict = Result<(), String>;
 
+impl Value {
+    /// The text of a simple or bulk string; None of every other type.
+    pub(crate) fn text(&self) -> Option<String> {
+        match self {
+            Value::Simple(text) | Value::Verbatim(text) => Some(text.clone()),
+            Value::Bulk(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
+            _ => None,
+        }
+    }
+
+    /// The elements of an array, or of a map laid flat as RESP2 has it.
+    pub(crate) fn elements(&self) -> Option<Vec<Value>> {
+        match self {
+            Value::Array(items) | Value::Set(items) | Value::Push(items) => Some(items.clone()),
+            Value::Map(pairs) => {
+                Some(pairs.iter().flat_map(|(key, value)| [key.clone(), value.clone()]).collect())
+            }
+            _ => None,
+        }
+    }
+
+    /// The value of a field of a map, in either of its two forms.
+    pub(crate) fn field(&self, name: &str) -> Option<Value> {
+        let flat = self.elements()?;
+        let (pairs, _) = flat.as_chunks::<2>();
+        pairs.iter().find(|[key, _]| key.text().as_deref() == Some(name)).map(|[_, v]| v.clone())
+    }
+}
+
 /// Compares a reply with an `expect` mapping. `${ns}` has been replaced already.
 pub(crate) fn check(expected: &Yaml, reply: &Value) -> Verdict {
     let mapping = expected.as_mapping().ok_or("an expectation is a mapping")?;
@@ -127,7 +156,12 @@ fn same(left: &Json, right: &Json) -> bool {
 
 /// Whether each row can have a column of its own (augmenting paths; the lists are short).
 fn perfect_matching(accepts: &[Vec<bool>]) -> bool {
-    fn place(row: usize, accepts: &[Vec<bool>], taken: &mut [Option<usize>], seen: &mut [bool]) -> bool {
+    fn place(
+        row: usize,
+        accepts: &[Vec<bool>],
+        taken: &mut [Option<usize>],
+        seen: &mut [bool],
+    ) -> bool {
         for column in 0..taken.len() {
             if accepts[row][column] && !seen[column] {
                 seen[column] = true;
@@ -146,7 +180,7 @@ fn perfect_matching(accepts: &[Vec<bool>]) -> bool {
 
 fn same_double(wanted: f64, reply: &Value) -> bool {
     match reply {
-        Value::Double(found) => wanted == *found,
+        Value::Double(found) => wanted.total_cmp(found).is_eq(),
         Value::Bulk(bytes) => {
             std::str::from_utf8(bytes).is_ok_and(|text| text.parse() == Ok(wanted))
         }

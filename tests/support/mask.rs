@@ -48,7 +48,9 @@ impl Masks {
                 if !*numbered {
                     return format!("<{kind}>");
                 }
-                let next = names.values().filter(|name| name.starts_with(&format!("<{kind}:"))).count() + 1;
+                let next =
+                    names.values().filter(|name| name.starts_with(&format!("<{kind}:"))).count()
+                        + 1;
                 names.entry(value.to_owned()).or_insert_with(|| format!("<{kind}:{next}>")).clone()
             };
             text = pattern.replace_all(&text, replace).into_owned();
@@ -73,7 +75,10 @@ mod tests {
         assert_eq!(masks.hide("r_0123456789abcdefghjkmnpqrt"), "<removal:2>");
         assert_eq!(masks.hide("65f0aaaaaaaaaaaaaaaaaaaa"), "65f0aaaaaaaaaaaaaaaaaaaa");
         assert_eq!(masks.hide("65f0aaaaaaaaaaaaaaaaaaab"), "<document:1>");
-        assert_eq!(masks.hide("00000000000000010000 2026-01-02T03:04:05.678Z"), "<version:1> <time>");
+        assert_eq!(
+            masks.hide("00000000000000010000 2026-01-02T03:04:05.678Z"),
+            "<version:1> <time>"
+        );
         assert_eq!(masks.reveal("BUCKET.PURGE <removal:1>"), format!("BUCKET.PURGE {id}"));
     }
 }

@@ -1,1 +1,58 @@
-//! query
+//! Filters: from text to an answer.
+//!
+//! ```text
+//! JSON or BSON --parse--> Ast --normalise--> Ast --plan--> Plan --execute--> batch, resume key
+//! ```
+//!
+//! A filter is parsed once per command and then asked of raw BSON: no document
+//! is decoded. What a filter means does not depend on how it is run: a plan
+//! only narrows down which documents are asked.
+//!
+//! # Invariants
+//!
+//! * [`matches`] neither allocates nor fails, whatever the filter and the document.
+//! * Depth, number of conditions and cost of patterns of a filter are bounded by [`Limits`].
+//!
+//! Not here: where documents lie (`document`), replies (`command`).
+
+mod ast;
+mod evaluate;
+mod normalise;
+mod parse;
+mod path;
+mod pattern;
+mod plan;
+
+pub use ast::{AllMember, Ast, Comparison, ElementForm, Members, Operand, Test};
+pub use evaluate::{first_element, matches};
+pub use parse::{ParseError, parse};
+pub use path::{Path, Segment, Visit, resolve};
+pub use pattern::Pattern;
+pub use plan::{Access, Plan};
+
+/// What a filter may be.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// What its text may be; depth included.
+    pub document: crate::document::Limits,
+    /// Conditions and logical operators together. Members of lists are not counted.
+    pub conditions_max: usize,
+    /// Regular expressions.
+    pub patterns_max: usize,
+    /// Bytes that one compiled regular expression may take.
+    pub pattern_bytes_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            document: crate::document::Limits::default(),
+            conditions_max: 10_000,
+            patterns_max: 64,
+            pattern_bytes_max: 1 << 20,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

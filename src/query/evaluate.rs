@@ -1,0 +1,211 @@
+//! Asking a filter of a document: on its bytes, without decoding or allocating.
+
+use super::{
+    ast::{AllMember, Ast, Comparison, ElementForm, Operand, Test},
+    path::{Path, Visit, resolve},
+};
+use crate::document::{
+    Raw, Value,
+    number::Number,
+    value::{Bracket, compare, equal},
+};
+
+/// Whether the document matches.
+pub fn matches(filter: &Ast, document: Raw<'_>) -> bool {
+    value_matches(filter, Value::Document(document))
+}
+
+/// The position of the first element of the array at `path` that makes the
+/// filter's condition on that array true; for positional projection. `None`
+/// when the filter does not mention the array or matches it otherwise.
+pub fn first_element(filter: &Ast, document: Raw<'_>, path: &Path) -> Option<usize> {
+    match filter {
+        Ast::And(parts) | Ast::Or(parts) => {
+            parts.iter().find_map(|part| first_element(part, document, path))
+        }
+        Ast::Field { path: tested, test } => position(tested, test, document, path),
+        Ast::All | Ast::Nothing | Ast::Not(_) => None,
+    }
+}
+
+fn position(tested: &Path, test: &Test, document: Raw<'_>, path: &Path) -> Option<usize> {
+    let rest = tested.segments().strip_prefix(path.segments())?;
+    let mut found = None;
+    let _done = resolve(Value::Document(document), path.segments(), false, &mut |value, _| {
+        if let Some(Value::Array(array)) = value {
+            found = array.values().position(|element| match test {
+                Test::Element { form, filter } if rest.is_empty() => {
+                    element_matches(*form, filter, element)
+                }
+                _ => {
+                    let reach = Reach { elements: !rest.is_empty(), spread: true };
+                    any(element, rest, &mut |value, _| holds(test, value, reach))
+                }
+            });
+        }
+        Visit::Break(())
+    });
+    found
+}
+
+fn value_matches(filter: &Ast, value: Value<'_>) -> bool {
+    match filter {
+        Ast::All => true,
+        Ast::Nothing => false,
+        Ast::And(parts) => parts.iter().all(|part| value_matches(part, value)),
+        Ast::Or(parts) => parts.iter().any(|part| value_matches(part, value)),
+        Ast::Not(part) => !value_matches(part, value),
+        Ast::Field { path, test } => field_matches(path, test, value),
+    }
+}
+
+fn field_matches(path: &Path, test: &Test, value: Value<'_>) -> bool {
+    // A condition on the element itself does not look into it.
+    let elements = !path.is_element();
+    let steps = path.segments();
+    match test {
+        Test::NotEqual(operand) => not_equal(operand, value, path),
+        Test::All(members) => {
+            !members.is_empty()
+                && members.iter().all(|member| {
+                    any(value, steps, &mut |value, spread| has_member(member, value, spread))
+                })
+        }
+        _ => any(value, steps, &mut |value, spread| holds(test, value, Reach { elements, spread })),
+    }
+}
+
+/// Whether any value that the path leads to satisfies the test.
+fn any<'a>(
+    value: Value<'a>,
+    segments: &[super::Segment],
+    test: &mut dyn FnMut(Option<Value<'a>>, bool) -> bool,
+) -> bool {
+    resolve(value, segments, false, &mut |value, spread| {
+        if test(value, spread) { Visit::Break(()) } else { Visit::Continue(()) }
+    })
+    .is_break()
+}
+
+/// How a value was come by and how far a test may look.
+#[derive(Clone, Copy)]
+struct Reach {
+    /// An array's elements count as well.
+    elements: bool,
+    /// An array was spread out on the way.
+    spread: bool,
+}
+
+/// The tests that one value alone decides.
+fn holds(test: &Test, value: Option<Value<'_>>, reach: Reach) -> bool {
+    let Some(value) = value else {
+        return match test {
+            Test::Equal(operand) => operand.bracket() == Bracket::Null,
+            Test::In(members) => members.has_null(),
+            _ => false,
+        };
+    };
+    match test {
+        Test::Equal(operand) => {
+            let operand = operand.value();
+            one_or_element(value, reach, |value| equal(value, &operand))
+        }
+        Test::NotEqual(operand) => {
+            let operand = operand.value();
+            !one_or_element(value, reach, |value| equal(value, &operand))
+        }
+        Test::Compare(comparison, operand) => {
+            let operand = operand.value();
+            one_or_element(value, reach, |value| compares(*comparison, value, &operand))
+        }
+        Test::In(members) => one_or_element(value, reach, |value| members.contains(value)),
+        Test::Matches(pattern) => one_or_element(value, reach, |value| pattern.accepts(value)),
+        Test::Size(size) => {
+            matches!(value, Value::Array(array) if u64::try_from(array.iter().count()) == Ok(*size))
+        }
+        Test::Exists => true,
+        Test::Element { form, filter } => match value {
+            Value::Array(array) => {
+                array.values().any(|element| element_matches(*form, filter, element))
+            }
+            _ => false,
+        },
+        Test::All(members) => {
+            !members.is_empty()
+                && members.iter().all(|member| has_member(member, Some(value), reach.spread))
+        }
+    }
+}
+
+fn one_or_element(value: Value<'_>, reach: Reach, test: impl Fn(&Value<'_>) -> bool) -> bool {
+    if test(&value) {
+        return true;
+    }
+    match value {
+        Value::Array(array) if reach.elements => array.values().any(|element| test(&element)),
+        _ => false,
+    }
+}
+
+/// Only within one bracket, booleans never, NaN only with itself and only where equal is enough.
+fn compares(comparison: Comparison, value: &Value<'_>, operand: &Value<'_>) -> bool {
+    let bracket = Bracket::of(value);
+    if bracket != Bracket::of(operand) || bracket == Bracket::Boolean {
+        return false;
+    }
+    if let (Some(left), Some(right)) = (Number::of(value), Number::of(operand))
+        && left.is_nan() != right.is_nan()
+    {
+        return false;
+    }
+    comparison.accepts(compare(value, operand))
+}
+
+/// Nothing there is equal. Where exactly one scalar stands, it must also be of the operand's bracket, or null.
+fn not_equal(operand: &Operand, value: Value<'_>, path: &Path) -> bool {
+    let elements = !path.is_element();
+    let bracket = operand.bracket();
+    let operand = operand.value();
+    resolve(value, path.segments(), false, &mut |value, spread| {
+        let Some(value) = value else {
+            return if bracket == Bracket::Null { Visit::Break(()) } else { Visit::Continue(()) };
+        };
+        if one_or_element(value, Reach { elements, spread }, |value| equal(value, &operand)) {
+            return Visit::Break(());
+        }
+        let other = Bracket::of(&value);
+        let stranger = !spread
+            && other != bracket
+            && bracket != Bracket::Null
+            && !matches!(other, Bracket::Null | Bracket::Array);
+        if stranger { Visit::Break(()) } else { Visit::Continue(()) }
+    })
+    .is_continue()
+}
+
+/// Whether an array (or what was collected from one) has this member of an `$all`.
+fn has_member(member: &AllMember, value: Option<Value<'_>>, spread: bool) -> bool {
+    let array = match value {
+        Some(Value::Array(array)) => Some(array),
+        Some(_) if spread => None,
+        _ => return false,
+    };
+    let Some(value) = value else { return false };
+    let reach = Reach { elements: true, spread };
+    match member {
+        AllMember::Equal(operand) => {
+            let operand = operand.value();
+            one_or_element(value, reach, |value| equal(value, &operand))
+        }
+        AllMember::Matches(pattern) => one_or_element(value, reach, |value| pattern.accepts(value)),
+        AllMember::Element { form, filter } => array.is_some_and(|array| {
+            array.values().any(|element| element_matches(*form, filter, element))
+        }),
+    }
+}
+
+fn element_matches(form: ElementForm, filter: &Ast, element: Value<'_>) -> bool {
+    let fits =
+        form == ElementForm::Value || matches!(element, Value::Document(_) | Value::Array(_));
+    fits && value_matches(filter, element)
+}

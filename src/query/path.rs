@@ -1,0 +1,113 @@
+//! Dotted paths and where they lead in a document.
+
+use std::ops::ControlFlow;
+
+use crate::document::{Raw, Value};
+
+/// One step of a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// The name of a field.
+    pub name: Box<str>,
+    /// The position it means in an array, when the name is a number.
+    pub index: Option<usize>,
+}
+
+/// A dotted path. The empty one means the value itself, which is what the
+/// operators of an `$elemMatch` on scalars ask.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Path {
+    text: Box<str>,
+    segments: Box<[Segment]>,
+}
+
+impl Path {
+    /// Splits at the dots. Every text is a path.
+    pub fn new(text: &str) -> Self {
+        let segment = |name: &str| Segment { name: name.into(), index: index(name) };
+        Self { text: text.into(), segments: text.split('.').map(segment).collect() }
+    }
+
+    /// The path without a step.
+    pub fn element() -> Self {
+        Self { text: "".into(), segments: Box::new([]) }
+    }
+
+    /// Whether this is the value itself.
+    pub fn is_element(&self) -> bool {
+        self.segments.is_empty()
+    }
+
+    /// Whether this is the document's own `_id`.
+    pub fn is_id(&self) -> bool {
+        &*self.text == "_id"
+    }
+
+    /// As it was written.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The steps.
+    pub fn segments(&self) -> &[Segment] {
+        &self.segments
+    }
+}
+
+/// `0`, `7`, `12`, but not `07` or `+7`.
+fn index(name: &str) -> Option<usize> {
+    let plain = name.bytes().all(|byte| byte.is_ascii_digit());
+    (plain && (name == "0" || !name.starts_with('0'))).then(|| name.parse().ok()).flatten()
+}
+
+/// What a visit gives back: go on, or stop because the answer is known.
+pub type Visit = ControlFlow<()>;
+
+/// Follows a path from a value and visits what stands at its end, with
+/// whether an array was spread out on the way.
+///
+/// A number steps into an array by position; any other name is looked up in
+/// each of its elements that is a document (other elements are skipped).
+/// Missing fields, positions out of range and steps into a scalar visit
+/// `None`. Stops with the visitor.
+pub fn resolve<'a>(
+    value: Value<'a>,
+    segments: &[Segment],
+    spread: bool,
+    visit: &mut dyn FnMut(Option<Value<'a>>, bool) -> Visit,
+) -> Visit {
+    let Some((segment, rest)) = segments.split_first() else {
+        return visit(Some(value), spread);
+    };
+    match value {
+        Value::Document(raw) => step(raw, segment, rest, spread, visit),
+        Value::Array(raw) => {
+            if let Some(index) = segment.index {
+                return match raw.values().nth(index) {
+                    Some(element) => resolve(element, rest, spread, visit),
+                    None => visit(None, spread),
+                };
+            }
+            for element in raw.values() {
+                if let Value::Document(raw) = element {
+                    step(raw, segment, rest, true, visit)?;
+                }
+            }
+            Visit::Continue(())
+        }
+        _ => visit(None, spread),
+    }
+}
+
+fn step<'a>(
+    raw: Raw<'a>,
+    segment: &Segment,
+    rest: &[Segment],
+    spread: bool,
+    visit: &mut dyn FnMut(Option<Value<'a>>, bool) -> Visit,
+) -> Visit {
+    match raw.get(segment.name.as_bytes()) {
+        Some(field) => resolve(field.value(), rest, spread, visit),
+        None => visit(None, spread),
+    }
+}

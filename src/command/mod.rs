@@ -29,7 +29,8 @@
 //!    ```
 //!
 //!    A command with subcommands has an entry of its own with [`Handler::Container`]. The arity is as in
-//!    Redis: it counts every word of the name, and -n means n or more.
+//!    Redis: it counts every word of the name, and -n means n or more. What all entries of a family
+//!    have in common may stand in one `BASE` (see `client.rs`).
 //! 3. A new family is added to `FAMILIES` in `registry.rs`. COMMAND, COMMAND DOCS, the hints of redis-cli
 //!    and the arity errors follow from the table; a test checks it for sense.
 //!
@@ -42,14 +43,23 @@
 //!
 //! Not here: bytes (`resp`), sockets (`server`), what a connection remembers (`session`), storage.
 
+#![allow(clippy::unnecessary_wraps, reason = "all handlers have one signature")]
+
 mod args;
+mod client;
 mod connection;
+mod glob;
+mod introspection;
+mod refused;
 pub mod registry;
+mod server;
 mod services;
+mod session;
 mod spec;
 mod stats;
 
 pub use args::{Args, Options};
+pub use glob::glob_matches;
 pub use registry::{Ended, Running, Step, dispatch, execute};
 pub use services::Services;
 #[allow(unused_imports, reason = "for families that await something")]
@@ -76,4 +86,25 @@ pub struct Context<'a> {
 /// The error for a call with too many arguments, where the arity can't say so.
 pub(crate) fn wrong_arity(name: &str) -> Error {
     Error::Syntax(format!("wrong number of arguments for '{}' command", name.replace(' ', "|")))
+}
+
+/// The error for a subcommand that isn't there, of a command that has HELP.
+fn unknown_subcommand(container: &str, name: &str) -> Error {
+    Error::Syntax(format!("unknown subcommand: '{name}'. Try {container} HELP."))
+}
+
+/// What HELP of a command with subcommands answers.
+fn help(container: &str) -> Reply {
+    let table = registry::table();
+    let mut lines = vec![Reply::Simple(
+        format!("{container} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:").into(),
+    )];
+    if let Some((_, container)) = table.find(container.as_bytes()) {
+        for spec in table.subcommands(container) {
+            let (_, name) = spec.subcommand().unwrap_or_default();
+            lines.push(Reply::Simple(name.into()));
+            lines.push(Reply::Simple(format!("    {}", spec.summary).into()));
+        }
+    }
+    Reply::Array(lines)
 }

@@ -10,12 +10,22 @@ use std::task::{Poll, ready};
 use tokio::time::Instant;
 
 use super::spec::Pending;
-use super::{Args, CommandStats, Context, Handler, Services, Spec, connection, flags};
+use super::{
+    Args, CommandStats, Context, Handler, Services, Spec, client, connection, flags, introspection,
+    refused, server, session,
+};
 use crate::error::{Error, Result};
 use crate::resp::{Reply, Words};
 
 /// One table per family.
-const FAMILIES: &[&[Spec]] = &[connection::COMMANDS];
+const FAMILIES: &[&[Spec]] = &[
+    connection::COMMANDS,
+    client::COMMANDS,
+    introspection::COMMANDS,
+    server::COMMANDS,
+    session::COMMANDS,
+    refused::COMMANDS,
+];
 
 /// The longest name that is looked up; longer ones are unknown without looking.
 const NAME_BYTES_MAX: usize = 64;
@@ -162,9 +172,10 @@ pub fn dispatch<'a>(ctx: &'a mut Context<'_>, words: Words) -> Step<'a> {
     }
     let name_words = if spec.subcommand().is_some() { 2 } else { 1 };
     let args = Args::new(words, name_words);
+    ctx.session.note_command(spec.name);
     let started = Instant::now();
     match spec.handler {
-        Handler::Sync(run) => {
+        Handler::Sync(run) | Handler::AloneOrContainer(run, _) => {
             if let Ok(result) = catch_unwind(AssertUnwindSafe(|| run(ctx, &args))) {
                 note(stats, started, result.is_err());
                 Step::Done(to_reply(result))
@@ -205,7 +216,7 @@ fn resolve<'t>(table: &'t Table, services: &Services, words: &Words) -> Result<(
         services.stats.unknown_commands.fetch_add(1, Ordering::Relaxed);
         return Err(unknown_command(words));
     };
-    if let Handler::Container(unknown) = spec.handler
+    if let Some(unknown) = spec.handler.unknown_subcommand()
         && let Some(subcommand) = words.get(1)
     {
         return table

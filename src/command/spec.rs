@@ -18,6 +18,18 @@ pub enum Handler {
     /// Has subcommands and does nothing itself. The function makes the error for a
     /// subcommand that isn't there.
     Container(fn(&str) -> Error),
+    /// As [`Handler::Container`], and alone it answers by the first function.
+    AloneOrContainer(fn(&mut Context<'_>, &Args) -> Result<Reply>, fn(&str) -> Error),
+}
+
+impl Handler {
+    /// Makes the error for a missing subcommand, where there are subcommands.
+    pub const fn unknown_subcommand(&self) -> Option<fn(&str) -> Error> {
+        match self {
+            Self::Container(unknown) | Self::AloneOrContainer(_, unknown) => Some(*unknown),
+            Self::Sync(_) | Self::Async(_) => None,
+        }
+    }
 }
 
 /// Makes a [`Handler::Async`] of an `async fn(&mut Context<'_>, Args) -> Result<Reply>`.

@@ -149,7 +149,6 @@ impl Connection {
     /// Runs the commands that have arrived, one after the other.
     async fn run_buffered(&mut self, services: &Arc<Services>) -> io::Result<Option<End>> {
         let output_max = services.config.server.output_bytes_max;
-        let mut count = 0;
         while self.link.waiting() < output_max {
             let words = match self.scanner.next(&mut self.link.input) {
                 Ok(Some(Request::Command(words))) => words,
@@ -166,7 +165,6 @@ impl Connection {
                     return Ok(Some(End::Polite));
                 }
             };
-            count += 1;
             if is_of_a_browser(&words) {
                 tracing::warn!(
                     client = self.session.id(),
@@ -207,7 +205,7 @@ impl Connection {
                 self.link.flush()?;
             }
         }
-        self.session.client().note_commands(count, None, self.active);
+        self.session.publish(self.active);
         Ok(None)
     }
 

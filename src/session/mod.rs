@@ -30,6 +30,8 @@ pub use attributes::{Attributes, DocumentFormat, ObjectIdFormat};
 pub use clients::{Client, Clients, Library};
 pub use cursor::Cursors;
 
+use tokio::time::Instant;
+
 use crate::config::Config;
 use crate::resp::Protocol;
 
@@ -65,6 +67,9 @@ pub struct Session {
     /// The open transaction of BEGIN; dropping it rolls it back.
     pub transaction: Option<Box<dyn Any + Send>>,
     closing: bool,
+    /// Commands that the client's own counters don't know of yet.
+    unpublished: u64,
+    last_command: Option<&'static str>,
 }
 
 impl Session {
@@ -78,6 +83,8 @@ impl Session {
             replies: Replies::default(),
             transaction: None,
             closing: false,
+            unpublished: 0,
+            last_command: None,
             client,
             defaults,
         }
@@ -107,6 +114,18 @@ impl Session {
     /// Whether BEGIN is in force.
     pub fn in_transaction(&self) -> bool {
         self.transaction.is_some()
+    }
+
+    /// Notes a command that begins.
+    pub fn note_command(&mut self, name: &'static str) {
+        self.unpublished += 1;
+        self.last_command = Some(name);
+    }
+
+    /// Shows others what was noted. Done once for all commands that arrived together, as it takes a lock.
+    pub fn publish(&mut self, now: Instant) {
+        self.client.note_commands(self.unpublished, self.last_command, now);
+        self.unpublished = 0;
     }
 
     /// SESSION.CLOSE: cursors and the open transaction go, attributes, namespace, name and library

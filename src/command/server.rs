@@ -1,0 +1,82 @@
+//! The running server: TIME, INFO, CONFIG.
+
+mod info;
+
+use super::{
+    Args, Argument, Context, Group, Handler, Reply, Result, Spec, flags, glob_matches, help,
+    unknown_subcommand,
+};
+
+const BASE: Spec = Spec {
+    name: "CONFIG",
+    arity: -2,
+    flags: flags::ADMIN,
+    since: "0.1",
+    group: Group::Server,
+    summary: "Shows settings.",
+    complexity: "Depends on the subcommand",
+    arguments: &[],
+    handler: Handler::Container(|name| unknown_subcommand("CONFIG", name)),
+};
+
+pub(super) const COMMANDS: &[Spec] = &[
+    BASE,
+    Spec {
+        name: "CONFIG GET",
+        arity: -3,
+        summary: "Shows the settings whose names match.",
+        complexity: "O(N) in settings and patterns",
+        arguments: &[Argument::pattern("parameter").multiple()],
+        handler: Handler::Sync(config_get),
+        ..BASE
+    },
+    Spec {
+        name: "CONFIG HELP",
+        arity: 2,
+        flags: 0,
+        summary: "Shows the subcommands.",
+        complexity: "O(1)",
+        handler: Handler::Sync(|_, _| Ok(help("CONFIG"))),
+        ..BASE
+    },
+    Spec {
+        name: "TIME",
+        arity: 1,
+        flags: flags::FAST,
+        summary: "Shows the time of this node in seconds since 1970 and microseconds.",
+        complexity: "O(1)",
+        handler: Handler::Sync(time),
+        ..BASE
+    },
+    Spec {
+        name: "INFO",
+        arity: -1,
+        flags: 0,
+        summary: "Shows the state of this node.",
+        complexity: "O(1)",
+        arguments: &[Argument::string("section").optional().multiple()],
+        handler: Handler::Sync(info::info),
+        ..BASE
+    },
+];
+
+/// Settings that Redis' own tools ask for and that have one possible value here.
+const AS_IN_REDIS: &[(&str, &str)] = &[("databases", "1")];
+
+fn config_get(ctx: &mut Context<'_>, args: &Args) -> Result<Reply> {
+    let entries = ctx.services.config.entries.iter();
+    let entries = entries.map(|(key, value)| (key.as_str(), value.as_str()));
+    let matching = entries.chain(AS_IN_REDIS.iter().copied()).filter(|(key, _)| {
+        args.iter().any(|pattern| glob_matches(&pattern.to_ascii_lowercase(), key.as_bytes()))
+    });
+    Ok(Reply::Map(matching.map(|(key, value)| (Reply::from(key), Reply::from(value))).collect()))
+}
+
+fn time(ctx: &mut Context<'_>, _: &Args) -> Result<Reply> {
+    let now = ctx.services.clock.now();
+    let (seconds, milliseconds) = (now.div_euclid(1_000), now.rem_euclid(1_000));
+    Ok(Reply::Array(vec![
+        Reply::Text(seconds.to_string()),
+        Reply::Text((milliseconds * 1_000).to_string()),
+    ]))
+}

@@ -11,16 +11,24 @@ use lethe::command::{Argument, Handler, Kind, Spec, flags};
 
 /// File name of the page below `docs/commands/`.
 pub(crate) fn file_name(spec: &Spec) -> String {
+    if spec.has(flags::REFUSED) {
+        return "refused.md".to_owned();
+    }
     let command = spec.subcommand().map_or(spec.name, |(container, _)| container);
     format!("{}.md", command.to_ascii_lowercase().replace('.', "-"))
 }
 
 /// The block that a page must contain for this command.
 pub(crate) fn head(spec: &Spec) -> String {
+    if spec.has(flags::REFUSED) {
+        return format!("## {}\n\n{}\n\nSince {}.\n", spec.name, spec.summary, spec.since);
+    }
     let mark = if spec.subcommand().is_some() { "##" } else { "#" };
     let mut head =
         format!("{mark} {}\n\n{}\n\n```text\n{}\n```\n\n", spec.name, spec.summary, synopsis(spec));
-    writeln!(head, "Since {}, {}.", spec.since, spec.complexity).expect(STRING);
+    let container = matches!(spec.handler, Handler::Container(_));
+    let cost = if container { String::new() } else { format!("; {}", spec.complexity) };
+    writeln!(head, "Since {}{cost}.", spec.since).expect(STRING);
     if spec.has(flags::NO_TRANSACTION) {
         head.push_str("It commits on its own and is refused between `BEGIN` and `COMMIT`.\n");
     }
@@ -52,8 +60,10 @@ fn shown(argument: &Argument) -> String {
     let grouped = argument.kind == Kind::OneOf && (!argument.optional || token.is_some());
     let value = if grouped { format!("<{value}>") } else { value };
     let mut shown = token.map_or(value.clone(), |token| format!("{token} {value}"));
-    if argument.multiple {
+    if argument.multiple && argument.parts.is_empty() {
         shown = format!("{shown} [{value} ...]");
+    } else if argument.multiple {
+        shown.push_str(" ...");
     }
     if argument.optional { format!("[{shown}]") } else { shown }
 }
@@ -82,16 +92,9 @@ pub(crate) fn index() -> String {
     index
 }
 
-/// A page with its heads as the table has them; what is missing is added, what is written by hand stays.
-pub(crate) fn renewed(command: &Spec, page: &str) -> String {
-    let mut page = with_head(command, page);
-    for spec in table().subcommands(command) {
-        page = with_head(spec, &page);
-    }
-    page
-}
-
-fn with_head(spec: &Spec, page: &str) -> String {
+/// A page with the head of this command as the table has it, added where it is missing;
+/// what is written by hand stays.
+pub(crate) fn with_head(spec: &Spec, page: &str) -> String {
     let head = head(spec);
     let title = head.lines().next().unwrap_or_default();
     let lines: Vec<&str> = page.lines().collect();

@@ -10,7 +10,7 @@
 //!
 //! # Invariants
 //!
-//! * [`matches`] neither allocates nor fails, whatever the filter and the document.
+//! * [`matches()`] neither allocates nor fails, whatever the filter and the document.
 //! * Depth, number of conditions and cost of patterns of a filter are bounded by [`Limits`].
 //!
 //! Not here: where documents lie (`document`), replies (`command`).

@@ -10,7 +10,7 @@
 //!
 //! # Invariants
 //!
-//! * What [`read`] returns passes [`super::raw::validate`].
+//! * What [`read()`] returns passes [`super::raw::validate`].
 //! * Nothing is rounded silently: an integer that neither int64 nor a double
 //!   holds exactly is refused.
 

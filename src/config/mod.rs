@@ -20,6 +20,9 @@ mod error;
 mod load;
 mod raw;
 
+#[cfg(test)]
+mod tests;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;

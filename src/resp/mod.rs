@@ -24,6 +24,9 @@ mod reply;
 mod scan;
 mod words;
 
+#[cfg(test)]
+mod tests;
+
 pub use inline::split_line;
 pub use reply::{Protocol, Reply};
 pub use scan::{Limits, ProtocolError, Request, Scanner};

@@ -161,6 +161,12 @@ impl Scanner {
         self.in_array || !buffer.is_empty()
     }
 
+    /// Where the next look at the buffer begins.
+    #[cfg(test)]
+    pub(super) fn place(&self) -> usize {
+        self.position.max(self.searched)
+    }
+
     /// Removes what has been understood from the buffer and starts afresh.
     fn take(&mut self, buffer: &mut BytesMut) -> Bytes {
         let frame = buffer.split_to(self.position).freeze();

@@ -1,0 +1,120 @@
+use std::io::Write;
+use std::time::Duration;
+
+use super::*;
+
+fn from_text(text: &str) -> Result<Config, ConfigError> {
+    from(text, &[], &[])
+}
+
+fn from(
+    text: &str,
+    variables: &[(&str, &str)],
+    flags: &[(&str, String)],
+) -> Result<Config, ConfigError> {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+    let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    load(Some(file.path()), variables, flags)
+}
+
+/// The error has to name all of these.
+fn check_refused(text: &str, named: &[&str]) {
+    let error = from_text(text).unwrap_err().to_string();
+    for part in named {
+        assert!(error.contains(part), "{error:?} does not name {part:?}");
+    }
+}
+
+#[test]
+fn the_defaults_are_valid() {
+    let config = Config::default();
+    assert_eq!(config.server.listen, [SocketAddr::from(([127, 0, 0, 1], 5484))]);
+    assert_eq!(config.removal.retention, Retention::For(Duration::from_hours(7 * 24)));
+    assert_eq!(load(None, [], &[]).unwrap(), config);
+}
+
+#[test]
+fn the_file_holds_every_setting_at_its_default() {
+    let text = include_str!("../../config/lethe.toml");
+    assert_eq!(from_text(text).unwrap(), Config::default());
+    for (key, _) in &Config::default().entries {
+        let name = key.rsplit('.').next().unwrap();
+        let found = text.lines().any(|line| line.starts_with(&format!("{name} = ")));
+        assert!(found, "{key} is missing in config/lethe.toml");
+    }
+    // Each section is there once, so a name found above is in its own section or the comparison fails.
+    let settings = text.lines().filter(|line| line.contains(" = ") && !line.starts_with('#'));
+    assert_eq!(settings.count(), Config::default().entries.len());
+}
+
+#[test]
+fn later_sources_win() {
+    let text = "[server]\nport = 1\nmax_clients = 1\nbacklog = 1";
+    let variables = [("LETHE_SERVER_PORT", "2"), ("LETHE_SERVER_MAX_CLIENTS", "2")];
+    let config = from(text, &variables, &[("server.port", "3".to_owned())]).unwrap();
+    assert_eq!(config.server.listen[0].port(), 3);
+    assert_eq!(config.server.max_clients, 2);
+    assert_eq!(config.server.backlog, 1);
+    let entry = config.entries.iter().find(|(key, _)| key == "server.port");
+    assert_eq!(entry.map(|(_, value)| value.as_str()), Some("3"));
+}
+
+#[test]
+fn every_setting_has_a_variable() {
+    for (key, value) in &Config::default().entries {
+        let name = format!("LETHE_{}", key.replace('.', "_").to_uppercase());
+        let config = from("", &[(&name, &value.replace(' ', ","))], &[]);
+        assert_eq!(config.unwrap(), Config::default(), "{name}");
+    }
+}
+
+#[test]
+fn several_addresses_can_be_bound() {
+    let config = from("", &[("LETHE_SERVER_BIND", "127.0.0.1, ::1")], &[]).unwrap();
+    assert_eq!(config.server.listen.len(), 2);
+    assert!(config.server.listen[1].is_ipv6());
+}
+
+#[test]
+fn other_variables_are_left_alone_and_misspelt_ones_refused() {
+    from("", &[("LETHE_LOG", "debug"), ("LETHE_CONFIG", "x"), ("PATH", "y")], &[]).unwrap();
+    let error = from("", &[("LETHE_SERVER_PROT", "1")], &[]).unwrap_err();
+    assert!(error.to_string().contains("LETHE_SERVER_PROT"), "{error}");
+}
+
+#[test]
+fn an_error_names_the_key_the_value_and_what_is_allowed() {
+    check_refused("store = \"disk\"", &["store", "disk", "embedded or memory"]);
+    check_refused("durability = \"no\"", &["durability", "no", "sync or interval"]);
+    check_refused("[server]\nbind = [\"here\"]", &["server.bind", "here", "127.0.0.1"]);
+    check_refused("[server]\nbind = []", &["server.bind", "at least one"]);
+    check_refused("[server]\nmax_clients = 0", &["server.max_clients", "0", "1 to"]);
+    check_refused("[server]\nidle_timeout = \"0s\"", &["server.idle_timeout", "0s", "never"]);
+    check_refused("[server]\nshutdown_timeout = \"-1\"", &["server.shutdown_timeout", "-1", "45s"]);
+    check_refused("[removal]\nretention = \"soon\"", &["removal.retention", "soon", "forever"]);
+    check_refused(
+        "[session]\nreply_type = \"xml\"",
+        &["session.reply_type", "xml", "json or bson"],
+    );
+    check_refused("[session]\nlimit = 0", &["session.limit", "0", "1 to"]);
+    check_refused("[cluster]\nshards = 0", &["cluster.shards", "0", "1 to"]);
+    check_refused("[cluster]\nsilent_after = \"2s\"", &["cluster.silent_after", "2s", "three"]);
+    check_refused("[cluster]\ndrain_limit = \"1s\"", &["cluster.drain_limit", "1s", "drain_grace"]);
+}
+
+#[test]
+fn unknown_keys_and_wrong_types_are_refused_by_name() {
+    check_refused("[server]\nprot = 1", &["prot"]);
+    check_refused("[sever]\nport = 1", &["sever"]);
+    check_refused("[server]\nport = 70000", &["server.port", "70000"]);
+    check_refused("[server]\nport = \"abc\"", &["server.port", "abc"]);
+    check_refused("[server]\nport = -1", &["server.port", "-1"]);
+    check_refused("[server", &["1"]);
+}
+
+#[test]
+fn a_missing_file_is_named() {
+    let error = load(Some("/no/such/lethe.toml".as_ref()), [], &[]).unwrap_err();
+    assert!(error.to_string().contains("/no/such/lethe.toml"), "{error}");
+}

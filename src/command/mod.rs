@@ -57,6 +57,8 @@ mod services;
 mod session;
 mod spec;
 mod stats;
+#[cfg(test)]
+pub(crate) mod testing;
 
 pub use args::{Args, Options};
 pub use glob::glob_matches;

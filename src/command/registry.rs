@@ -25,6 +25,8 @@ const FAMILIES: &[&[Spec]] = &[
     server::COMMANDS,
     session::COMMANDS,
     refused::COMMANDS,
+    #[cfg(test)]
+    super::testing::COMMANDS,
 ];
 
 /// The longest name that is looked up; longer ones are unknown without looking.
@@ -80,6 +82,10 @@ impl Table {
     }
 
     fn look_up(&self, name: &[u8], subcommand: Option<&[u8]>) -> Option<(usize, &Spec)> {
+        // `CLIENT ID` in one word is no command, though the table has an entry of that name.
+        if name.contains(&b' ') {
+            return None;
+        }
         let mut upper = [0_u8; NAME_BYTES_MAX];
         let length = match subcommand {
             None => name.len(),

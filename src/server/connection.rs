@@ -23,8 +23,11 @@ const LOOK_AFTER: Duration = Duration::from_millis(100);
 /// How long a connection that ends may take to read what it was sent.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// The same when the whole server ends.
-const LINGER_AT_SHUTDOWN: Duration = Duration::from_millis(100);
+/// The same where nobody is expected to read any more.
+const LINGER_BRIEFLY: Duration = Duration::from_millis(100);
+
+/// How long commands that are under way when the server stops are still answered, with an error.
+const LAST_CALL: Duration = Duration::from_millis(100);
 
 /// Commands that try to make a browser's request look like ours: nobody who speaks the protocol sends them first.
 const OF_A_BROWSER: [&[u8]; 2] = [b"POST", b"HOST:"];
@@ -52,11 +55,12 @@ pub(super) async fn serve(
         idle: config.idle_timeout.map(|after| Box::pin(tokio::time::sleep(after))),
         active: Instant::now(),
         hung_up: None,
+        last_call: None,
     };
     let how = connection.run(&services).await;
     match how {
         Ok(End::Polite) => connection.link.close(LINGER).await,
-        Ok(End::Quick) => connection.link.close(LINGER_AT_SHUTDOWN).await,
+        Ok(End::Quick) => connection.link.close(LINGER_BRIEFLY).await,
         Ok(End::Abrupt) => {}
         Err(error) => tracing::debug!(client = id, %error, "connection lost"),
     }
@@ -69,7 +73,7 @@ pub(super) async fn serve(
 enum End {
     /// What waits is written first, and the client gets time to read it.
     Polite,
-    /// As [`End::Polite`], in less time: nobody waits long for idle clients at a shutdown.
+    /// As [`End::Polite`], in less time.
     Quick,
     /// At once.
     Abrupt,
@@ -87,6 +91,8 @@ struct Connection {
     active: Instant,
     /// When the client said that it sends no more.
     hung_up: Option<Instant>,
+    /// Until when commands are answered while the server stops.
+    last_call: Option<Instant>,
 }
 
 impl Connection {
@@ -98,8 +104,11 @@ impl Connection {
             self.link.flush()?;
             let config = &services.config.server;
             let choked = self.link.waiting() >= config.output_bytes_max;
-            if !choked && (self.hung_up.is_some() || services.is_stopping()) {
+            if !choked && self.hung_up.is_some() {
                 return Ok(End::Quick);
+            }
+            if services.is_stopping() && self.last_call.is_none() {
+                self.last_call = Some(Instant::now() + LAST_CALL);
             }
             if let Some(end) = self.wait(services, choked).await? {
                 return Ok(end);
@@ -112,7 +121,18 @@ impl Connection {
         let config = &services.config.server;
         let patience = choked.then(|| self.link.stuck_since() + config.output_timeout);
         tokio::select! {
+            // A client that never pauses can't keep the first three from being seen.
             biased;
+            () = &mut self.killed => Ok(Some(End::Abrupt)),
+            () = until(self.last_call) => {
+                Ok(Some(if self.link.waiting() == 0 { End::Abrupt } else { End::Quick }))
+            }
+            () = until(patience) => {
+                count_one(&services.stats.closed_slow);
+                let (client, waiting) = (self.session.id(), self.link.waiting());
+                tracing::warn!(client, waiting, "closing a connection that does not read its replies");
+                Ok(Some(End::Abrupt))
+            }
             ready = self.link.ready(!choked) => {
                 ready?;
                 if choked {
@@ -125,23 +145,16 @@ impl Connection {
                 }
                 Ok(None)
             }
-            () = &mut self.killed => Ok(Some(End::Abrupt)),
-            // What is begun is finished, and what waits is answered, by the caller's next turn.
+            // The caller's next turn sees it.
             () = &mut self.stop, if !services.is_stopping() => {
                 services.stop();
                 Ok(None)
             }
             () = expired(self.idle.as_mut(), self.active, config), if !choked => {
-                services.stats.closed_idle.fetch_add(1, Ordering::Relaxed);
+                count_one(&services.stats.closed_idle);
                 tracing::info!(client = self.session.id(), "closing an idle connection");
                 self.link.push(&Reply::Error("ERR idle timeout".to_owned()), self.session.protocol());
                 Ok(Some(End::Polite))
-            }
-            () = until(patience) => {
-                services.stats.closed_slow.fetch_add(1, Ordering::Relaxed);
-                let (client, waiting) = (self.session.id(), self.link.waiting());
-                tracing::warn!(client, waiting, "closing a connection that does not read its replies");
-                Ok(Some(End::Abrupt))
             }
         }
     }
@@ -233,6 +246,7 @@ impl Watch<'_> {
         if let Some(ended) = poll_once(running.as_mut()).await {
             return Ok(Some(ended));
         }
+        self.link.note_running(running.name());
         self.link.flush()?;
         loop {
             let read = self.hung_up.is_none() && self.link.input.len() < READ_AHEAD;

@@ -104,6 +104,11 @@ impl Link {
         reply.encode(protocol, &mut self.output);
     }
 
+    /// Shows others which command takes its time.
+    pub(super) fn note_running(&self, name: &'static str) {
+        self.client.note_commands(0, Some(name), Instant::now());
+    }
+
     /// Bytes that wait to be written.
     pub(super) fn waiting(&self) -> usize {
         self.output.len()

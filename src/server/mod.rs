@@ -23,6 +23,9 @@
 mod connection;
 mod link;
 
+#[cfg(test)]
+mod tests;
+
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -91,45 +91,120 @@ mod running {
 
     use super::*;
     use crate::clock::SystemClock;
-    use crate::command::{Args, run};
     use crate::config::Config;
     use crate::session::{Client, Session};
 
-    async fn later(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
-        tokio::task::yield_now().await;
-        ctx.session.namespace = args.text(0)?.to_owned();
-        Ok(Reply::Ok)
+    struct Caller {
+        services: Arc<Services>,
+        session: Session,
     }
 
-    async fn broken(_: &mut Context<'_>, _: Args) -> Result<Reply> {
-        tokio::task::yield_now().await;
-        panic!("on purpose")
-    }
+    impl Caller {
+        fn new() -> Self {
+            let services =
+                Arc::new(Services::new(Arc::new(Config::default()), Arc::new(SystemClock)));
+            let address = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
+            let client = Arc::new(Client::new(1, address, address));
+            let session = Session::new(client, Arc::clone(&services.config));
+            Self { services, session }
+        }
 
-    /// Runs a handler that is in no table.
-    async fn check(handler: Handler) -> (Ended, Session) {
-        let services = Arc::new(Services::new(Arc::new(Config::default()), Arc::new(SystemClock)));
-        let address = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
-        let client = Arc::new(Client::new(1, address, address));
-        let mut session = Session::new(client, Arc::clone(&services.config));
-        let mut ctx = Context { session: &mut session, services: &services };
-        let Handler::Async(run) = handler else { unreachable!("only these await") };
-        let (_, spec) = table().find(b"PING").unwrap();
-        let future = run(&mut ctx, Args::new(Words::from_words(["X", "a.b"]), 1));
-        let ended = Running { future, spec, stats: None, started: Instant::now() }.await;
-        (ended, session)
+        async fn call<const N: usize>(&mut self, words: [&str; N]) -> Reply {
+            let mut ctx = Context { session: &mut self.session, services: &self.services };
+            execute(&mut ctx, Words::from_words(words)).await
+        }
+
+        async fn check_error<const N: usize>(&mut self, words: [&str; N], expected: &str) {
+            assert_eq!(self.call(words).await, Reply::Error(expected.to_owned()));
+        }
+
+        /// Calls, rejected calls and failed calls.
+        fn counted(&self, name: &str) -> (u64, u64, u64) {
+            let (index, _) = table().find(name.as_bytes()).unwrap();
+            let (calls, _, rejected, failed) = self.services.stats.command(index).unwrap().read();
+            (calls, rejected, failed)
+        }
     }
 
     #[tokio::test]
-    async fn a_handler_may_await_and_change_its_session() {
-        let (ended, session) = check(run!(later)).await;
-        assert!(matches!(ended, Ended::Replied(Reply::Ok)));
-        assert_eq!(session.namespace, "a.b");
+    async fn a_handler_may_answer_at_once_or_later() {
+        let mut caller = Caller::new();
+        assert_eq!(caller.call(["ping"]).await, Reply::Simple("PONG".into()));
+        assert_eq!(caller.call(["test.later", "x"]).await, Reply::Bulk("x".into()));
+        assert!(!caller.session.is_closing());
     }
 
     #[tokio::test]
-    async fn a_panic_after_an_await_becomes_an_error() {
-        let (ended, _) = check(run!(broken)).await;
-        assert!(matches!(ended, Ended::Panicked(Reply::Error(text)) if text.starts_with("ERR ")));
+    async fn a_panic_becomes_an_error_and_ends_the_connection() {
+        for command in ["TEST.PANIC", "TEST.PANIC-LATER"] {
+            let mut caller = Caller::new();
+            let reply = caller.call([command, "x"]).await;
+            assert!(matches!(reply, Reply::Error(text) if text.starts_with("ERR internal error")));
+            assert!(caller.session.is_closing());
+            assert_eq!(caller.counted(command), (1, 0, 1));
+        }
+    }
+
+    #[tokio::test]
+    async fn checks_come_in_order_before_the_handler() {
+        let mut caller = Caller::new();
+        caller.services.stop();
+        caller.session.transaction = Some(Box::new(()));
+        caller
+            .check_error(
+                ["nope", "a", "b c"],
+                "ERR unknown command 'nope', with args beginning with: 'a' 'b c' ",
+            )
+            .await;
+        caller
+            .check_error(["CLIENT", "nope"], "ERR unknown subcommand: 'nope'. Try CLIENT HELP.")
+            .await;
+        caller
+            .check_error(
+                ["client", "setname"],
+                "ERR wrong number of arguments for 'CLIENT|SETNAME' command",
+            )
+            .await;
+        caller.check_error(["client"], "ERR wrong number of arguments for 'CLIENT' command").await;
+        caller.check_error(["test.alone", "x"], "ERR server is shutting down").await;
+        assert_eq!(caller.counted("TEST.ALONE"), (0, 1, 0));
+    }
+
+    #[tokio::test]
+    async fn a_command_that_commits_on_its_own_is_refused_within_a_transaction() {
+        let mut caller = Caller::new();
+        assert_eq!(caller.call(["TEST.ALONE", "x"]).await, Reply::Ok);
+        caller.session.transaction = Some(Box::new(()));
+        caller
+            .check_error(["TEST.ALONE", "x"], "ERR TEST.ALONE is not allowed within a transaction")
+            .await;
+        assert_eq!(caller.counted("TEST.ALONE"), (1, 1, 0));
+    }
+
+    #[tokio::test]
+    async fn an_unknown_command_is_repeated_only_in_part() {
+        let mut caller = Caller::new();
+        let (name, long) = ("n".repeat(500), "a".repeat(100));
+        let Reply::Error(text) = caller.call([&name, &long, &long, &long]).await else {
+            panic!("it is refused")
+        };
+        let expected = format!(
+            "ERR unknown command '{}', with args beginning with: '{long}' '{}' ",
+            "n".repeat(128),
+            "a".repeat(25)
+        );
+        assert_eq!(text, expected);
+    }
+
+    #[tokio::test]
+    async fn a_subcommand_does_not_hide_in_the_name() {
+        let mut caller = Caller::new();
+        for name in ["CLIENT ID", "client|id"] {
+            let reply = caller.call([name]).await;
+            assert!(
+                matches!(&reply, Reply::Error(text) if text.starts_with("ERR unknown command")),
+                "{reply:?}"
+            );
+        }
     }
 }

@@ -135,14 +135,13 @@ async fn replies_go_out_before_a_command_that_takes_its_time() {
 async fn commands_that_await_answer_in_order() {
     let server = start(|_| {});
     let mut stream = server.connect().await;
-    let (mut requests, mut replies) = (String::new(), String::new());
-    for number in 1_000..2_000 {
-        let name = if number % 3 == 0 { "ECHO" } else { "TEST.LATER" };
-        requests.push_str(&format!("{name} {number}\r\n"));
-        replies.push_str(&format!("$4\r\n{number}\r\n"));
-    }
-    send(&mut stream, &requests).await;
-    expect(&mut stream, &replies).await;
+    let names = ["ECHO", "TEST.LATER", "TEST.LATER"];
+    let numbers = (1_000..2_000).zip(names.into_iter().cycle());
+    let requests: Vec<String> =
+        numbers.clone().map(|(number, name)| format!("{name} {number}\r\n")).collect();
+    let replies: Vec<String> = numbers.map(|(number, _)| format!("$4\r\n{number}\r\n")).collect();
+    send(&mut stream, &requests.concat()).await;
+    expect(&mut stream, &replies.concat()).await;
 }
 
 #[tokio::test]

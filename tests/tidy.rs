@@ -150,7 +150,7 @@ fn every_module_opens_with_a_header() {
 #[test]
 fn files_stay_readable_in_length() {
     let mut long = Vec::new();
-    for source in sources().iter().filter(|source| !source.is_test_file()) {
+    for source in sources().iter().filter(|source| !source.test) {
         let lines = source.code_lines();
         let bound = LONGER_FILES
             .iter()
@@ -193,7 +193,7 @@ fn nothing_is_left_unfinished() {
 #[test]
 fn nothing_in_src_unwraps_outside_tests() {
     let mut found = Vec::new();
-    for source in sources().iter().filter(|source| !source.is_test_file()) {
+    for source in sources().iter().filter(|source| !source.test) {
         for triple in source.tokens.windows(3) {
             let text = |at: usize| triple[at].text.as_str();
             if !triple[0].test && text(0) == "." && text(1) == "unwrap" && text(2) == "(" {

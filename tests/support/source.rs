@@ -14,6 +14,8 @@ pub(crate) struct Source {
     pub(crate) path: String,
     pub(crate) text: String,
     pub(crate) tokens: Vec<Token>,
+    /// The whole file is below `#[cfg(test)]` in the module that declares it.
+    pub(crate) test: bool,
 }
 
 /// A token, flattened: the inside of a group follows its opening bracket.
@@ -31,7 +33,17 @@ impl Source {
         let mut files = Vec::new();
         collect(root, &mut files);
         files.sort();
-        files.iter().map(|file| Source::read(root, file)).collect()
+        let mut sources: Vec<Source> = files.iter().map(|file| Source::read(root, file)).collect();
+        let test_modules: Vec<String> = sources.iter().flat_map(Source::test_modules).collect();
+        for source in &mut sources {
+            let module = source.module();
+            source.test = test_modules.iter().any(|test| {
+                module
+                    .strip_prefix(test.as_str())
+                    .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            });
+        }
+        sources
     }
 
     fn read(root: &Path, file: &Path) -> Source {
@@ -45,7 +57,7 @@ impl Source {
             text.parse().unwrap_or_else(|error| panic!("{path} does not lex: {error}"));
         let mut tokens = Vec::new();
         flatten(stream, false, &mut tokens);
-        Source { path, text, tokens }
+        Source { path, text, tokens, test: false }
     }
 
     /// The module directly below the crate root that this file belongs to.
@@ -60,10 +72,19 @@ impl Source {
         if self.path.ends_with("/mod.rs") { parts - 1 } else { parts }
     }
 
-    /// Whether the whole file is a test module (`mod tests;` below `#[cfg(test)]` in its parent).
-    pub(crate) fn is_test_file(&self) -> bool {
-        let name = self.path.rsplit('/').next().unwrap_or_default();
-        name == "tests.rs" || self.path.contains("/tests/")
+    /// Path of the module: `a/b` for `a/b.rs` and for `a/b/mod.rs`.
+    fn module(&self) -> &str {
+        let path = self.path.strip_suffix("/mod.rs").unwrap_or(&self.path);
+        path.strip_suffix(".rs").unwrap_or(path)
+    }
+
+    /// The modules in files of their own that this one declares below `#[cfg(test)]`.
+    fn test_modules(&self) -> Vec<String> {
+        self.tokens
+            .windows(3)
+            .filter(|it| it[1].test && it[0].text == "mod" && it[2].text == ";")
+            .map(|it| format!("{}/{}", self.module(), it[1].text))
+            .collect()
     }
 
     /// Lines of the file without those of its `#[cfg(test)]` modules.

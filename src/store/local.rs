@@ -1,7 +1,9 @@
 //! A local store: the published state, and the way to its one committer.
 
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
+use super::embedded::{Embedded, EmbeddedOptions};
 use super::faults::Faults;
 use super::memory::Memory;
 use super::sequencer::{Intent, Sequencer};
@@ -18,6 +20,7 @@ pub(super) struct Local {
 #[derive(Debug)]
 enum Committer {
     Memory { landing: Arc<Landing>, faults: Faults },
+    Embedded(Embedded),
 }
 
 /// Commits to the memory engine at once, on the caller's thread.
@@ -50,27 +53,36 @@ impl Local {
         Self { committer: Committer::Memory { landing, faults } }
     }
 
+    /// Opens the store in a folder. Waits for the disk.
+    pub(super) fn open(path: &Path, options: &EmbeddedOptions) -> Result<Self> {
+        Ok(Self { committer: Committer::Embedded(Embedded::open(path, options)?) })
+    }
+
     pub(super) fn shared(&self) -> &Shared {
         match &self.committer {
             Committer::Memory { landing, .. } => &landing.shared,
+            Committer::Embedded(embedded) => &embedded.shared,
         }
     }
 
     pub(super) fn faults(&self) -> Option<&Faults> {
         match &self.committer {
             Committer::Memory { faults, .. } => Some(faults),
+            Committer::Embedded(_) => None,
         }
     }
 
     pub(super) fn commit_may_be_unknown(&self) -> bool {
         match &self.committer {
             Committer::Memory { .. } => true,
+            Committer::Embedded(_) => false,
         }
     }
 
     pub(super) async fn before_read(&self, client: &str, label: &'static str) -> Result<()> {
         match &self.committer {
             Committer::Memory { faults, .. } => faults.before_read(client, label).await,
+            Committer::Embedded(_) => Ok(()),
         }
     }
 
@@ -82,24 +94,34 @@ impl Local {
     ) -> Result<Committed> {
         match &self.committer {
             Committer::Memory { faults, .. } => faults.commit(client, label, intent).await,
+            Committer::Embedded(embedded) => embedded.commit(intent).await,
         }
     }
 
-    pub(super) async fn reclaim_progress(&self, _prefix: &[u8]) -> Result<Reclaim> {
+    pub(super) fn reclaim_progress(&self, prefix: &[u8]) -> Result<Reclaim> {
         match &self.committer {
             Committer::Memory { .. } => {
                 Ok(Reclaim { done: true, pending_bytes: None, returned_bytes: None })
             }
+            Committer::Embedded(embedded) => embedded.reclaim_progress(prefix),
         }
     }
 
     pub(super) fn stats(&self) -> Stats {
         match &self.committer {
             Committer::Memory { landing, .. } => landing.shared.stats(),
+            Committer::Embedded(embedded) => embedded.stats(),
         }
     }
 
-    pub(super) async fn close(&self) {
+    /// Waits for the disk.
+    pub(super) fn close(&self) {
+        match &self.committer {
+            Committer::Memory { landing, .. } => {
+                lock(&landing.sequencer).close(&landing.shared);
+            }
+            Committer::Embedded(embedded) => embedded.close(),
+        }
         self.shared().watches.close();
     }
 }

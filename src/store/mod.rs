@@ -27,26 +27,26 @@
 //! Not here: what the keys mean (`codec` and the layers above).
 
 mod conflicts;
+mod embedded;
 mod error;
 mod faults;
 mod history;
 pub mod limits;
-#[expect(clippy::unused_async, clippy::unnecessary_wraps, reason = "for the embedded engine")]
 mod local;
 mod memory;
 mod overlay;
 mod retry;
-#[expect(dead_code, reason = "for the embedded engine")]
 mod sequencer;
 mod shared;
 mod transaction;
 mod types;
-#[expect(dead_code, reason = "for the embedded engine")]
 mod view;
 mod watch;
 
+use std::path::Path;
 use std::sync::Arc;
 
+pub use embedded::{Durability, EmbeddedOptions};
 pub use error::{Error, Result};
 pub use faults::{Chaos, Faults, Held, Lost, Matcher};
 pub use retry::{Failure, Resolve, Slot};
@@ -71,6 +71,17 @@ impl Store {
         Self { local: Arc::new(Local::memory()), client: Arc::from("") }
     }
 
+    /// Opens the store in a folder, or creates it there. The folder is locked until [`Store::close`].
+    ///
+    /// Refuses a folder that another process uses, that has another format, or whose files are not what was written to them: the
+    /// error says what is wrong and where. What a crash left of a commit that was never acknowledged is cut off.
+    pub async fn open(path: &Path, options: EmbeddedOptions) -> Result<Self> {
+        let path = path.to_owned();
+        let open = tokio::task::spawn_blocking(move || Local::open(&path, &options));
+        let local = open.await.map_err(|_| Error::Cancelled)??;
+        Ok(Self { local: Arc::new(local), client: Arc::from("") })
+    }
+
     /// The same store; its transactions bear this client name, by which faults can be meant for them.
     #[must_use]
     pub fn as_client(&self, client: &str) -> Self {
@@ -93,8 +104,9 @@ impl Store {
     }
 
     /// How far the bytes below a prefix given to [`Transaction::drop_prefix`] have been given back.
+    #[expect(clippy::unused_async, reason = "an engine on the network has to ask its servers")]
     pub async fn reclaim_progress(&self, prefix: &[u8]) -> Result<Reclaim> {
-        self.local.reclaim_progress(prefix).await
+        self.local.reclaim_progress(prefix)
     }
 
     /// Counters since the store was opened.
@@ -104,6 +116,8 @@ impl Store {
 
     /// Ends all watches and, on an engine with files, commits what waits and lets go of the folder.
     pub async fn close(&self) {
-        self.local.close().await;
+        let local = Arc::clone(&self.local);
+        // Joining fails only if closing panics, which has been logged.
+        drop(tokio::task::spawn_blocking(move || local.close()).await);
     }
 }

@@ -39,6 +39,11 @@ pub(super) struct Intent {
 }
 
 impl Intent {
+    /// Whether it drops a prefix.
+    pub(super) fn drops(&self) -> bool {
+        !self.overlay.dropped().is_empty()
+    }
+
     /// A change by the store itself, which conflicts with nothing.
     pub(super) fn internal() -> Self {
         Self {
@@ -162,6 +167,22 @@ impl<E: Engine> Sequencer<E> {
 
     pub(super) const fn engine(&mut self) -> &mut E {
         &mut self.engine
+    }
+
+    /// Refuses all further commits.
+    pub(super) fn stop(&mut self, error: Error) {
+        self.stopped.get_or_insert(error);
+    }
+
+    /// Ends everything: nothing is committed and no state can be read any more.
+    pub(super) fn close(&mut self, shared: &Shared) {
+        self.stop(closed());
+        for open in self.open.drain(..) {
+            if let Some(published) = open.published.upgrade() {
+                published.close();
+            }
+        }
+        shared.published.load().close();
     }
 
     /// The version of the oldest state that somebody may still read.
@@ -305,6 +326,11 @@ impl<E: Engine> Sequencer<E> {
         shared.published.store(Arc::clone(&published));
         shared.watches.notify(batch, &published);
     }
+}
+
+/// What a closed store answers.
+pub(super) fn closed() -> Error {
+    Error::Unavailable("the store is closed".to_owned())
 }
 
 /// A length as a counter.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 
+use super::sequencer::closed;
 use super::types::prefix_end;
 use super::{Error, Result};
 use crate::codec::Versionstamp;
@@ -130,6 +131,11 @@ impl Published {
         self.view.store(None);
     }
 
+    /// Lets go of the engine: the store is closed.
+    pub(super) fn close(&self) {
+        self.view.store(Some(Arc::new(Box::new(Closed))));
+    }
+
     pub(super) fn blocks(&self) -> bool {
         self.view.load().as_ref().is_some_and(|view| view.blocks())
     }
@@ -148,11 +154,23 @@ impl Published {
         reverse: bool,
         sink: RowSink<'_>,
     ) -> Result<()> {
+        self.scan_without(&self.dropped, begin, end, reverse, sink)
+    }
+
+    /// Rows of `begin..end` that these dropped prefixes do not hide.
+    pub(super) fn scan_without(
+        &self,
+        dropped: &Dropped,
+        begin: &[u8],
+        end: &[u8],
+        reverse: bool,
+        sink: RowSink<'_>,
+    ) -> Result<()> {
         let view = self.view.load_full().ok_or(Error::TooOld)?;
-        if self.dropped.len() == 0 {
+        if dropped.len() == 0 {
             return view.scan(begin, end, reverse, sink);
         }
-        let mut parts = self.dropped.visible(begin, end);
+        let mut parts = dropped.visible(begin, end);
         if reverse {
             parts.reverse();
         }
@@ -167,6 +185,24 @@ impl Published {
             }
         }
         Ok(())
+    }
+}
+
+/// What a closed store shows.
+#[derive(Debug)]
+struct Closed;
+
+impl View for Closed {
+    fn get(&self, _key: &[u8]) -> Result<Option<Bytes>> {
+        Err(closed())
+    }
+
+    fn scan(&self, _begin: &[u8], _end: &[u8], _reverse: bool, _sink: RowSink<'_>) -> Result<()> {
+        Err(closed())
+    }
+
+    fn blocks(&self) -> bool {
+        false
     }
 }
 

@@ -62,7 +62,10 @@ pub async fn what_lies_behind_the_end_of_a_page_does_not_conflict(store: &Store)
     forward.range(RangeRead::prefix("r/").limit(2)).await.unwrap();
     forward.set(b"f", b"").unwrap();
     put(store, &[("r/11", "y")]).await;
-    assert!(matches!(forward.commit().await, Err(Error::Conflict)), "before the last row of the page");
+    assert!(
+        matches!(forward.commit().await, Err(Error::Conflict)),
+        "before the last row of the page"
+    );
 }
 
 pub async fn snapshot_reads_do_not_conflict(store: &Store) {
@@ -187,12 +190,7 @@ pub async fn the_exact_conflict_sets_can_be_asked_for(store: &Store) {
     let pair = |begin: &[u8], end: &[u8]| (begin.to_vec(), end.to_vec());
     assert_eq!(
         txn.read_conflicts(),
-        vec![
-            pair(b"a", b"a\0"),
-            pair(b"b", b"b\0"),
-            pair(b"l/", b"l/1\0"),
-            pair(b"x", b"zz")
-        ]
+        vec![pair(b"a", b"a\0"), pair(b"b", b"b\0"), pair(b"l/", b"l/1\0"), pair(b"x", b"zz")]
     );
     assert_eq!(
         txn.write_conflicts(),
@@ -207,7 +205,8 @@ pub async fn many_tasks_lose_no_update(store: &Store) {
             for _ in 0..10 {
                 let body = |txn: lethe::store::Transaction| async move {
                     let old = txn.get(b"n", Read::Conflict).await?;
-                    let old = old.map_or(0, |old| u64::from_le_bytes(old.as_ref().try_into().unwrap()));
+                    let old =
+                        old.map_or(0, |old| u64::from_le_bytes(old.as_ref().try_into().unwrap()));
                     tokio::task::yield_now().await;
                     txn.set(b"n", &(old + 1).to_le_bytes())?;
                     Ok::<_, Error>(())

@@ -62,7 +62,8 @@ pub async fn the_metadata_version_is_that_of_its_last_touch(store: &Store) {
 }
 
 pub async fn a_dropped_prefix_is_gone_at_once_and_its_neighbours_stay(store: &Store) {
-    put(store, &[("a", "1"), ("d", "1"), ("d/1", "1"), ("d/2", "1"), ("d0", "1"), ("e", "1")]).await;
+    put(store, &[("a", "1"), ("d", "1"), ("d/1", "1"), ("d/2", "1"), ("d0", "1"), ("e", "1")])
+        .await;
     let txn = store.begin("drop");
     txn.drop_prefix(b"d/").unwrap();
     assert_eq!(get(&txn, "d/1").await, None, "its own transaction sees it too");

@@ -255,6 +255,10 @@ pub async fn many_tasks_are_serializable(store: &Store) {
         traces.extend(task.await.unwrap());
     }
     let committed = traces.iter().filter(|trace| trace.versionstamp.is_some()).count();
-    assert!(committed > 20 && committed < traces.len(), "{committed} of {} committed", traces.len());
+    assert!(
+        committed > 20 && committed < traces.len(),
+        "{committed} of {} committed",
+        traces.len()
+    );
     check(store, traces).await;
 }

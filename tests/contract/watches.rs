@@ -22,7 +22,10 @@ async fn fired(watch: impl Future<Output = Result<(), Error>>) -> Result<(), Err
 
 /// Whether it has not fired although everything that could fire it is done.
 async fn silent(watch: &mut Watch) -> bool {
-    std::future::poll_fn(|context| std::task::Poll::Ready(std::pin::Pin::new(&mut *watch).poll(context).is_pending())).await
+    std::future::poll_fn(|context| {
+        std::task::Poll::Ready(std::pin::Pin::new(&mut *watch).poll(context).is_pending())
+    })
+    .await
 }
 
 pub async fn a_watch_fires_when_the_value_changes(store: &Store) {

@@ -82,7 +82,10 @@ pub async fn versionstamped_keys_sort_in_commit_order(store: &Store) {
         .map(|(key, value)| (Versionstamp::from_bytes(key[2..12].try_into().unwrap()), value[0]))
         .collect();
     assert_eq!(stored, expected);
-    assert!(page.rows.iter().all(|(key, value)| key[12..] == value[..]), "the rest of the key stays");
+    assert!(
+        page.rows.iter().all(|(key, value)| key[12..] == value[..]),
+        "the rest of the key stays"
+    );
 }
 
 pub async fn versionstamped_values_hold_the_commit(store: &Store) {
@@ -168,7 +171,9 @@ pub async fn bad_ranges_and_offsets_are_refused(store: &Store) {
     assert!(matches!(txn.clear_range(b"b", b"a"), Err(Error::InvertedRange)));
     assert!(matches!(txn.range(RangeRead::new("b", "a")).await, Err(Error::InvertedRange)));
     assert!(matches!(txn.add_read_conflict_range(b"b", b"a"), Err(Error::InvertedRange)));
-    for form in [b"".as_slice(), b"abc", &[0; 13], b"0123456789\x01\0\0\0", b"0123456789\xff\xff\xff\xff"] {
+    for form in
+        [b"".as_slice(), b"abc", &[0; 13], b"0123456789\x01\0\0\0", b"0123456789\xff\xff\xff\xff"]
+    {
         let refused = txn.set_versionstamped_key(form, b"");
         assert!(matches!(refused, Err(Error::BadVersionstampOffset)), "{form:?}");
         let refused = txn.set_versionstamped_value(b"k", form);

@@ -52,12 +52,15 @@ impl CommittedFile {
 
     /// Opens the file; gives what it names.
     pub(super) fn open(path: &Path) -> Result<(Self, Committed)> {
-        let damaged = |detail: &str| Error::Corrupt { detail: format!("{}: {detail}", path.display()) };
-        let file = OpenOptions::new().read(true).write(true).open(path).map_err(io("open", path))?;
+        let damaged =
+            |detail: &str| Error::Corrupt { detail: format!("{}: {detail}", path.display()) };
+        let file =
+            OpenOptions::new().read(true).write(true).open(path).map_err(io("open", path))?;
         let mut places = Vec::new();
         for turn in 0..2 {
             let mut place = [0; PLACE_BYTES];
-            file.read_exact_at(&mut place, turn * SECTOR).map_err(|_| damaged("it is too short"))?;
+            file.read_exact_at(&mut place, turn * SECTOR)
+                .map_err(|_| damaged("it is too short"))?;
             places.push(parse(&place).ok_or_else(|| {
                 damaged("it does not hold what was written to it; if the other files are whole, restore it from a backup")
             })?);
@@ -74,7 +77,9 @@ impl CommittedFile {
         let place = serialize(committed);
         let at = (self.turn % 2) * SECTOR;
         self.turn += 1;
-        self.file.write_all_at(&place, at).map_err(|error| Error::io("cannot write COMMITTED", error))
+        self.file
+            .write_all_at(&place, at)
+            .map_err(|error| Error::io("cannot write COMMITTED", error))
     }
 
     /// Makes what was written last durable.

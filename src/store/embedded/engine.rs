@@ -101,7 +101,9 @@ impl FjallEngine {
     /// Waits while fjall's workers are behind.
     fn backpressure(&self) -> Result<()> {
         let data = &self.handles.data;
-        while data.sealed_memtable_count() >= SEALED_MAX || data.l0_table_count() >= YOUNG_TABLES_MAX {
+        while data.sealed_memtable_count() >= SEALED_MAX
+            || data.l0_table_count() >= YOUNG_TABLES_MAX
+        {
             self.handles.healthy()?;
             std::thread::sleep(BACKPRESSURE_STEP);
         }
@@ -217,7 +219,9 @@ pub(super) struct FjallView {
 
 impl std::fmt::Debug for FjallView {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("FjallView").field("sequence", &self.snapshot.seqno()).finish_non_exhaustive()
+        f.debug_struct("FjallView")
+            .field("sequence", &self.snapshot.seqno())
+            .finish_non_exhaustive()
     }
 }
 

@@ -58,7 +58,8 @@ impl Tail {
 
     /// Puts it back, so that a refused folder is as it was found.
     pub(super) fn restore(&self) -> Result<()> {
-        let file = OpenOptions::new().write(true).open(&self.path).map_err(io("open", &self.path))?;
+        let file =
+            OpenOptions::new().write(true).open(&self.path).map_err(io("open", &self.path))?;
         let length = u64::try_from(self.file_bytes).unwrap_or_default();
         file.set_len(length).map_err(io("write", &self.path))?;
         let at = u64::try_from(self.at).unwrap_or_default();
@@ -94,7 +95,8 @@ fn journal_files(folder: &Path) -> Result<Vec<(u64, PathBuf)>> {
         if path.extension().is_none_or(|extension| extension != "jnl") {
             continue;
         }
-        let number = path.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.parse().ok());
+        let number =
+            path.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.parse().ok());
         let number: u64 = number.ok_or_else(|| damaged(&path, 0, "it has no number"))?;
         files.push((number, path));
     }
@@ -167,7 +169,9 @@ fn read_batch<'a>(reader: &mut Reader<'a>) -> Option<RawBatch<'a>> {
 
 /// Whether a batch goes on from the one before it.
 fn verify(batch: &RawBatch<'_>, before: Option<Link>) -> Result<Link, &'static str> {
-    let Some(((_, key, value), items)) = batch.items.split_last() else { return Err("a batch is empty") };
+    let Some(((_, key, value), items)) = batch.items.split_last() else {
+        return Err("a batch is empty");
+    };
     if *key != STATE_KEY {
         return Err("a batch bears no commit number");
     }

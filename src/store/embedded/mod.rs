@@ -160,7 +160,8 @@ impl Embedded {
     }
 
     pub(super) fn stats(&self) -> Stats {
-        let disk_bytes = self.with_handles(|handles| handles.database.disk_space().unwrap_or_default());
+        let disk_bytes =
+            self.with_handles(|handles| handles.database.disk_space().unwrap_or_default());
         Stats {
             fsyncs: self.fsyncs.load(Ordering::Relaxed),
             disk_bytes: disk_bytes.unwrap_or_default(),
@@ -217,7 +218,10 @@ fn open_checked(folder: &Folder, created: bool, options: &EmbeddedOptions) -> Re
     if !created {
         if path.exists() && CommittedFile::open(&path)?.1.version > 0 {
             return Err(Error::Corrupt {
-                detail: format!("{} holds a store, but the file FORMAT is missing", folder.path().display()),
+                detail: format!(
+                    "{} holds a store, but the file FORMAT is missing",
+                    folder.path().display()
+                ),
             });
         }
         folder.clear_unfinished()?;
@@ -258,9 +262,14 @@ fn check_journal(scanned: Option<&Scanned>, synced: Synced) -> Result<()> {
     if state.version < synced.version {
         return Err(shortened(state.version, synced.version));
     }
-    if state.version == synced.version && (state.chain != synced.chain || sequence != synced.sequence) {
+    if state.version == synced.version
+        && (state.chain != synced.chain || sequence != synced.sequence)
+    {
         return Err(Error::Corrupt {
-            detail: format!("commit {} in the journal is not the one that was synced", state.version),
+            detail: format!(
+                "commit {} in the journal is not the one that was synced",
+                state.version
+            ),
         });
     }
     Ok(())
@@ -270,8 +279,9 @@ fn check_journal(scanned: Option<&Scanned>, synced: Synced) -> Result<()> {
 fn check_opened(handles: &Handles, scanned: Option<&Scanned>, synced: Synced) -> Result<State> {
     let persisted = handles.data.tree.get_highest_persisted_seqno().unwrap_or_default();
     let state = match handles.data.get(STATE_KEY).map_err(unreadable)? {
-        Some(state) => State::decode(&state)
-            .ok_or_else(|| Error::Corrupt { detail: "the commit number cannot be read".to_owned() })?,
+        Some(state) => State::decode(&state).ok_or_else(|| Error::Corrupt {
+            detail: "the commit number cannot be read".to_owned(),
+        })?,
         None => State::default(),
     };
     if state.version < synced.version {
@@ -279,7 +289,10 @@ fn check_opened(handles: &Handles, scanned: Option<&Scanned>, synced: Synced) ->
     }
     if state.version == synced.version && state.chain != synced.chain {
         return Err(Error::Corrupt {
-            detail: format!("commit {} in the tables is not the one that was synced", state.version),
+            detail: format!(
+                "commit {} in the tables is not the one that was synced",
+                state.version
+            ),
         });
     }
     if let Some(Scanned { first, last }) = scanned {
@@ -293,7 +306,10 @@ fn check_opened(handles: &Handles, scanned: Option<&Scanned>, synced: Synced) ->
         }
         if first.state.version > 1 && persisted < first.state.previous_sequence {
             return Err(Error::Corrupt {
-                detail: format!("the journal begins with commit {}; files before it are missing", first.state.version),
+                detail: format!(
+                    "the journal begins with commit {}; files before it are missing",
+                    first.state.version
+                ),
             });
         }
     }
@@ -336,7 +352,9 @@ fn open_fjall(
             fjall::Error::Io(error) => Error::io("cannot open the store", error),
             other => Error::Corrupt { detail: format!("{other}") },
         }),
-        Err(_) => Err(Error::Corrupt { detail: "the engine cannot make sense of its files".to_owned() }),
+        Err(_) => {
+            Err(Error::Corrupt { detail: "the engine cannot make sense of its files".to_owned() })
+        }
     }
 }
 

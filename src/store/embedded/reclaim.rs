@@ -15,10 +15,10 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::Bytes;
-use fjall::{AbstractTree, UserKey};
 use fjall::compaction::filter::{
     CompactionFilter, CompactionFilterResult, Context, Factory, ItemAccessor, Verdict,
 };
+use fjall::{AbstractTree, UserKey};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -66,7 +66,11 @@ struct CondemnedFilter {
 }
 
 impl CompactionFilter for CondemnedFilter {
-    fn filter_item(&mut self, item: ItemAccessor<'_>, _context: &Context) -> CompactionFilterResult {
+    fn filter_item(
+        &mut self,
+        item: ItemAccessor<'_>,
+        _context: &Context,
+    ) -> CompactionFilterResult {
         if !self.prefixes.hides(item.key()) {
             return Ok(Verdict::Keep);
         }
@@ -225,8 +229,11 @@ impl Reclaimer {
             }
         }
         let held = self.held_by_tables(dropped)?;
-        let empty: Vec<Bytes> =
-            dropped.iter().filter(|prefix| !held.contains(*prefix) && self.is_empty(prefix)).cloned().collect();
+        let empty: Vec<Bytes> = dropped
+            .iter()
+            .filter(|prefix| !held.contains(*prefix) && self.is_empty(prefix))
+            .cloned()
+            .collect();
         returned.retain(|prefix, _| empty.contains(prefix));
         let (reply, answer) = mpsc::channel();
         if !empty.is_empty() {
@@ -239,7 +246,8 @@ impl Reclaimer {
                 Err(_) => return Ok(false),
             }
         }
-        *self.condemned.prefixes.write().unwrap_or_else(PoisonError::into_inner) = Dropped::default();
+        *self.condemned.prefixes.write().unwrap_or_else(PoisonError::into_inner) =
+            Dropped::default();
         let bytes: u64 = returned.values().sum();
         let keys = self.condemned.destroyed.swap(0, Ordering::Relaxed);
         info!(prefixes = empty.len(), bytes, keys, "reclaim: dropped prefixes are destroyed");
@@ -306,4 +314,3 @@ pub(super) fn flush(handles: &Handles, pause: impl Fn() -> bool) -> Result<bool>
 fn storage(error: fjall::LsmError) -> Error {
     super::engine::unreadable(error.into())
 }
-

@@ -65,6 +65,9 @@ pub enum Error {
     UnsupportedProtocol,
     #[error("invalid username-password pair or user is disabled.")]
     WrongPassword,
+    /// The store could not do it: conflict, limit, outage.
+    #[error(transparent)]
+    Store(#[from] crate::store::Error),
     /// What is stored cannot be read: damage or a bug. Ours to look at.
     #[error("the stored data is damaged: {0}")]
     Damaged(#[from] DecodeError),
@@ -84,7 +87,7 @@ impl Error {
     #[must_use]
     pub const fn code(&self) -> &'static str {
         match self {
-            Self::Syntax(_) | Self::Damaged(_) | Self::Internal(_) => "ERR",
+            Self::Syntax(_) | Self::Store(_) | Self::Damaged(_) | Self::Internal(_) => "ERR",
             Self::NoSuchNamespace(_) => "NOSUCHNAMESPACE",
             Self::NamespaceAlreadyExists(_) => "NAMESPACEALREADYEXISTS",
             Self::NamespaceBeingRemoved(_) => "NAMESPACEBEINGREMOVED",
@@ -127,5 +130,14 @@ impl Error {
             .chars()
             .map(|letter| if letter.is_control() { ' ' } else { letter })
             .collect()
+    }
+}
+
+impl crate::store::Failure for Error {
+    fn store(&self) -> Option<&crate::store::Error> {
+        match self {
+            Self::Store(error) => Some(error),
+            _ => None,
+        }
     }
 }

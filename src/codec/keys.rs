@@ -46,6 +46,8 @@ pub mod kind {
     pub const CLUSTER_TIME: u16 = 60;
     pub const PURGE_PAUSE: u16 = 61;
     pub const REPLICA: u16 = 62;
+    pub const MEMBERSHIP_SIGNAL: u16 = 63;
+    pub const JOURNAL_MARK: u16 = 64;
     pub const OPERATION: u16 = 70;
     pub const ATTEMPT: u16 = 71;
     pub const AUDIT: u16 = 72;
@@ -522,6 +524,12 @@ pub fn busy_prefix(object: u64) -> Vec<u8> {
     pack(&(kind::BUSY, object))
 }
 
+/// All busy rows of one node for an object.
+#[must_use]
+pub fn busy_of_node_prefix(object: u64, node: &str) -> Vec<u8> {
+    pack(&(kind::BUSY, object, node))
+}
+
 /// # Errors
 /// When the key is no `busy` key.
 pub fn parse_busy(key: &[u8]) -> Result<(u64, String, i32), DecodeError> {
@@ -533,6 +541,20 @@ pub fn parse_busy(key: &[u8]) -> Result<(u64, String, i32), DecodeError> {
 #[must_use]
 pub fn barrier_signal() -> Vec<u8> {
     pack(&(kind::BARRIER_SIGNAL,))
+}
+
+/// `membership-signal`: rewritten whenever a member comes or goes or a shard
+/// gets another owner, so that followers can watch it.
+#[must_use]
+pub fn membership_signal() -> Vec<u8> {
+    pack(&(kind::MEMBERSHIP_SIGNAL,))
+}
+
+/// `journal-mark`: where the journal ended at some time, so that what is older
+/// than an hour can be told.
+#[must_use]
+pub fn journal_mark() -> Vec<u8> {
+    pack(&(kind::JOURNAL_MARK,))
 }
 
 /// `observer`: who has the duty of noticing silent members.

@@ -284,6 +284,22 @@ pub struct ClusterTimeRecord {
     /// Why purging is stopped, when the clocks cannot be trusted.
     #[serde(default)]
     pub suspect: Option<String>,
+    /// While the clocks are ahead of `now` by more than is believed: what they
+    /// say. What is promised meanwhile counts from here, so that accepting it
+    /// later shortens no promise.
+    #[serde(default)]
+    pub pending: Option<i64>,
+    /// Milliseconds of disagreement that were accepted, by an administrator or
+    /// by ten quiet minutes; forgotten when the clocks agree again.
+    #[serde(default)]
+    pub accepted: Option<i64>,
+}
+
+/// `journal-mark`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JournalMarkRecord {
+    pub version: Versionstamp,
+    pub at: i64,
 }
 
 /// `purge-pause`.

@@ -6,6 +6,7 @@
 //! docs/errors.md lists them.
 
 use crate::codec::{DecodeError, Versionstamp};
+use crate::store;
 
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -66,8 +67,8 @@ pub enum Error {
     #[error("invalid username-password pair or user is disabled.")]
     WrongPassword,
     /// The store could not do it: conflict, limit, outage.
-    #[error(transparent)]
-    Store(#[from] crate::store::Error),
+    #[error("{}", store_message(.0))]
+    Store(#[from] store::Error),
     /// What is stored cannot be read: damage or a bug. Ours to look at.
     #[error("the stored data is damaged: {0}")]
     Damaged(#[from] DecodeError),
@@ -87,7 +88,7 @@ impl Error {
     #[must_use]
     pub const fn code(&self) -> &'static str {
         match self {
-            Self::Syntax(_) | Self::Store(_) | Self::Damaged(_) | Self::Internal(_) => "ERR",
+            Self::Syntax(_) | Self::Damaged(_) | Self::Internal(_) => "ERR",
             Self::NoSuchNamespace(_) => "NOSUCHNAMESPACE",
             Self::NamespaceAlreadyExists(_) => "NAMESPACEALREADYEXISTS",
             Self::NamespaceBeingRemoved(_) => "NAMESPACEBEINGREMOVED",
@@ -109,6 +110,7 @@ impl Error {
             Self::NoPermission(_) => "NOPERM",
             Self::UnsupportedProtocol => "NOPROTO",
             Self::WrongPassword => "WRONGPASS",
+            Self::Store(error) => store_code(error),
         }
     }
 
@@ -133,8 +135,58 @@ impl Error {
     }
 }
 
-impl crate::store::Failure for Error {
-    fn store(&self) -> Option<&crate::store::Error> {
+/// The code of a store error: FoundationDB's name for it, where it has one.
+const fn store_code(error: &store::Error) -> &'static str {
+    match error {
+        store::Error::Conflict => "NOT_COMMITTED",
+        store::Error::TooOld => "TRANSACTION_TOO_OLD",
+        store::Error::FutureVersion => "FUTURE_VERSION",
+        store::Error::CommitUnknown => "COMMIT_UNKNOWN_RESULT",
+        store::Error::TimedOut => "TRANSACTION_TIMED_OUT",
+        store::Error::Cancelled => "TRANSACTION_CANCELLED",
+        store::Error::TransactionTooLarge { .. } => "TRANSACTION_TOO_LARGE",
+        store::Error::KeyTooLarge { .. } => "KEY_TOO_LARGE",
+        store::Error::ValueTooLarge { .. } => "VALUE_TOO_LARGE",
+        store::Error::InvertedRange => "INVERTED_RANGE",
+        store::Error::TooManyWatches { .. } => "TOO_MANY_WATCHES",
+        store::Error::UsedDuringCommit => "USED_DURING_COMMIT",
+        store::Error::AccessedUnreadable => "ACCESSED_UNREADABLE",
+        store::Error::Stopped { .. } => "STORESTOPPED",
+        store::Error::Unavailable(_) => "STOREUNAVAILABLE",
+        store::Error::Corrupt { .. } => "STOREDAMAGED",
+        store::Error::KeyOutsideLegalRange
+        | store::Error::BadVersionstampOffset
+        | store::Error::Io { .. }
+        | store::Error::Format(_) => "ERR",
+    }
+}
+
+/// The message of a store error: FoundationDB's text for those that clients of
+/// FoundationDB know, ours for the others.
+fn store_message(error: &store::Error) -> String {
+    match error {
+        store::Error::Conflict => {
+            "Transaction not committed due to conflict with another transaction".to_owned()
+        }
+        store::Error::TooOld => {
+            "Transaction is too old to perform reads or be committed".to_owned()
+        }
+        store::Error::CommitUnknown => "Transaction may or may not have committed".to_owned(),
+        store::Error::TransactionTooLarge { size, limit } => {
+            format!("Transaction exceeds byte limit: {size} bytes, at most {limit}")
+        }
+        store::Error::KeyTooLarge { size, limit } => {
+            format!("Key length exceeds limit: {size} bytes, at most {limit}")
+        }
+        store::Error::ValueTooLarge { size, limit } => {
+            format!("Value length exceeds limit: {size} bytes, at most {limit}")
+        }
+        other => other.to_string(),
+    }
+}
+
+impl store::Failure for Error {
+    fn store(&self) -> Option<&store::Error> {
         match self {
             Self::Store(error) => Some(error),
             _ => None,

@@ -1,6 +1,7 @@
 //! Lethe: a document database that speaks the Redis protocol and whose
 //! deletions are safe.
 
+pub mod cli;
 pub mod demo;
 
 pub mod node;

@@ -1,3 +1,52 @@
-//! The `lethe` program.
+//! The `lethe` program: arguments, log, runtime, and what comes after.
 
-fn main() {}
+use std::io::{IsTerminal, Write};
+use std::os::unix::process::CommandExt;
+use std::process::ExitCode;
+
+use clap::Parser;
+use lethe::cli::{self, Cli, Outcome};
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let filter = EnvFilter::try_from_env("LETHE_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+    let colours = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(colours)
+        .init();
+
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&error),
+    };
+    let outcome = runtime.block_on(cli::run(cli));
+    // Work that does not end must not keep the process.
+    runtime.shutdown_background();
+    match outcome {
+        Ok(Outcome::Done) => ExitCode::SUCCESS,
+        Ok(Outcome::Findings) => ExitCode::FAILURE,
+        Ok(Outcome::StartAgain) => start_again(),
+        Err(error) => failed(&error),
+    }
+}
+
+/// Starts the same program with the same arguments in place of this process, so
+/// that nothing of the former incarnation lives on.
+fn start_again() -> ExitCode {
+    tracing::warn!("this node is no member of its cluster any more; it starts again");
+    match std::env::current_exe() {
+        Ok(program) => {
+            failed(&std::process::Command::new(program).args(std::env::args_os().skip(1)).exec())
+        }
+        Err(error) => failed(&error),
+    }
+}
+
+fn failed(error: &dyn std::fmt::Display) -> ExitCode {
+    // Nothing is left to be done when even this cannot be written.
+    drop(writeln!(std::io::stderr(), "lethe: {error}"));
+    ExitCode::from(2)
+}

@@ -1,1 +1,294 @@
-//! The composition root.
+//! The composition root: from a configuration to a node that answers.
+//!
+//! ```text
+//!   Config ──► Store ──► Cluster (join) ──► Catalog ──► Lifecycle ──► Services
+//!                           │ journal events   ▲            ▲            │
+//!                           └── Events ────────┴────────────┘            ▼
+//!                                                  Workers            Server
+//! ```
+//!
+//! Here, and only here, an engine is chosen and the layers are wired: what a
+//! lower layer must tell a higher one goes through the listener made here.
+//! Tests start nodes too, several over one store.
+//!
+//! # Invariants
+//!
+//! * A node that is no member any more answers nothing: when its incarnation
+//!   ends for whatever reason, its server and its workers end with it.
+//!
+//! Not here: what any of the parts does; arguments and signals (`main`).
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info};
+
+use crate::clock::{Clock, milliseconds};
+use crate::cluster::mutation::Mutations;
+use crate::cluster::{Cluster, ClusterOptions, Ended, Listener, Stop};
+use crate::codec::Versionstamp;
+use crate::codec::record::Event;
+use crate::command::Services;
+use crate::config::{Config, Durability, StoreKind};
+use crate::error::Error;
+use crate::lifecycle::{Lifecycle, LifecycleOptions};
+use crate::metadata::catalog::CatalogOptions;
+use crate::metadata::{Catalog, Path};
+use crate::server::Server;
+use crate::store::{self, Store};
+use crate::worker::{WorkerOptions, Workers};
+
+/// Bucket handles that a node keeps in memory.
+const HANDLES_MAX: usize = 100_000;
+/// Graves are kept for 90 days.
+const GRAVE_RETENTION_MS: i64 = 90 * 24 * 3_600 * 1_000;
+/// A removal whose purge waits is announced again after so long.
+const ANNOUNCE_EVERY: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// With `durability = interval`, commits are synced this often.
+const SYNC_INTERVAL: std::time::Duration = std::time::Duration::from_millis(100);
+
+/// Why a node did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("cannot open the store: {0}")]
+    Store(#[from] store::Error),
+    #[error("{0}")]
+    Listen(#[from] std::io::Error),
+    #[error("cannot join the cluster: {0}")]
+    Cluster(#[from] crate::cluster::Error),
+    #[error("{0}")]
+    Domain(#[from] Error),
+    #[error("{0}")]
+    Config(String),
+}
+
+/// What the configuration does not say about a node.
+#[derive(Debug, Clone, Default)]
+pub struct NodeOptions {
+    /// The node's name in the cluster; by default its first address.
+    pub name: Option<String>,
+    /// Nobody else can reach the store, so all other members are dead.
+    pub exclusive: bool,
+    /// Deliberate mistakes, for the tests that must find them.
+    pub mutations: Mutations,
+}
+
+/// A running node.
+#[derive(Debug)]
+pub struct Node {
+    addresses: Vec<SocketAddr>,
+    services: Arc<Services>,
+    lifecycle: Lifecycle,
+    cluster: Cluster,
+    stop: CancellationToken,
+    ended: watch::Receiver<Option<Ended>>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+/// Tells the layers above the cluster what the journal says.
+#[derive(Debug)]
+struct Events(Lifecycle);
+
+impl Listener for Events {
+    fn on_event(&self, event: &Event, _: Versionstamp) {
+        self.0.catalog().handles().forget(event.object);
+        self.0.wake_workers();
+    }
+}
+
+/// Opens the store that a configuration names.
+///
+/// # Errors
+/// Those of the engine.
+pub async fn open_store(config: &Config) -> Result<Store, store::Error> {
+    match config.store {
+        StoreKind::Memory => Ok(Store::memory()),
+        StoreKind::Embedded => {
+            let durability = match config.durability {
+                Durability::Sync => store::Durability::Sync,
+                Durability::Interval => store::Durability::Interval(SYNC_INTERVAL),
+            };
+            let options = store::EmbeddedOptions { durability, ..Default::default() };
+            Store::open(&config.data_dir, options).await
+        }
+    }
+}
+
+impl Node {
+    /// Opens the store and starts a node on it. It is the only one: both
+    /// engines of this kind belong to one process.
+    ///
+    /// # Errors
+    /// The store cannot be opened, an address cannot be bound, the settings are
+    /// not those the store was made with.
+    pub async fn start(config: Arc<Config>, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
+        let store = open_store(&config).await?;
+        let options = NodeOptions { exclusive: true, ..NodeOptions::default() };
+        Self::start_on(store, config, clock, options).await
+    }
+
+    /// Starts a node over a store that is open already.
+    ///
+    /// # Errors
+    /// As [`Node::start`].
+    pub async fn start_on(
+        store: Store,
+        config: Arc<Config>,
+        clock: Arc<dyn Clock>,
+        options: NodeOptions,
+    ) -> Result<Self, StartError> {
+        let services = Arc::new(Services::new(Arc::clone(&config), Arc::clone(&clock)));
+        let server = Server::bind(Arc::clone(&services))?;
+        let addresses = server.addresses().to_vec();
+        let address = addresses.first().map(ToString::to_string).unwrap_or_default();
+
+        let cluster = Cluster::join(
+            store.clone(),
+            clock,
+            ClusterOptions {
+                name: config.cluster.name.clone(),
+                node: options.name.unwrap_or_else(|| address.clone()),
+                address,
+                shards: u16::try_from(config.cluster.shards)
+                    .map_err(|_| StartError::Config("too many shards".to_owned()))?,
+                heartbeat: config.cluster.heartbeat,
+                silent_after: config.cluster.silent_after,
+                drain_grace: config.cluster.drain_grace,
+                drain_limit: config.cluster.drain_limit,
+                exclusive: options.exclusive,
+                mutations: options.mutations,
+            },
+        )
+        .await?;
+        let catalog_options = CatalogOptions {
+            default_namespace: Path::parse(config.session.namespace.as_bytes())?,
+            handles_max: HANDLES_MAX,
+            changes_retention_ms: milliseconds(config.changes_retention),
+            mutations: options.mutations,
+        };
+        let catalog = Catalog::open(store, cluster.clone(), catalog_options).await?;
+        let lifecycle = Lifecycle::new(
+            catalog,
+            LifecycleOptions {
+                retention: config.removal.retention,
+                reserve_names: config.removal.reserve_names,
+                purge_wait: config.purge.wait,
+                grave_retention_ms: GRAVE_RETENTION_MS,
+                mutations: options.mutations,
+            },
+        );
+        services.attach(lifecycle.clone());
+        let workers = Workers {
+            lifecycle: lifecycle.clone(),
+            options: WorkerOptions {
+                changes_retention_ms: milliseconds(config.changes_retention),
+                audit_retention_ms: milliseconds(config.audit_retention),
+                announce_every: ANNOUNCE_EVERY,
+            },
+        };
+        let (ended_sender, ended) = watch::channel(None);
+        let mut node = Self {
+            addresses,
+            services,
+            lifecycle: lifecycle.clone(),
+            cluster: cluster.clone(),
+            stop: CancellationToken::new(),
+            ended,
+            tasks: Vec::new(),
+        };
+        let stop = node.stop.clone();
+        node.tasks.push(tokio::spawn(server.run(stop.clone())));
+        node.tasks.push(tokio::spawn(workers.run(stop.clone())));
+        node.tasks.push(tokio::spawn(async move {
+            let ended = cluster.run(vec![Arc::new(Events(lifecycle))]).await;
+            // Whatever the reason: without membership nothing may go on.
+            stop.cancel();
+            ended_sender.send_replace(Some(ended));
+        }));
+        Ok(node)
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    #[must_use]
+    pub fn services(&self) -> &Arc<Services> {
+        &self.services
+    }
+
+    #[must_use]
+    pub fn lifecycle(&self) -> &Lifecycle {
+        &self.lifecycle
+    }
+
+    #[must_use]
+    pub fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        self.lifecycle.catalog().store()
+    }
+
+    /// Waits until the node's incarnation is over, and tells why.
+    pub async fn ended(&self) -> Ended {
+        let mut ended = self.ended.clone();
+        match ended.wait_for(Option::is_some).await {
+            Ok(reason) => reason.clone().unwrap_or(Ended::Halted),
+            // Its task was aborted.
+            Err(_) => Ended::Halted,
+        }
+    }
+
+    /// Stops in order: takes no more commands, lets those that run end, stops
+    /// the workers, leaves the cluster, closes the store.
+    pub async fn stop(mut self) {
+        let store = self.store().clone();
+        self.leave(Stop::Graceful).await;
+        store.close().await;
+        info!("stopped");
+    }
+
+    /// As [`Node::stop`], but the store stays open for other nodes over it.
+    pub async fn leave(&mut self, how: Stop) {
+        // Server and workers first: what they have begun may still need the
+        // membership.
+        self.stop.cancel();
+        let mut tasks = std::mem::take(&mut self.tasks);
+        let cluster = tasks.pop();
+        for task in tasks {
+            if let Err(error) = task.await {
+                error!(%error, "a task of the node ended badly");
+            }
+        }
+        self.cluster.stop(how);
+        if let Some(task) = cluster
+            && let Err(error) = task.await
+        {
+            error!(%error, "the membership of the node ended badly");
+        }
+    }
+
+    /// Ends as a crash would: nothing is finished, nothing is told to anybody.
+    pub fn kill(mut self) {
+        for task in self.tasks.drain(..) {
+            task.abort();
+        }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        for task in self.tasks.drain(..) {
+            task.abort();
+        }
+    }
+}

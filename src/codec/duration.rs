@@ -44,6 +44,12 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
     (duration <= DURATION_MAX).then_some(duration)
 }
 
+/// Prints a duration as [`parse_duration`] reads it: `7days`, `1h 30m`.
+#[must_use]
+pub fn format_duration(duration: Duration) -> String {
+    humantime::format_duration(duration).to_string()
+}
+
 /// Reads an ISO 8601 instant, as milliseconds since 1970.
 #[must_use]
 pub fn parse_instant(text: &str) -> Option<i64> {

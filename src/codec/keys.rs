@@ -62,6 +62,7 @@ pub mod data {
     pub const INDEX: u16 = 5;
     pub const TOMBSTONE: u16 = 6;
     pub const DELETED_BY: u16 = 7;
+    pub const TRIM: u16 = 8;
 }
 
 /// The bounds `[begin, end)` of all keys with a prefix.
@@ -414,6 +415,20 @@ pub mod counted {
 pub fn parse_count(key: &[u8]) -> Result<(BucketId, u16, u16), DecodeError> {
     let (_, bucket, _, shard, what): (u16, u64, u16, u16, u16) = decode("count", key)?;
     Ok((BucketId(bucket), shard, what))
+}
+
+/// `data/<bucket>/trim/<time>`: says that `expiry/<time>` has a row for this
+/// bucket, so that whoever takes the bucket away finds it.
+#[must_use]
+pub fn trim(bucket: BucketId, at: i64) -> Vec<u8> {
+    pack(&(kind::DATA, bucket.0, data::TRIM, at))
+}
+
+/// # Errors
+/// When the key is no `data/<bucket>/trim` key.
+pub fn parse_trim(key: &[u8]) -> Result<(BucketId, i64), DecodeError> {
+    let (_, bucket, _, at): (u16, u64, u16, i64) = decode("trim", key)?;
+    Ok((BucketId(bucket), at))
 }
 
 /// The bucket and the part of any key below `data/`.

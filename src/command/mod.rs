@@ -46,10 +46,14 @@
 #![allow(clippy::unnecessary_wraps, reason = "all handlers have one signature")]
 
 mod args;
+mod bucket;
 mod client;
+mod cluster;
 mod connection;
 mod glob;
 mod introspection;
+mod lifecycle;
+mod namespace;
 mod refused;
 pub mod registry;
 mod server;
@@ -57,6 +61,7 @@ mod services;
 mod session;
 mod spec;
 mod stats;
+mod support;
 #[cfg(test)]
 pub(crate) mod testing;
 
@@ -64,7 +69,6 @@ pub use args::{Args, Options};
 pub use glob::glob_matches;
 pub use registry::{Ended, Running, Step, dispatch, execute};
 pub use services::Services;
-#[allow(unused_imports, reason = "for families that await something")]
 pub(crate) use spec::run;
 pub use spec::{Argument, Group, Handler, Kind, Pending, Spec, flags};
 pub use stats::{CommandStats, Stats};

@@ -11,8 +11,8 @@ use tokio::time::Instant;
 
 use super::spec::Pending;
 use super::{
-    Args, CommandStats, Context, Handler, Services, Spec, client, connection, flags, introspection,
-    refused, server, session,
+    Args, CommandStats, Context, Handler, Services, Spec, bucket, client, cluster, connection,
+    flags, introspection, lifecycle, namespace, refused, server, session,
 };
 use crate::error::{Error, Result};
 use crate::resp::{Reply, Words};
@@ -25,6 +25,10 @@ const FAMILIES: &[&[Spec]] = &[
     server::COMMANDS,
     session::COMMANDS,
     refused::COMMANDS,
+    cluster::COMMANDS,
+    lifecycle::COMMANDS,
+    bucket::COMMANDS,
+    namespace::COMMANDS,
     #[cfg(test)]
     super::testing::COMMANDS,
 ];

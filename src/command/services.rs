@@ -1,11 +1,13 @@
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use tokio::time::Instant;
 
 use super::Stats;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::lifecycle::Lifecycle;
 use crate::session::Clients;
 
 /// What all connections share.
@@ -21,6 +23,7 @@ pub struct Services {
     pub stats: Stats,
     /// When this process began to serve.
     pub started: Instant,
+    lifecycle: OnceLock<Lifecycle>,
     stopping: AtomicBool,
 }
 
@@ -33,8 +36,22 @@ impl Services {
             clients: Arc::default(),
             stats: Stats::default(),
             started: Instant::now(),
+            lifecycle: OnceLock::new(),
             stopping: AtomicBool::new(false),
         }
+    }
+
+    /// Gives the commands the store to work on. Once; a second call changes nothing.
+    pub fn attach(&self, lifecycle: Lifecycle) {
+        self.lifecycle.get_or_init(|| lifecycle);
+    }
+
+    /// Buckets and all that can be done with them.
+    ///
+    /// # Errors
+    /// While the node is starting.
+    pub fn lifecycle(&self) -> Result<&Lifecycle> {
+        self.lifecycle.get().ok_or_else(|| Error::syntax("server is starting"))
     }
 
     /// Whether the server finishes what it has begun, and begins nothing.

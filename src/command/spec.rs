@@ -33,7 +33,6 @@ impl Handler {
 }
 
 /// Makes a [`Handler::Async`] of an `async fn(&mut Context<'_>, Args) -> Result<Reply>`.
-#[allow(unused_macros, reason = "for families that await something")]
 macro_rules! run {
     ($handler:path) => {
         $crate::command::Handler::Async(|ctx, args| Box::pin($handler(ctx, args)))

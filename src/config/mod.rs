@@ -42,6 +42,16 @@ pub enum StoreKind {
     Memory,
 }
 
+impl StoreKind {
+    /// As the setting names it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Embedded => "embedded",
+            Self::Memory => "memory",
+        }
+    }
+}
+
 /// When a commit is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Durability {

@@ -98,18 +98,12 @@ struct Connection {
 impl Connection {
     async fn run(&mut self, services: &Arc<Services>) -> io::Result<End> {
         loop {
-            let config = &services.config.server;
             if let Some(end) = self.run_buffered(services).await? {
                 return Ok(end);
             }
-            let stalled = self.link.waiting() >= config.output_bytes_max;
             self.link.flush()?;
+            let config = &services.config.server;
             let choked = self.link.waiting() >= config.output_bytes_max;
-            if stalled && !choked {
-                // Commands have arrived already that had no room for their replies.
-                tokio::task::coop::consume_budget().await;
-                continue;
-            }
             if !choked && self.hung_up.is_some() {
                 return Ok(End::Quick);
             }
@@ -190,7 +184,7 @@ impl Connection {
                     address = %self.session.client().address(),
                     "a browser's request, perhaps on behalf of a hostile page: connection closed"
                 );
-                return Ok(Some(End::Quick));
+                return Ok(Some(End::Abrupt));
             }
             let mut ctx = Context { session: &mut self.session, services };
             let ended = match dispatch(&mut ctx, words) {

@@ -1,0 +1,89 @@
+//! The command line: what `lethe` can be told to do.
+//!
+//! Each subcommand is a few calls into the layers below; what it prints is for
+//! people. Settings come from the defaults, the file, `LETHE_*` variables and
+//! flags, in that order.
+//!
+//! Not here: the process itself, its runtime and its log (`main`).
+
+mod run;
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::config::{Config, ConfigError};
+
+pub use run::{Failure, Outcome, run};
+
+/// A document database that speaks the Redis protocol and whose deletions are safe.
+#[derive(Debug, Parser)]
+#[command(version, about, args_conflicts_with_subcommands = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a node (what `lethe` does without a subcommand)
+    Server(ServerArgs),
+    /// Tell the whole story on real data, on a private node in a temporary folder
+    Demo,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum StoreArg {
+    Embedded,
+    Memory,
+}
+
+#[derive(Debug, Default, Args)]
+struct ServerArgs {
+    /// Address to listen on [default: 127.0.0.1]
+    #[arg(long)]
+    bind: Option<String>,
+    /// Port for clients, 0 for any free one [default: 5484]
+    #[arg(long)]
+    port: Option<u16>,
+    /// Folder of the embedded store [default: lethe-data]
+    #[arg(long)]
+    data_dir: Option<String>,
+    /// Engine that keeps the data [default: embedded]
+    #[arg(long, value_enum)]
+    store: Option<StoreArg>,
+    /// Settings file
+    #[arg(long, env = "LETHE_CONFIG")]
+    config: Option<PathBuf>,
+}
+
+impl ServerArgs {
+    /// The settings in force.
+    fn load(&self) -> Result<Config, ConfigError> {
+        let mut flags = Vec::new();
+        if let Some(bind) = &self.bind {
+            flags.push(("server.bind", bind.clone()));
+        }
+        if let Some(port) = self.port {
+            flags.push(("server.port", port.to_string()));
+        }
+        if let Some(folder) = &self.data_dir {
+            flags.push(("data_dir", folder.clone()));
+        }
+        if let Some(store) = self.store {
+            let name = match store {
+                StoreArg::Embedded => "embedded",
+                StoreArg::Memory => "memory",
+            };
+            flags.push(("store", name.to_owned()));
+        }
+        let file = self.config.as_deref().or_else(|| {
+            // The file of this name in the working folder is read when it is there.
+            let usual = Path::new("lethe.toml");
+            usual.is_file().then_some(usual)
+        });
+        crate::config::load(file, std::env::vars(), &flags)
+    }
+}

@@ -1,0 +1,131 @@
+use std::io::{IsTerminal, Write};
+use std::sync::Arc;
+
+use super::{Cli, Command, ServerArgs};
+use crate::clock::SystemClock;
+use crate::cluster::Ended;
+use crate::config::{Config, ConfigError, StoreKind};
+use crate::demo::{self, Colours};
+use crate::node::{Node, NodeOptions, StartError};
+use crate::store::{self, RangeRead, Store};
+
+/// Why a subcommand failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    #[error("{0}")]
+    Config(#[from] ConfigError),
+    #[error("{0}")]
+    Start(#[from] StartError),
+    #[error("{0}")]
+    Store(#[from] store::Error),
+    #[error("{0}")]
+    Demo(#[from] demo::Error),
+    #[error("{0}")]
+    Domain(#[from] crate::error::Error),
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+}
+
+/// How a subcommand ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    Done,
+    /// The check found something.
+    Findings,
+    /// The node is no member any more: the process is to start over.
+    StartAgain,
+}
+
+/// Does what the command line says.
+///
+/// # Errors
+/// With a message for the person who typed it.
+pub async fn run(cli: Cli) -> Result<Outcome, Failure> {
+    match cli.command {
+        None => server(&cli.server).await,
+        Some(Command::Server(args)) => server(&args).await,
+        Some(Command::Demo) => demo().await,
+    }
+}
+
+async fn server(args: &ServerArgs) -> Result<Outcome, Failure> {
+    let config = Arc::new(args.load()?);
+    let node = Node::start(Arc::clone(&config), Arc::new(SystemClock)).await?;
+    greet(&node, &config)?;
+    let ended = tokio::select! {
+        ended = node.ended() => Some(ended),
+        () = told_to_stop() => None,
+    };
+    match ended {
+        // An incarnation that is over leaves nothing behind but a new process.
+        Some(Ended::GaveUp(_) | Ended::Evicted) => Ok(Outcome::StartAgain),
+        Some(Ended::Left | Ended::Halted) | None => {
+            node.stop().await;
+            Ok(Outcome::Done)
+        }
+    }
+}
+
+fn greet(node: &Node, config: &Config) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    let place = match config.store {
+        StoreKind::Embedded => format!("data in {}", config.data_dir.display()),
+        StoreKind::Memory => "data in memory only, gone with this process".to_owned(),
+    };
+    writeln!(out, "Lethe {} is ready, {place}", env!("CARGO_PKG_VERSION"))?;
+    for address in node.addresses() {
+        writeln!(out, "Connect with: redis-cli -h {} -p {}", address.ip(), address.port())?;
+    }
+    out.flush()
+}
+
+/// Waits for SIGTERM or SIGINT.
+async fn told_to_stop() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (terminate, interrupt) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+    match (terminate, interrupt) {
+        (Ok(mut terminate), Ok(mut interrupt)) => {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        }
+        // Without signals only the end of the process ends the node.
+        _ => std::future::pending().await,
+    }
+}
+
+async fn demo() -> Result<Outcome, Failure> {
+    let folder = tempfile::tempdir()?;
+    let mut config = Config { data_dir: folder.path().join("data"), ..Config::default() };
+    config.server.listen = vec![([127, 0, 0, 1], 0).into()];
+    let store = crate::node::open_store(&config).await?;
+    let options = NodeOptions { exclusive: true, ..NodeOptions::default() };
+    let node =
+        Node::start_on(store.clone(), Arc::new(config), Arc::new(SystemClock), options).await?;
+    let Some(address) = node.addresses().first().copied() else { return Ok(Outcome::Done) };
+    let colours = if std::io::stdout().is_terminal() { Colours::On } else { Colours::Off };
+    let mut out = std::io::stdout();
+    let told = demo::tell(address, &mut out, colours, async |bucket| {
+        keys_left(&store, bucket)
+            .await
+            .map_err(|error| demo::Error::Io(std::io::Error::other(error)))
+    })
+    .await;
+    node.stop().await;
+    told?;
+    Ok(Outcome::Done)
+}
+
+/// Counts what the store holds below a bucket's prefix.
+async fn keys_left(store: &Store, bucket: crate::codec::BucketId) -> store::Result<usize> {
+    let txn = store.begin("demo");
+    let mut count = 0;
+    let mut next = Some(RangeRead::prefix(crate::codec::keys::data_prefix(bucket)).snapshot());
+    while let Some(range) = next {
+        let page = txn.range(range.clone()).await?;
+        count += page.rows.len();
+        next = range.after(&page);
+    }
+    Ok(count)
+}

@@ -1,0 +1,353 @@
+//! BUCKET.CREATE, LIST, LOCATE, DESCRIBE, RENAME, PROTECT.
+
+use super::support::{Paging, caller, current, time_reply, to_hex};
+use super::{Args, Argument, Context, Error, Group, Reply, Result, Spec, flags, run};
+use crate::codec::duration::{Retention, format_instant};
+use crate::error::Error as DomainError;
+use crate::lifecycle::Target;
+use crate::lifecycle::list::{Filter, Listed};
+use crate::lifecycle::target;
+use crate::metadata::bucket;
+use crate::metadata::{Path, name, namespace};
+use crate::store::{Read, Transaction};
+
+const BUCKET: &[Argument] = &[Argument::string("bucket")];
+
+const fn spec(name: &'static str, arity: i8, flags: u16, summary: &'static str) -> Spec {
+    Spec {
+        name,
+        arity,
+        flags,
+        since: "0.1",
+        group: Group::Bucket,
+        summary,
+        complexity: "O(1)",
+        arguments: BUCKET,
+        handler: run!(create),
+    }
+}
+
+pub(super) const COMMANDS: &[Spec] = &[
+    Spec {
+        arguments: &[
+            Argument::string("bucket"),
+            Argument::integer("shard").after("SHARDS").multiple().optional(),
+            Argument::keyword("if-not-exists", "IF-NOT-EXISTS").optional(),
+            Argument::string("id").after("OPID").optional(),
+        ],
+        ..spec("BUCKET.CREATE", -2, flags::WRITE, "Creates a bucket in the current namespace.")
+    },
+    Spec {
+        handler: run!(list),
+        complexity: "O(N) in the buckets listed",
+        arguments: &[
+            Argument::keyword("all", "ALL").optional(),
+            Argument::string("namespace").after("NAMESPACE").optional(),
+            Argument::integer("count").after("COUNT").optional(),
+            Argument::string("cursor").after("CURSOR").optional(),
+            Argument::pattern("pattern").after("MATCH").optional(),
+        ],
+        ..spec(
+            "BUCKET.LIST",
+            -1,
+            flags::READ,
+            "Lists the buckets of a namespace, with ALL the removed ones too.",
+        )
+    },
+    Spec {
+        handler: run!(locate),
+        complexity: "O(N) in the bucket's shards",
+        ..spec("BUCKET.LOCATE", 2, flags::READ, "Tells which member owns the shards of a bucket.")
+    },
+    Spec {
+        handler: run!(describe),
+        ..spec("BUCKET.DESCRIBE", 2, flags::READ, "Describes a bucket, active or removed.")
+    },
+    Spec {
+        handler: run!(rename),
+        arguments: &[
+            Argument::string("bucket"),
+            Argument::string("new-bucket"),
+            Argument::string("id").after("OPID").optional(),
+        ],
+        ..spec(
+            "BUCKET.RENAME",
+            -3,
+            flags::WRITE | flags::NO_TRANSACTION,
+            "Gives a bucket another name in its namespace.",
+        )
+    },
+    Spec {
+        handler: run!(protect),
+        arguments: &[
+            Argument::string("bucket"),
+            Argument::one_of(
+                "state",
+                &[Argument::keyword("on", "ON"), Argument::keyword("off", "OFF")],
+            ),
+            Argument::string("id").after("OPID").optional(),
+        ],
+        ..spec(
+            "BUCKET.PROTECT",
+            -3,
+            flags::WRITE | flags::NO_TRANSACTION,
+            "Protects a bucket against REMOVE, or lifts the protection.",
+        )
+    },
+];
+
+async fn create(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
+    let bucket = name::bucket(args.required(0)?)?;
+    let mut shards: Option<Vec<u16>> = None;
+    let mut if_not_exists = false;
+    let mut opid = None;
+    let mut index = 1;
+    while let Some(option) = args.get(index) {
+        index += 1;
+        match option.to_ascii_uppercase().as_slice() {
+            b"IF-NOT-EXISTS" => if_not_exists = true,
+            b"OPID" => {
+                opid = Some(
+                    args.get(index)
+                        .ok_or_else(|| Error::syntax("a value is missing after 'OPID'"))?,
+                );
+                index += 1;
+            }
+            b"SHARDS" => {
+                let list = shards.get_or_insert_default();
+                while let Some(word) = args.get(index) {
+                    let keyword = [b"IF-NOT-EXISTS".as_slice(), b"OPID", b"SHARDS"]
+                        .iter()
+                        .any(|keyword| word.eq_ignore_ascii_case(keyword));
+                    if keyword {
+                        break;
+                    }
+                    let id = args.integer(index)?;
+                    let id = u16::try_from(id).map_err(|_| {
+                        Error::Syntax(format!("No route found for Bucket shard: {id}"))
+                    })?;
+                    if list.contains(&id) {
+                        return Err(Error::Syntax(format!("Bucket shard {id} is named twice")));
+                    }
+                    list.push(id);
+                    index += 1;
+                }
+                if list.is_empty() {
+                    return Err(Error::syntax("SHARDS must be followed by shard ids"));
+                }
+            }
+            _ => {
+                let option = String::from_utf8_lossy(option);
+                return Err(Error::Syntax(format!("Unknown '{option}' argument")));
+            }
+        }
+    }
+    let path = current(ctx)?;
+    let caller = caller(ctx.session, "BUCKET.CREATE", &args, opid)?;
+    let catalog = ctx.services.lifecycle()?.catalog();
+    catalog.create_bucket(&caller, &path, bucket, shards.as_deref(), if_not_exists).await?;
+    Ok(Reply::Ok)
+}
+
+async fn list(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
+    let mut all = false;
+    let mut path = current(ctx)?;
+    let mut paging = Paging::default();
+    let mut options = args.options(0);
+    while let Some(option) = options.next() {
+        match option.to_ascii_uppercase().as_slice() {
+            b"ALL" => all = true,
+            b"NAMESPACE" => path = Path::parse(options.value()?)?,
+            _ if paging.accept(option, &mut options)? => {}
+            _ => return Err(options.unknown()),
+        }
+    }
+    let lifecycle = ctx.services.lifecycle()?;
+    let mut position = paging.position_name()?;
+    let limit = paging.limit();
+    let mut items = Vec::new();
+    let mut next = None;
+    'pages: loop {
+        let (path, after) = (&path, position.as_deref());
+        let (names, more) = lifecycle
+            .catalog()
+            .read("list-buckets", |txn: Transaction| async move {
+                let namespace = namespace::resolve(&txn, path, Read::Snapshot).await?;
+                bucket::names(&txn, namespace.id(), after, limit).await
+            })
+            .await?;
+        for (name, id) in names {
+            if items.len() == limit {
+                next = position.map(|name| to_hex(&name));
+                break 'pages;
+            }
+            if paging.admits(&name) {
+                items.push(if all {
+                    Reply::map([
+                        ("bucket", Reply::Text(name.clone())),
+                        ("id", Reply::Text(id.to_string())),
+                        ("state", Reply::literal("active")),
+                        ("removal_id", Reply::Null),
+                        ("expires_at", Reply::Null),
+                    ])
+                } else {
+                    Reply::Text(name.clone())
+                });
+            }
+            position = Some(name);
+        }
+        if !more {
+            break;
+        }
+        if paging.is_paged() {
+            next = position.map(|name| to_hex(&name));
+            break;
+        }
+    }
+    // Removed ones stand at the end, all with the last page: the pages are of names.
+    if all && next.is_none() {
+        let room = if paging.is_paged() { usize::MAX } else { limit.saturating_sub(items.len()) };
+        let (removed, _) = lifecycle
+            .removed(Some(&path), &Filter::default(), None, room.min(super::support::LIST_MAX))
+            .await?;
+        items.extend(removed.iter().filter(|row| paging.admits(&row.name)).map(removed_reply));
+    }
+    Ok(paging.reply(items, next))
+}
+
+fn removed_reply(row: &Listed) -> Reply {
+    Reply::map([
+        ("bucket", Reply::Text(row.name.clone())),
+        ("id", Reply::Text(row.bucket.to_string())),
+        ("state", Reply::literal(if row.purging { "purging" } else { "removed" })),
+        ("removal_id", Reply::Text(row.removal.to_string())),
+        ("expires_at", time_reply(row.expires_at)),
+    ])
+}
+
+async fn locate(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
+    let name = name::bucket(args.required(0)?)?;
+    let catalog = ctx.services.lifecycle()?.catalog();
+    let (_, record) = catalog.bucket(&ctx.session.namespace, name).await?;
+    let view = catalog.cluster().view().await?;
+    let mut items = Vec::new();
+    for shard in record.shards {
+        if let Some(owner) = view.members.iter().find(|member| member.shards.contains(&shard)) {
+            items.push(Reply::Integer(i64::from(shard)));
+            items.push(Reply::Text(owner.address.clone()));
+            items.push(Reply::Array(Vec::new()));
+        }
+    }
+    Ok(Reply::Array(items))
+}
+
+async fn describe(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
+    let target = Target::parse(args.required(0)?)?;
+    let path = current(ctx)?;
+    let lifecycle = ctx.services.lifecycle()?;
+    let catalog = lifecycle.catalog();
+    // A name means the active bucket; only ids reach removed ones.
+    let (target, path) = (&target, &path);
+    let described = catalog
+        .read("describe", |txn: Transaction| async move {
+            let txn = &txn;
+            let (id, record, removal) = match target {
+                Target::Name(name) => {
+                    let here = namespace::resolve(txn, path, Read::Snapshot).await?;
+                    let found = bucket::find(txn, here.id(), name).await?;
+                    (found.id, found.record, None)
+                }
+                Target::Instance(id) => match bucket::read_record(txn, *id, Read::Snapshot).await {
+                    Ok(record) if record.state == crate::codec::record::State::Active => {
+                        (*id, record, None)
+                    }
+                    Ok(_) => removed_bucket(txn, target).await?,
+                    Err(error) => return Err(error),
+                },
+                Target::Removal(_) => removed_bucket(txn, target).await?,
+            };
+            let above = namespace::path_of(txn, record.namespace, Read::Snapshot).await?;
+            let counts = bucket::counts(txn, id).await?;
+            Ok((id, record, removal, above.path, counts))
+        })
+        .await?;
+    let (id, record, removal, namespace, counts) = described;
+    let fence = catalog.fence(id.0).await?;
+    let retention = match lifecycle.options().retention {
+        Retention::Forever => "forever".to_owned(),
+        Retention::For(duration) => crate::codec::duration::format_duration(duration),
+    };
+    let state = if removal.is_some() { "removed" } else { "active" };
+    let shards = record.shards.iter().map(|shard| Reply::Integer(i64::from(*shard))).collect();
+    let mut reply = vec![
+        ("id", Reply::Text(id.to_string())),
+        ("namespace", Reply::Text(namespace.to_string())),
+        ("bucket", Reply::Text(record.name)),
+        ("state", Reply::literal(state)),
+        ("created_at", Reply::Text(format_instant(record.created_at))),
+        ("version", Reply::text_or_null(fence.map(|fence| fence.to_string()))),
+        ("shards", Reply::Array(shards)),
+        ("documents", Reply::Integer(counts.documents)),
+        ("bytes", Reply::Integer(counts.bytes)),
+        ("tombstones", Reply::Integer(0)),
+        ("indexes", Reply::Array(vec![Reply::literal("primary-index")])),
+        ("protected", Reply::Boolean(record.protected)),
+        ("retention", Reply::Text(retention)),
+    ];
+    if let Some((removal, expires_at)) = removal {
+        reply.push(("removal_id", Reply::Text(removal.to_string())));
+        reply.push(("expires_at", time_reply(expires_at)));
+    }
+    Ok(Reply::Map(reply.into_iter().map(|(key, value)| (Reply::literal(key), value)).collect()))
+}
+
+type Described = (
+    crate::codec::BucketId,
+    crate::codec::record::BucketRecord,
+    Option<(crate::codec::RemovalId, Option<i64>)>,
+);
+
+async fn removed_bucket(txn: &crate::store::Transaction, target: &Target) -> Result<Described> {
+    let root = crate::codec::NamespaceId::ROOT;
+    let removed = target::resolve_removed(txn, root, target, false).await?;
+    let removal = Some((removed.removal, removed.retention.expires_at));
+    Ok((removed.record.bucket, removed.bucket, removal))
+}
+
+async fn rename(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
+    let from = name::bucket(args.required(0)?)?;
+    let to = name::bucket(args.required(1)?)?;
+    let opid = only_opid(&args, 2)?;
+    let path = current(ctx)?;
+    let caller = caller(ctx.session, "BUCKET.RENAME", &args, opid)?;
+    ctx.services.lifecycle()?.catalog().rename_bucket(&caller, &path, from, to).await?;
+    Ok(Reply::Ok)
+}
+
+async fn protect(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
+    let name = name::bucket(args.required(0)?)?;
+    let protected = if args.is(1, "ON") {
+        true
+    } else if args.is(1, "OFF") {
+        false
+    } else {
+        return Err(DomainError::syntax("PROTECT takes ON or OFF"));
+    };
+    let opid = only_opid(&args, 2)?;
+    let path = current(ctx)?;
+    let caller = caller(ctx.session, "BUCKET.PROTECT", &args, opid)?;
+    ctx.services.lifecycle()?.catalog().protect_bucket(&caller, &path, name, protected).await?;
+    Ok(Reply::Ok)
+}
+
+fn only_opid(args: &Args, from: usize) -> Result<Option<&[u8]>> {
+    let mut options = args.options(from);
+    let mut opid = None;
+    while let Some(option) = options.next() {
+        if !option.eq_ignore_ascii_case(b"OPID") {
+            return Err(options.unknown());
+        }
+        opid = Some(options.value()?);
+    }
+    Ok(opid)
+}

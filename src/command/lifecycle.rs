@@ -1,0 +1,463 @@
+//! BUCKET.REMOVE, REMOVED, RESTORE, PURGE, RETAIN, HOLD, UNHOLD, BARRIER.
+
+use std::time::Duration;
+
+use super::support::{Paging, bad_cursor, caller, current, instant, retain, time_reply};
+use super::{Args, Argument, Context, Error, Group, Reply, Result, Spec, flags, run};
+use crate::codec::Versionstamp;
+use crate::codec::duration::{Retention, format_instant};
+use crate::lifecycle::list::{Filter, Listed};
+use crate::lifecycle::purge::PurgeRequest;
+use crate::lifecycle::remove::{Keep, RemoveRequest};
+use crate::lifecycle::restore::RestoreRequest;
+use crate::lifecycle::{Lifecycle, Target};
+use crate::metadata::{Path, name};
+
+/// Longest wait that PURGE takes: ten minutes.
+const TIMEOUT_MS_MAX: i64 = 600_000;
+/// Most bytes of a REASON.
+const REASON_BYTES_MAX: usize = 1_024;
+
+const LIFECYCLE: u16 = flags::WRITE | flags::NO_TRANSACTION;
+
+const fn spec(name: &'static str, arity: i8, flags: u16, summary: &'static str) -> Spec {
+    Spec {
+        name,
+        arity,
+        flags,
+        since: "0.1",
+        group: Group::Bucket,
+        summary,
+        complexity: "O(1)",
+        arguments: &[],
+        handler: run!(remove),
+    }
+}
+
+const OPID: Argument = Argument::string("id").after("OPID").optional();
+const DRYRUN: Argument = Argument::keyword("dryrun", "DRYRUN").optional();
+const LATEST: Argument = Argument::keyword("latest", "LATEST").optional();
+
+pub(super) const COMMANDS: &[Spec] = &[
+    Spec {
+        arguments: &[
+            Argument::string("bucket"),
+            Argument::one_of(
+                "expiry",
+                &[
+                    Argument::string("duration").after("RETAIN"),
+                    Argument::string("time").after("UNTIL"),
+                ],
+            )
+            .optional(),
+            Argument::string("reason").after("REASON").optional(),
+            Argument::keyword("reserve-name", "RESERVE-NAME").optional(),
+            Argument::keyword("if-exists", "IF-EXISTS").optional(),
+            Argument::keyword("info", "INFO").optional(),
+            OPID,
+            DRYRUN,
+        ],
+        ..spec(
+            "BUCKET.REMOVE",
+            -2,
+            LIFECYCLE,
+            "Removes a bucket at once; it can be restored until it expires.",
+        )
+    },
+    Spec {
+        handler: run!(removed),
+        complexity: "O(N) in the removals looked at",
+        arguments: &[
+            Argument::string("bucket").optional(),
+            Argument::string("namespace").after("NAMESPACE").optional(),
+            Argument::string("user").after("BY").optional(),
+            Argument::string("time").after("AFTER").optional(),
+            Argument::string("time").after("BEFORE").optional(),
+            Argument::string("time").after("EXPIRING-BEFORE").optional(),
+            Argument::integer("count").after("COUNT").optional(),
+            Argument::string("cursor").after("CURSOR").optional(),
+            Argument::pattern("pattern").after("MATCH").optional(),
+        ],
+        ..spec("BUCKET.REMOVED", -1, flags::READ, "Lists removed buckets, oldest first.")
+    },
+    Spec {
+        handler: run!(restore),
+        arguments: &[
+            Argument::string("target"),
+            LATEST,
+            Argument::string("bucket").after("AS").optional(),
+            Argument::string("namespace").after("INTO").optional(),
+            Argument::keyword("replace", "REPLACE").optional(),
+            Argument::keyword("allow-expired", "ALLOW-EXPIRED").optional(),
+            OPID,
+            DRYRUN,
+        ],
+        ..spec(
+            "BUCKET.RESTORE",
+            -2,
+            LIFECYCLE,
+            "Brings a removed bucket back with all its documents.",
+        )
+    },
+    Spec {
+        handler: run!(purge),
+        arguments: &[
+            Argument::string("target"),
+            LATEST,
+            Argument::one_of(
+                "wait",
+                &[
+                    Argument::integer("milliseconds").after("TIMEOUT"),
+                    Argument::keyword("nowait", "NOWAIT"),
+                ],
+            )
+            .optional(),
+            OPID,
+            DRYRUN,
+        ],
+        ..spec(
+            "BUCKET.PURGE",
+            -2,
+            LIFECYCLE | flags::BLOCKING | flags::DANGEROUS,
+            "Erases a removed bucket for good, once every shard and member has let go of it.",
+        )
+    },
+    Spec {
+        handler: run!(retain_removed),
+        arguments: &[
+            Argument::string("target"),
+            LATEST,
+            Argument::one_of(
+                "expiry",
+                &[Argument::string("duration"), Argument::string("time").after("UNTIL")],
+            ),
+            OPID,
+        ],
+        ..spec("BUCKET.RETAIN", -3, LIFECYCLE, "Changes when a removed bucket expires.")
+    },
+    Spec {
+        handler: run!(hold),
+        arguments: &[
+            Argument::string("target"),
+            LATEST,
+            Argument::string("reason").after("REASON"),
+            Argument::string("time").after("REVIEW").optional(),
+            OPID,
+        ],
+        ..spec(
+            "BUCKET.HOLD",
+            -4,
+            LIFECYCLE,
+            "Orders that a removed bucket must not be purged by anybody.",
+        )
+    },
+    Spec {
+        handler: run!(unhold),
+        arguments: &[Argument::string("target"), LATEST, OPID],
+        ..spec("BUCKET.UNHOLD", -2, LIFECYCLE, "Lifts the hold of a removed bucket.")
+    },
+    Spec {
+        handler: run!(barrier),
+        complexity: "O(N) in shards and members",
+        arguments: &[Argument::string("target"), LATEST],
+        ..spec(
+            "BUCKET.BARRIER",
+            -2,
+            flags::READ,
+            "Shows which shards and members have let go of a removed bucket.",
+        )
+    },
+];
+
+fn reason(text: &str) -> Result<String> {
+    if text.len() > REASON_BYTES_MAX {
+        return Err(Error::Syntax(format!("REASON is longer than {REASON_BYTES_MAX} bytes")));
+    }
+    Ok(text.to_owned())
+}
+
+async fn remove(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
+    let mut request = RemoveRequest {
+        namespace: current(ctx)?,
+        bucket: name::bucket(args.required(0)?)?.to_owned(),
+        keep: Keep::Default,
+        reason: None,
+        reserve_name: false,
+        if_exists: false,
+        dry_run: false,
+    };
+    let (mut info, mut opid) = (false, None);
+    let mut options = args.options(1);
+    while let Some(option) = options.next() {
+        match option.to_ascii_uppercase().as_slice() {
+            word @ (b"RETAIN" | b"UNTIL") => {
+                if request.keep != Keep::Default {
+                    return Err(Error::syntax("give RETAIN or UNTIL, and only once"));
+                }
+                request.keep = match word {
+                    b"RETAIN" => retain(options.text()?)?,
+                    _ => Keep::Until(instant(options.text()?)?),
+                };
+            }
+            b"REASON" => request.reason = Some(reason(options.text()?)?),
+            b"RESERVE-NAME" => request.reserve_name = true,
+            b"IF-EXISTS" => request.if_exists = true,
+            b"INFO" => info = true,
+            b"DRYRUN" => request.dry_run = true,
+            b"OPID" => opid = Some(options.value()?),
+            _ => return Err(options.unknown()),
+        }
+    }
+    let caller = caller(ctx.session, "BUCKET.REMOVE", &args, opid)?;
+    let lifecycle = ctx.services.lifecycle()?;
+    let removal = lifecycle.remove(&caller, &request).await?;
+    if !info && !request.dry_run {
+        return Ok(Reply::Ok);
+    }
+    let Some(removal) = removal else { return Ok(Reply::Null) };
+    let counts = lifecycle.counts(removal.bucket).await?;
+    let id = if request.dry_run { Reply::Null } else { Reply::Text(removal.removal.to_string()) };
+    Ok(Reply::map([
+        ("removal_id", id),
+        ("id", Reply::Text(removal.bucket.to_string())),
+        ("removed_at", Reply::Text(format_instant(removal.removed_at))),
+        ("expires_at", time_reply(removal.expires_at)),
+        ("documents", Reply::Integer(counts.documents)),
+        ("bytes", Reply::Integer(counts.bytes)),
+    ]))
+}
+
+async fn removed(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
+    let mut namespace = Some(current(ctx)?);
+    let mut filter = Filter::default();
+    let mut paging = Paging::default();
+    let keywords =
+        ["NAMESPACE", "BY", "AFTER", "BEFORE", "EXPIRING-BEFORE", "COUNT", "CURSOR", "MATCH"];
+    // Options come in pairs: a first word that makes the number odd is the bucket.
+    let named = args.get(0).filter(|word| {
+        args.len() % 2 == 1
+            || !keywords.iter().any(|keyword| word.eq_ignore_ascii_case(keyword.as_bytes()))
+    });
+    if let Some(word) = named {
+        filter.name = Some(name::bucket(word)?.to_owned());
+    }
+    let mut options = args.options(usize::from(named.is_some()));
+    while let Some(option) = options.next() {
+        match option.to_ascii_uppercase().as_slice() {
+            b"NAMESPACE" => {
+                let word = options.value()?;
+                namespace = if word == b"*" { None } else { Some(Path::parse(word)?) };
+            }
+            b"BY" => filter.by = Some(options.text()?.to_owned()),
+            b"AFTER" => filter.after = Some(instant(options.text()?)?),
+            b"BEFORE" => filter.before = Some(instant(options.text()?)?),
+            b"EXPIRING-BEFORE" => filter.expiring_before = Some(instant(options.text()?)?),
+            _ if paging.accept(option, &mut options)? => {}
+            _ => return Err(options.unknown()),
+        }
+    }
+    let after = paging
+        .position()
+        .map(|cursor| cursor.parse::<Versionstamp>().map_err(|_| bad_cursor()))
+        .transpose()?;
+    let lifecycle = ctx.services.lifecycle()?;
+    let (rows, next) =
+        lifecycle.removed(namespace.as_ref(), &filter, after, paging.limit()).await?;
+    let mut items = Vec::with_capacity(rows.len());
+    for row in rows.iter().filter(|row| paging.admits(&row.name)) {
+        items.push(listed_reply(lifecycle, row).await?);
+    }
+    Ok(paging.reply(items, next.map(|next| next.to_string())))
+}
+
+async fn listed_reply(lifecycle: &Lifecycle, row: &Listed) -> Result<Reply> {
+    let now = lifecycle.catalog().now();
+    let expired = row.expires_at.is_some_and(|at| at <= now);
+    let (witnessed, shards) = lifecycle.witnessed(row.version).await?;
+    let hold = row.hold.as_ref().map_or(Reply::Null, |hold| {
+        Reply::map([
+            ("owner", Reply::Text(hold.owner.clone())),
+            ("reason", Reply::Text(hold.reason.clone())),
+            ("review_at", time_reply(hold.review_at)),
+            ("since", Reply::Text(format_instant(hold.since))),
+        ])
+    });
+    let mut reply = vec![
+        ("removal_id", Reply::Text(row.removal.to_string())),
+        ("id", Reply::Text(row.bucket.to_string())),
+        ("namespace", Reply::Text(row.namespace.clone())),
+        ("bucket", Reply::Text(row.name.clone())),
+        ("state", Reply::literal(if row.purging { "purging" } else { "removed" })),
+        ("restorable", Reply::Boolean(!row.purging && !expired)),
+        ("removed_at", Reply::Text(format_instant(row.removed_at))),
+        ("removed_by", Reply::Text(row.removed_by.clone())),
+        ("reason", Reply::text_or_null(row.reason.clone())),
+        ("expires_at", time_reply(row.expires_at)),
+        ("hold", hold),
+        ("documents", Reply::Integer(row.documents)),
+        ("bytes", Reply::Integer(row.bytes)),
+        ("version", Reply::Text(row.version.to_string())),
+        ("witnessed", Reply::from(witnessed)),
+        ("shards", Reply::from(shards)),
+    ];
+    if row.purging {
+        let progress = lifecycle.reclaim_progress(row.bucket).await?;
+        let bytes = |bytes: Option<u64>| bytes.map_or(Reply::Null, Reply::from);
+        reply.push(("reclaimed_bytes", bytes(progress.returned_bytes)));
+        reply.push(("pending_bytes", bytes(progress.pending_bytes)));
+    }
+    Ok(Reply::Map(reply.into_iter().map(|(key, value)| (Reply::literal(key), value)).collect()))
+}
+
+async fn restore(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
+    let mut request = RestoreRequest {
+        namespace: current(ctx)?,
+        target: Target::parse(args.required(0)?)?,
+        latest: false,
+        name: None,
+        into: None,
+        replace: false,
+        allow_expired: false,
+        dry_run: false,
+    };
+    let mut opid = None;
+    let mut options = args.options(1);
+    while let Some(option) = options.next() {
+        match option.to_ascii_uppercase().as_slice() {
+            b"LATEST" => request.latest = true,
+            b"AS" => request.name = Some(name::bucket(options.value()?)?.to_owned()),
+            b"INTO" => request.into = Some(Path::parse(options.value()?)?),
+            b"REPLACE" => request.replace = true,
+            b"ALLOW-EXPIRED" => request.allow_expired = true,
+            b"DRYRUN" => request.dry_run = true,
+            b"OPID" => opid = Some(options.value()?),
+            _ => return Err(options.unknown()),
+        }
+    }
+    let caller = caller(ctx.session, "BUCKET.RESTORE", &args, opid)?;
+    let restored = ctx.services.lifecycle()?.restore(&caller, &request).await?;
+    if !request.dry_run {
+        return Ok(Reply::Ok);
+    }
+    Ok(Reply::map([
+        ("removal_id", Reply::Text(restored.removal.to_string())),
+        ("id", Reply::Text(restored.bucket.to_string())),
+        ("namespace", Reply::Text(restored.namespace)),
+        ("bucket", Reply::Text(restored.name)),
+        ("replaces", Reply::Boolean(restored.replaced.is_some())),
+    ]))
+}
+
+async fn purge(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
+    let lifecycle = ctx.services.lifecycle()?;
+    let mut request = PurgeRequest {
+        namespace: current(ctx)?,
+        target: Target::parse(args.required(0)?)?,
+        latest: false,
+        timeout: lifecycle.options().purge_wait,
+        dry_run: false,
+    };
+    let mut opid = None;
+    let mut options = args.options(1);
+    while let Some(option) = options.next() {
+        match option.to_ascii_uppercase().as_slice() {
+            b"LATEST" => request.latest = true,
+            b"TIMEOUT" => {
+                let wait = options.integer()?;
+                if !(0..=TIMEOUT_MS_MAX).contains(&wait) {
+                    return Err(Error::Syntax(format!(
+                        "TIMEOUT must be between 0 and {TIMEOUT_MS_MAX} milliseconds"
+                    )));
+                }
+                request.timeout = Duration::from_millis(wait.unsigned_abs());
+            }
+            b"NOWAIT" => request.timeout = Duration::ZERO,
+            b"DRYRUN" => request.dry_run = true,
+            b"OPID" => opid = Some(options.value()?),
+            _ => return Err(options.unknown()),
+        }
+    }
+    let caller = caller(ctx.session, "BUCKET.PURGE", &args, opid)?;
+    lifecycle.purge(&caller, &request).await?;
+    Ok(Reply::Ok)
+}
+
+async fn retain_removed(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
+    let target = Target::parse(args.required(0)?)?;
+    let (mut latest, mut keep, mut opid) = (false, None, None);
+    let mut options = args.options(1);
+    while let Some(option) = options.next() {
+        match option.to_ascii_uppercase().as_slice() {
+            b"LATEST" => latest = true,
+            b"OPID" => opid = Some(options.value()?),
+            _ if keep.is_some() => return Err(options.unknown()),
+            b"UNTIL" => keep = Some(Keep::Until(instant(options.text()?)?)),
+            _ => keep = Some(retain(&String::from_utf8_lossy(option))?),
+        }
+    }
+    let keep = keep.ok_or_else(|| Error::syntax("give a duration, or UNTIL and a time"))?;
+    if keep == Keep::For(Retention::For(Duration::ZERO)) {
+        // Nobody shortens to nothing by a typing error: that is what PURGE is for.
+        return Err(Error::RetentionOutOfRange(
+            "a retention of 0 is a purge: use BUCKET.PURGE".to_owned(),
+        ));
+    }
+    let path = current(ctx)?;
+    let caller = caller(ctx.session, "BUCKET.RETAIN", &args, opid)?;
+    ctx.services.lifecycle()?.retain(&caller, &path, &target, latest, keep).await?;
+    Ok(Reply::Ok)
+}
+
+async fn hold(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
+    let target = Target::parse(args.required(0)?)?;
+    let (mut latest, mut why, mut review, mut opid) = (false, None, None, None);
+    let mut options = args.options(1);
+    while let Some(option) = options.next() {
+        match option.to_ascii_uppercase().as_slice() {
+            b"LATEST" => latest = true,
+            b"REASON" => why = Some(reason(options.text()?)?),
+            b"REVIEW" => review = Some(instant(options.text()?)?),
+            b"OPID" => opid = Some(options.value()?),
+            _ => return Err(options.unknown()),
+        }
+    }
+    let why = why
+        .filter(|why| !why.trim().is_empty())
+        .ok_or_else(|| Error::syntax("HOLD needs a REASON"))?;
+    let path = current(ctx)?;
+    let caller = caller(ctx.session, "BUCKET.HOLD", &args, opid)?;
+    ctx.services.lifecycle()?.hold(&caller, &path, &target, latest, &why, review).await?;
+    Ok(Reply::Ok)
+}
+
+async fn unhold(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
+    let target = Target::parse(args.required(0)?)?;
+    let (mut latest, mut opid) = (false, None);
+    let mut options = args.options(1);
+    while let Some(option) = options.next() {
+        match option.to_ascii_uppercase().as_slice() {
+            b"LATEST" => latest = true,
+            b"OPID" => opid = Some(options.value()?),
+            _ => return Err(options.unknown()),
+        }
+    }
+    let path = current(ctx)?;
+    let caller = caller(ctx.session, "BUCKET.UNHOLD", &args, opid)?;
+    ctx.services.lifecycle()?.unhold(&caller, &path, &target, latest).await?;
+    Ok(Reply::Ok)
+}
+
+async fn barrier(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
+    let target = Target::parse(args.required(0)?)?;
+    let mut latest = false;
+    let mut options = args.options(1);
+    while let Some(option) = options.next() {
+        match option.to_ascii_uppercase().as_slice() {
+            b"LATEST" => latest = true,
+            _ => return Err(options.unknown()),
+        }
+    }
+    let path = current(ctx)?;
+    let (version, state) = ctx.services.lifecycle()?.barrier(&path, &target, latest).await?;
+    Ok(super::cluster::barrier_reply(version, &state))
+}

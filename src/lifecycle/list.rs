@@ -1,0 +1,281 @@
+//! Listing what is removed and what is purging.
+
+use crate::codec::record::{self, HoldRecord, ReclaimRecord};
+use crate::codec::{BucketId, NamespaceId, RemovalId, Versionstamp, keys};
+use crate::error::Result;
+use crate::metadata::Path;
+use crate::metadata::bucket;
+use crate::metadata::namespace;
+use crate::store::{RangeRead, Read, Transaction};
+
+use super::Lifecycle;
+use super::target::{self, Target};
+
+/// Rows looked at in one transaction.
+const PAGE: usize = 100;
+
+/// One removed or purging instance.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Listed {
+    pub removal: RemovalId,
+    pub bucket: BucketId,
+    pub namespace: String,
+    pub name: String,
+    /// Its metadata are gone; its bytes are being given back.
+    pub purging: bool,
+    pub removed_at: i64,
+    pub removed_by: String,
+    pub reason: Option<String>,
+    pub expires_at: Option<i64>,
+    pub hold: Option<HoldRecord>,
+    pub documents: i64,
+    pub bytes: i64,
+    pub version: Versionstamp,
+}
+
+/// Which removals to list.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    pub name: Option<String>,
+    pub by: Option<String>,
+    pub after: Option<i64>,
+    pub before: Option<i64>,
+    pub expiring_before: Option<i64>,
+}
+
+impl Filter {
+    fn admits(&self, listed: &Listed) -> bool {
+        self.name.as_ref().is_none_or(|name| *name == listed.name)
+            && self.by.as_ref().is_none_or(|by| *by == listed.removed_by)
+            && self.after.is_none_or(|at| listed.removed_at > at)
+            && self.before.is_none_or(|at| listed.removed_at < at)
+            && self
+                .expiring_before
+                .is_none_or(|at| listed.expires_at.is_some_and(|expires| expires < at))
+    }
+}
+
+impl Lifecycle {
+    /// Removed and purging instances, oldest first, behind `after` if given, at
+    /// most `limit`; and where to go on, `None` when there are no more. With no
+    /// namespace those of all.
+    ///
+    /// Reads in short transactions: what is removed or restored meanwhile may
+    /// or may not be listed.
+    ///
+    /// # Errors
+    /// `NOSUCHNAMESPACE`; those of the store.
+    pub async fn removed(
+        &self,
+        namespace: Option<&Path>,
+        filter: &Filter,
+        after: Option<Versionstamp>,
+        limit: usize,
+    ) -> Result<(Vec<Listed>, Option<Versionstamp>)> {
+        let mut listed = Vec::new();
+        let mut position = after;
+        loop {
+            let (rows, more) = self
+                .catalog()
+                .read("removed", |txn: Transaction| async move {
+                    let txn = &txn;
+                    let id = match namespace {
+                        Some(path) => namespace::resolve(txn, path, Read::Snapshot).await?.id(),
+                        None => NamespaceId::ROOT,
+                    };
+                    page(txn, id, position).await
+                })
+                .await?;
+            for (version, row) in rows {
+                if listed.len() == limit {
+                    return Ok((listed, position));
+                }
+                position = Some(version);
+                listed.extend(row.filter(|row| filter.admits(row)));
+            }
+            if !more {
+                return Ok((listed, None));
+            }
+        }
+    }
+
+    /// One instance, removed or purging.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn listed(&self, removal: RemovalId) -> Result<Option<Listed>> {
+        self.catalog()
+            .read("removed", |txn: Transaction| async move { read(&txn, removal).await })
+            .await
+    }
+}
+
+type Row = (Versionstamp, Option<Listed>);
+
+async fn page(
+    txn: &Transaction,
+    namespace: NamespaceId,
+    after: Option<Versionstamp>,
+) -> Result<(Vec<Row>, bool)> {
+    let (begin, end) = keys::range(&keys::removed_by_time_prefix(namespace));
+    let begin = after.map_or(begin, |at| keys::next(&keys::removed_by_time(namespace, at)));
+    let page = txn.range(RangeRead::new(begin, end).limit(PAGE).snapshot()).await?;
+    let mut rows = Vec::with_capacity(page.rows.len());
+    for (key, value) in &page.rows {
+        let (_, version) = keys::parse_removed_by_time(key)?;
+        let number = <[u8; 8]>::try_from(&value[..])
+            .map_err(|_| crate::codec::DecodeError::new("removed-by-time", "not eight bytes"))?;
+        let removal = RemovalId(u64::from_be_bytes(number));
+        rows.push((version, read(txn, removal).await?));
+    }
+    Ok((rows, page.more))
+}
+
+async fn read(txn: &Transaction, removal: RemovalId) -> Result<Option<Listed>> {
+    if let Some(removed) = target::read(txn, removal, Read::Snapshot).await? {
+        let counts = bucket::counts(txn, removed.record.bucket).await?;
+        let above = namespace::path_of(txn, removed.record.namespace, Read::Snapshot).await?;
+        return Ok(Some(Listed {
+            removal,
+            bucket: removed.record.bucket,
+            namespace: above.path.to_string(),
+            name: removed.record.name,
+            purging: false,
+            removed_at: removed.record.removed_at,
+            removed_by: removed.record.removed_by.user,
+            reason: removed.record.reason,
+            expires_at: removed.retention.expires_at,
+            hold: removed.hold,
+            documents: counts.documents,
+            bytes: counts.bytes,
+            version: removed.version,
+        }));
+    }
+    let Some(value) = txn.get(&keys::reclaim(removal), Read::Snapshot).await? else {
+        return Ok(None);
+    };
+    let job: ReclaimRecord = record::decode("reclaim", &value)?;
+    Ok(Some(Listed {
+        removal,
+        bucket: job.bucket,
+        namespace: job.namespace_path,
+        name: job.name,
+        purging: true,
+        removed_at: job.removed_at,
+        removed_by: job.removed_by.user,
+        reason: job.reason,
+        expires_at: None,
+        hold: None,
+        documents: job.documents,
+        bytes: job.bytes,
+        version: job.version,
+    }))
+}
+
+impl Lifecycle {
+    /// How many shards have witnessed a version, and how many there are.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn witnessed(&self, version: Versionstamp) -> Result<(usize, usize)> {
+        let count = self.catalog().cluster().shard_count();
+        let witnessed = self
+            .catalog()
+            .read("witnessed", |txn: Transaction| async move {
+                let txn = &txn;
+                let witnesses = RangeRead::prefix(keys::kind_prefix(keys::kind::WITNESS));
+                let page = txn.range(witnesses.limit(usize::from(count)).snapshot()).await?;
+                let mut witnessed = 0;
+                for (_, value) in &page.rows {
+                    witnessed += usize::from(Versionstamp::decode(value)? >= version);
+                }
+                Ok(witnessed)
+            })
+            .await?;
+        Ok((witnessed, usize::from(count)))
+    }
+
+    /// How far the engine has come with the bytes of a purged bucket.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn reclaim_progress(&self, bucket: BucketId) -> Result<crate::store::Reclaim> {
+        Ok(self.catalog().store().reclaim_progress(&keys::data_prefix(bucket)).await?)
+    }
+
+    /// The reclaim jobs there are, at most `limit`; with a target only its own.
+    ///
+    /// # Errors
+    /// Those of [`target::resolve`].
+    pub async fn reclaim_jobs(
+        &self,
+        namespace: &Path,
+        target: Option<&Target>,
+        limit: usize,
+    ) -> Result<Vec<(RemovalId, ReclaimRecord)>> {
+        self.catalog()
+            .read("reclaim-jobs", |txn: Transaction| async move {
+                let txn = &txn;
+                if let Some(target) = target {
+                    let removal = purging(txn, namespace, target).await?;
+                    let value = match removal {
+                        Some(removal) => txn.get(&keys::reclaim(removal), Read::Snapshot).await?,
+                        None => None,
+                    };
+                    return removal
+                        .zip(value)
+                        .map(|(removal, value)| Ok((removal, record::decode("reclaim", &value)?)))
+                        .into_iter()
+                        .collect();
+                }
+                let mut jobs = Vec::new();
+                let all = RangeRead::prefix(keys::kind_prefix(keys::kind::RECLAIM)).snapshot();
+                let mut next = Some(all);
+                while let Some(range) = next {
+                    let page = txn.range(range.clone()).await?;
+                    for (key, value) in &page.rows {
+                        let removal = RemovalId(keys::parse_number("reclaim", key)?);
+                        jobs.push((removal, record::decode("reclaim", value)?));
+                        if jobs.len() == limit {
+                            return Ok(jobs);
+                        }
+                    }
+                    next = range.after(&page);
+                }
+                Ok(jobs)
+            })
+            .await
+    }
+}
+
+/// The removal that a target of PURGE.STATUS means, when it is purging or purged.
+async fn purging(
+    txn: &Transaction,
+    namespace: &Path,
+    target: &Target,
+) -> Result<Option<RemovalId>> {
+    let here = match target {
+        Target::Name(name) => {
+            // A purging bucket has no name any more, but its job knows the one it had.
+            let here = namespace::resolve(txn, namespace, Read::Snapshot).await?.id();
+            let all = RangeRead::prefix(keys::kind_prefix(keys::kind::RECLAIM)).snapshot();
+            let mut next = Some(all);
+            while let Some(range) = next {
+                let page = txn.range(range.clone()).await?;
+                for (key, value) in &page.rows {
+                    let job: ReclaimRecord = record::decode("reclaim", value)?;
+                    if job.namespace == here && job.name == *name {
+                        return Ok(Some(RemovalId(keys::parse_number("reclaim", key)?)));
+                    }
+                }
+                next = range.after(&page);
+            }
+            return Ok(None);
+        }
+        Target::Instance(_) | Target::Removal(_) => NamespaceId::ROOT,
+    };
+    match target::resolve(txn, here, target, false).await? {
+        target::Resolved::Gone(removal) => Ok(Some(removal)),
+        target::Resolved::Removed(_) => Ok(None),
+    }
+}

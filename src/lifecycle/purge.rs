@@ -1,0 +1,304 @@
+//! PURGE: the request, the wait for the barrier, and the flip.
+//!
+//! The flip is the only step that cannot be undone. It is one transaction that
+//! re-reads, with conflict, everything it rests on (protocol.md, rule 17), so
+//! whatever changes any of it first makes the flip fail and look again.
+
+use tokio::time::{Instant, timeout_at};
+
+use crate::cluster::barrier::BarrierState;
+use crate::cluster::journal;
+use crate::cluster::time;
+use crate::codec::record::{
+    self, Event, EventKind, GraveRecord, PauseRecord, ReclaimRecord, RequestRecord,
+};
+use crate::codec::{NamespaceId, RemovalId, Versionstamp, keys};
+use crate::error::{Error, Result};
+use crate::metadata::audit::{self, Entry};
+use crate::metadata::bucket;
+use crate::metadata::namespace;
+use crate::metadata::{Caller, Path};
+use crate::store::{Read, Transaction, Watch};
+
+use super::Lifecycle;
+use super::remove::Rows;
+use super::target::{self, Removed, Resolved, Target};
+
+/// What PURGE was asked to do.
+#[derive(Debug, Clone)]
+pub struct PurgeRequest {
+    /// The session's namespace, in which a name is looked up.
+    pub namespace: Path,
+    pub target: Target,
+    pub latest: bool,
+    /// How long to wait for the barrier; zero asks and does not wait.
+    pub timeout: std::time::Duration,
+    pub dry_run: bool,
+}
+
+/// How far one attempt to purge got.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Progress {
+    /// Purged now, or before.
+    Purged,
+    /// The barrier is not reached: which version, and who and what is missing.
+    Waits { version: Versionstamp, missing: String },
+    /// The barrier is reached, but this was a dry run.
+    Ready,
+}
+
+/// Why a flip may happen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// Somebody asks now, by command.
+    Asked,
+    /// A request or the expiry must be there.
+    Due,
+}
+
+impl Lifecycle {
+    /// Purges a removed bucket: waits until the barrier is reached, at most as
+    /// long as asked for, then flips. The request stays when time runs out, and
+    /// the worker finishes it.
+    ///
+    /// # Errors
+    /// Those of [`target::resolve`]; `BARRIERNOTSATISFIED`, `HELD`,
+    /// `PURGEPAUSED`, `CLOCKSUSPECT`.
+    pub async fn purge(&self, caller: &Caller, request: &PurgeRequest) -> Result<()> {
+        let deadline = Instant::now() + request.timeout;
+        let result = self.purge_until(caller, request, deadline).await;
+        if let Err(error @ (Error::Held(_) | Error::PurgePaused(_))) = &result {
+            self.refuse(caller, "purge", &request.namespace, &request.target.to_string(), error);
+        }
+        result
+    }
+
+    async fn purge_until(
+        &self,
+        caller: &Caller,
+        request: &PurgeRequest,
+        deadline: Instant,
+    ) -> Result<()> {
+        loop {
+            let (progress, watch) = self.attempt(caller, request).await?;
+            let Progress::Waits { version, missing } = progress else { return Ok(()) };
+            self.wake_workers();
+            let Some(watch) = watch else {
+                return Err(Error::barrier_not_satisfied(version, &missing));
+            };
+            match timeout_at(deadline, watch).await {
+                Ok(fired) => fired?,
+                Err(_elapsed) => return Err(Error::barrier_not_satisfied(version, &missing)),
+            }
+        }
+    }
+
+    /// Purges if that is possible now. Else leaves the request, and gives a
+    /// watch that fires when the barrier may have been reached.
+    async fn attempt(
+        &self,
+        caller: &Caller,
+        request: &PurgeRequest,
+    ) -> Result<(Progress, Option<Watch>)> {
+        let catalog = self.catalog();
+        if request.dry_run {
+            let body = |txn: Transaction| async move {
+                Ok(match find(&txn, request).await? {
+                    Resolved::Gone(_) => Progress::Purged,
+                    Resolved::Removed(removed) => {
+                        let state = self.examine(&txn, &removed).await?;
+                        if state.satisfied() {
+                            Progress::Ready
+                        } else {
+                            let missing = state.missing_text();
+                            Progress::Waits { version: removed.version, missing }
+                        }
+                    }
+                })
+            };
+            return Ok((catalog.read("purge-dry-run", body).await?, None));
+        }
+        let now = catalog.now();
+        let body = |txn: Transaction| async move {
+            let removed = match find(&txn, request).await? {
+                Resolved::Removed(removed) => *removed,
+                Resolved::Gone(_) => return Ok((Some(()), (Progress::Purged, None))),
+            };
+            let progress = self.flip(&txn, caller, &removed, Cause::Asked, now).await?;
+            if progress == Progress::Purged {
+                return Ok((Some(()), (progress, None)));
+            }
+            let key = self.request_key(&removed);
+            if txn.get(&key, Read::Conflict).await?.is_none() {
+                let row = RequestRecord { by: caller.actor.clone(), at: now };
+                txn.set(&key, &record::encode(&row))?;
+            }
+            let watch = txn.watch(&keys::barrier_signal())?;
+            Ok((None, (progress, Some(watch))))
+        };
+        catalog.run_recording("flip", caller, |()| (Progress::Purged, None), body).await
+    }
+
+    /// The request row of a removal.
+    pub(super) fn request_key(&self, removed: &Removed) -> Vec<u8> {
+        if self.options().mutations.request_survives_restore {
+            return keys::request(RemovalId(removed.record.bucket.0));
+        }
+        keys::request(removed.removal)
+    }
+
+    /// Checks everything but the barrier that may forbid a purge, and evaluates
+    /// the barrier.
+    async fn examine(&self, txn: &Transaction, removed: &Removed) -> Result<BarrierState> {
+        if let Some(hold) = &removed.hold {
+            return Err(Error::Held(format!(
+                "Bucket '{}' is on hold by {}: {}",
+                removed.record.name, hold.owner, hold.reason
+            )));
+        }
+        if let Some(value) = txn.get(&keys::purge_pause(), Read::Conflict).await? {
+            let pause: PauseRecord = record::decode("purge-pause", &value)?;
+            return Err(Error::PurgePaused(format!(
+                "Purging is paused since {} by {}",
+                crate::codec::duration::format_instant(pause.since),
+                pause.by.user
+            )));
+        }
+        if let Some(reason) = time::read(txn, Read::Conflict).await?.suspect {
+            return Err(Error::ClockSuspect(format!("Purging is stopped: {reason}")));
+        }
+        let object = removed.record.bucket.0;
+        if self.options().mutations.flip_ignores_removal_and_fence {
+            // Only its presence is looked at.
+            txn.get(&keys::fence(object), Read::Snapshot).await?;
+        } else {
+            txn.get(&keys::fence(object), Read::Conflict).await?;
+        }
+        Ok(self.catalog().cluster().barrier(txn, object, removed.version).await?)
+    }
+
+    /// The flip, if all that it rests on allows it: deletes the metadata of the
+    /// instance, leaves a grave, and hands its prefix to the reclaimer.
+    ///
+    /// `removed` must have been read by this transaction with conflict.
+    ///
+    /// # Errors
+    /// `HELD`, `PURGEPAUSED`, `CLOCKSUSPECT`; `ERR` when nothing asks for it.
+    pub async fn flip(
+        &self,
+        txn: &Transaction,
+        caller: &Caller,
+        removed: &Removed,
+        cause: Cause,
+        now: i64,
+    ) -> Result<Progress> {
+        let state = self.examine(txn, removed).await?;
+        if cause == Cause::Due {
+            let asked = txn.get(&self.request_key(removed), Read::Conflict).await?.is_some();
+            if !asked && !removed.is_expired(now) {
+                return Err(Error::syntax(format!(
+                    "Removal '{}' is neither expired nor was its purge asked for",
+                    removed.removal
+                )));
+            }
+        }
+        if !state.satisfied() && !self.options().mutations.barrier_in_earlier_transaction {
+            return Ok(Progress::Waits { version: removed.version, missing: state.missing_text() });
+        }
+        let id = removed.record.bucket;
+        let above = namespace::path_of(txn, removed.record.namespace, Read::Conflict).await?;
+        above.conflict_on_fences(txn)?;
+        // Frozen since the removal: no conflict is needed.
+        let counts = bucket::counts(txn, id).await?;
+        for at in bucket::scheduled_trims(txn, id).await? {
+            txn.clear(&keys::expiry(at, keys::due::TRIM, &id.0.to_be_bytes()))?;
+        }
+
+        let rows = Rows {
+            removal: removed.removal,
+            record: &removed.record,
+            expires_at: removed.retention.expires_at,
+        };
+        rows.clear(txn)?;
+        txn.clear(&self.request_key(removed))?;
+        txn.clear(&keys::bucket_record(id))?;
+        txn.clear(&keys::fence(id.0))?;
+        let (begin, end) = keys::range(&keys::busy_prefix(id.0));
+        txn.clear_range(&begin, &end)?;
+
+        let until = now.saturating_add(self.options().grave_retention_ms);
+        let grave = GraveRecord {
+            bucket: id,
+            namespace: removed.record.namespace,
+            namespace_path: above.path.to_string(),
+            name: removed.record.name.clone(),
+            removed_at: removed.record.removed_at,
+            purged_at: now,
+            purged_by: caller.actor.clone(),
+            until,
+        };
+        txn.set(&keys::grave(removed.removal), &record::encode(&grave))?;
+        let number = removed.removal.0.to_be_bytes();
+        txn.set(&keys::expiry(until, keys::due::GRAVE, &number), b"")?;
+        let job = ReclaimRecord {
+            bucket: id,
+            version: removed.version,
+            namespace: removed.record.namespace,
+            namespace_path: above.path.to_string(),
+            name: removed.record.name.clone(),
+            removed_at: removed.record.removed_at,
+            removed_by: removed.record.removed_by.clone(),
+            reason: removed.record.reason.clone(),
+            purged_at: now,
+            documents: counts.documents,
+            bytes: counts.bytes,
+            dropped: false,
+            last_error: None,
+        };
+        txn.set(&keys::reclaim(removed.removal), &record::encode(&job))?;
+        let event = Event { kind: EventKind::Purged, object: id.0, removal: Some(removed.removal) };
+        journal::append(txn, 0, &event)?;
+        let entry = Entry {
+            action: "purge",
+            namespace: above.path.as_str(),
+            bucket: &removed.record.name,
+            id: Some(id),
+            removal: Some(removed.removal),
+            reason: None,
+        };
+        audit::append(txn, 0, &caller.actor, now, &entry, "OK", 1)?;
+        Ok(Progress::Purged)
+    }
+
+    /// How far the barrier of a removed bucket is.
+    ///
+    /// # Errors
+    /// Those of [`target::resolve_removed`].
+    pub async fn barrier(
+        &self,
+        namespace: &Path,
+        target: &Target,
+        latest: bool,
+    ) -> Result<(Versionstamp, BarrierState)> {
+        self.catalog()
+            .read("barrier", |txn: Transaction| async move {
+                let txn = &txn;
+                let here = namespace::resolve(txn, namespace, Read::Snapshot).await?.id();
+                let removed = target::resolve_removed(txn, here, target, latest).await?;
+                let object = removed.record.bucket.0;
+                let cluster = self.catalog().cluster();
+                let state = cluster.barrier(txn, object, removed.version).await?;
+                Ok((removed.version, state))
+            })
+            .await
+    }
+}
+
+/// What a purge is about, read with conflict.
+async fn find(txn: &Transaction, request: &PurgeRequest) -> Result<Resolved> {
+    let here = match request.target {
+        Target::Name(_) => namespace::resolve(txn, &request.namespace, Read::Conflict).await?.id(),
+        Target::Instance(_) | Target::Removal(_) => NamespaceId::ROOT,
+    };
+    target::resolve(txn, here, &request.target, request.latest).await
+}

@@ -1,0 +1,270 @@
+//! Buckets: creating, listing, describing, renaming, protecting.
+//!
+//! Functions here work inside a transaction of the caller's and neither retry
+//! nor commit. Removing and restoring are the business of `lifecycle`.
+
+use crate::cluster::journal;
+use crate::codec::record::{self, BucketRecord, Event, EventKind, State};
+use crate::codec::{BucketId, NamespaceId, Versionstamp, keys};
+use crate::error::{Error, Result};
+use crate::store::{RangeRead, Read, Transaction};
+
+use super::audit::{self, Entry};
+use super::cache::missing;
+use super::namespace::{Resolved, parse_object_id};
+use super::operation::Caller;
+
+/// An active bucket as a metadata transaction found it, read with conflict.
+#[derive(Debug, Clone)]
+pub struct Found {
+    pub id: BucketId,
+    pub record: BucketRecord,
+}
+
+/// Finds the active bucket of a name, with conflicts on pointer and record.
+///
+/// # Errors
+/// `NOSUCHBUCKET`, or `BUCKETBEINGREMOVED` when a removed instance has the name.
+pub async fn find(txn: &Transaction, namespace: NamespaceId, name: &str) -> Result<Found> {
+    match find_active(txn, namespace, name).await? {
+        Some(found) => Ok(found),
+        None => Err(missing(txn, namespace, name).await?),
+    }
+}
+
+/// As [`find`], but `None` when no active bucket has the name.
+///
+/// # Errors
+/// Those of the store.
+pub async fn find_active(
+    txn: &Transaction,
+    namespace: NamespaceId,
+    name: &str,
+) -> Result<Option<Found>> {
+    let pointer = keys::bucket_name(namespace, name);
+    let Some(value) = txn.get(&pointer, Read::Conflict).await? else { return Ok(None) };
+    let id = BucketId(parse_object_id("bucket/name", &value)?);
+    Ok(Some(Found { id, record: read_record(txn, id, Read::Conflict).await? }))
+}
+
+/// The record of an instance, active or removed.
+///
+/// # Errors
+/// `NOSUCHBUCKET` with the id when there is none.
+pub async fn read_record(txn: &Transaction, id: BucketId, read: Read) -> Result<BucketRecord> {
+    let value = txn
+        .get(&keys::bucket_record(id), read)
+        .await?
+        .ok_or_else(|| Error::NoSuchBucket(id.to_string()))?;
+    Ok(record::decode("bucket/record", &value)?)
+}
+
+/// Refuses a name that an active bucket has or that a removal keeps reserved.
+///
+/// # Errors
+/// `BUCKETALREADYEXISTS`, or `BUCKETBEINGREMOVED` when reserved.
+pub async fn expect_free(txn: &Transaction, namespace: NamespaceId, name: &str) -> Result<()> {
+    if txn.get(&keys::bucket_name(namespace, name), Read::Conflict).await?.is_some() {
+        return Err(Error::BucketAlreadyExists(name.to_owned()));
+    }
+    if txn.get(&keys::reserved_name(namespace, name), Read::Conflict).await?.is_some() {
+        return Err(Error::BucketBeingRemoved(name.to_owned()));
+    }
+    Ok(())
+}
+
+/// Writes a new active bucket: its pointer, its record and its own fence, and
+/// nothing that another bucket's command reads. The caller has checked that the
+/// name is free and conflicts on the fences of the namespaces.
+///
+/// # Errors
+/// Those of the store.
+pub fn create(
+    txn: &Transaction,
+    namespace: &Resolved,
+    name: &str,
+    id: BucketId,
+    shards: Vec<u16>,
+    now: i64,
+) -> Result<()> {
+    let record = BucketRecord {
+        namespace: namespace.id(),
+        name: name.to_owned(),
+        state: State::Active,
+        created_at: now,
+        shards,
+        protected: false,
+    };
+    txn.set(&keys::bucket_name(namespace.id(), name), &id.0.to_be_bytes())?;
+    txn.set(&keys::bucket_record(id), &record::encode(&record))?;
+    txn.set_versionstamped_value(&keys::fence(id.0), &Versionstamp::placeholder())?;
+    Ok(())
+}
+
+/// Makes every cached handle and plan on an object invalid: protocol.md, rule 4.
+///
+/// # Errors
+/// Those of the store.
+pub fn invalidate(txn: &Transaction, object: u64) -> Result<()> {
+    txn.set_versionstamped_value(&keys::fence(object), &Versionstamp::placeholder())?;
+    txn.touch_metadata_version()?;
+    Ok(())
+}
+
+/// Gives the active bucket another name in the same namespace.
+///
+/// # Errors
+/// `NOSUCHBUCKET`, `BUCKETBEINGREMOVED`, `BUCKETALREADYEXISTS`.
+pub async fn rename(
+    txn: &Transaction,
+    caller: &Caller,
+    namespace: &Resolved,
+    from: &str,
+    to: &str,
+    now: i64,
+) -> Result<()> {
+    namespace.conflict_on_fences(txn)?;
+    let mut found = find(txn, namespace.id(), from).await?;
+    expect_free(txn, namespace.id(), to).await?;
+    to.clone_into(&mut found.record.name);
+    txn.clear(&keys::bucket_name(namespace.id(), from))?;
+    txn.set(&keys::bucket_name(namespace.id(), to), &found.id.0.to_be_bytes())?;
+    txn.set(&keys::bucket_record(found.id), &record::encode(&found.record))?;
+    invalidate(txn, found.id.0)?;
+    let event = Event { kind: EventKind::Changed, object: found.id.0, removal: None };
+    journal::append(txn, 0, &event)?;
+    let entry = Entry {
+        action: "rename",
+        namespace: namespace.path.as_str(),
+        bucket: from,
+        id: Some(found.id),
+        removal: None,
+        reason: Some(to),
+    };
+    audit::append(txn, 0, &caller.actor, now, &entry, "OK", 1)
+}
+
+/// Sets or lifts the protection against REMOVE.
+///
+/// # Errors
+/// `NOSUCHBUCKET`, `BUCKETBEINGREMOVED`.
+pub async fn protect(
+    txn: &Transaction,
+    caller: &Caller,
+    namespace: &Resolved,
+    name: &str,
+    protected: bool,
+    now: i64,
+) -> Result<()> {
+    namespace.conflict_on_fences(txn)?;
+    let mut found = find(txn, namespace.id(), name).await?;
+    if found.record.protected == protected {
+        return Ok(());
+    }
+    found.record.protected = protected;
+    txn.set(&keys::bucket_record(found.id), &record::encode(&found.record))?;
+    invalidate(txn, found.id.0)?;
+    let event = Event { kind: EventKind::Changed, object: found.id.0, removal: None };
+    journal::append(txn, 0, &event)?;
+    let entry = Entry {
+        action: if protected { "protect" } else { "unprotect" },
+        namespace: namespace.path.as_str(),
+        bucket: name,
+        id: Some(found.id),
+        removal: None,
+        reason: None,
+    };
+    audit::append(txn, 0, &caller.actor, now, &entry, "OK", 1)
+}
+
+/// One page of active bucket names of a namespace in byte order, behind `after`
+/// if given, and whether there are more.
+///
+/// # Errors
+/// Those of the store.
+pub async fn names(
+    txn: &Transaction,
+    namespace: NamespaceId,
+    after: Option<&str>,
+    limit: usize,
+) -> Result<(Vec<(String, BucketId)>, bool)> {
+    let (begin, end) = keys::range(&keys::bucket_name_prefix(namespace));
+    let begin = after.map_or(begin, |name| keys::next(&keys::bucket_name(namespace, name)));
+    let page = txn.range(RangeRead::new(begin, end).limit(limit).snapshot()).await?;
+    let names = page
+        .rows
+        .iter()
+        .map(|(key, value)| {
+            let id = BucketId(parse_object_id("bucket/name", value)?);
+            Ok((keys::parse_bucket_name(key)?.1, id))
+        })
+        .collect::<Result<Vec<_>>>()?;
+    Ok((names, page.more))
+}
+
+/// How much a bucket holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub documents: i64,
+    pub bytes: i64,
+}
+
+/// Sums the counters of a bucket, as of the transaction's snapshot.
+///
+/// # Errors
+/// Those of the store.
+pub async fn counts(txn: &Transaction, id: BucketId) -> Result<Counts> {
+    let mut counts = Counts::default();
+    let mut next = Some(RangeRead::prefix(keys::data_part(id, keys::data::COUNT)).snapshot());
+    while let Some(range) = next {
+        let page = txn.range(range.clone()).await?;
+        for (key, value) in &page.rows {
+            let (_, _, what) = keys::parse_count(key)?;
+            let sum = record::decode_sum("count", Some(value))?;
+            match what {
+                keys::counted::DOCUMENTS => counts.documents += sum,
+                keys::counted::BYTES => counts.bytes += sum,
+                _ => {}
+            }
+        }
+        next = range.after(&page);
+    }
+    Ok(counts)
+}
+
+/// Schedules a trim of the change log, as part of a write to the bucket.
+///
+/// # Errors
+/// Those of the store.
+pub fn schedule_trim(txn: &Transaction, id: BucketId, at: i64) -> Result<()> {
+    txn.set(&keys::trim(id, at), b"")?;
+    txn.set(&keys::expiry(at, keys::due::TRIM, &id.0.to_be_bytes()), b"")?;
+    Ok(())
+}
+
+/// Takes a trim off the schedule, as part of a write to the bucket.
+///
+/// # Errors
+/// Those of the store.
+pub fn unschedule_trim(txn: &Transaction, id: BucketId, at: i64) -> Result<()> {
+    txn.clear(&keys::trim(id, at))?;
+    txn.clear(&keys::expiry(at, keys::due::TRIM, &id.0.to_be_bytes()))?;
+    Ok(())
+}
+
+/// When trims of a bucket are scheduled. Frozen while the bucket is removed.
+///
+/// # Errors
+/// Those of the store.
+pub async fn scheduled_trims(txn: &Transaction, id: BucketId) -> Result<Vec<i64>> {
+    let mut times = Vec::new();
+    let mut next = Some(RangeRead::prefix(keys::data_part(id, keys::data::TRIM)).snapshot());
+    while let Some(range) = next {
+        let page = txn.range(range.clone()).await?;
+        for (key, _) in &page.rows {
+            times.push(keys::parse_trim(key)?.1);
+        }
+        next = range.after(&page);
+    }
+    Ok(times)
+}

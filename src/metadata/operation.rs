@@ -1,0 +1,123 @@
+//! Commands that are safe to send again: operation rows.
+//!
+//! A command that changes metadata reads the row of its operation id first, in
+//! the very transaction that does the work; if the row is there, the stored
+//! result is the answer (protocol.md, rule 20). Thus a retry after an unknown
+//! commit result, by us or by the client with the same `OPID`, finds what it
+//! has done instead of doing it twice.
+
+use serde::{Serialize, de::DeserializeOwned};
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::codec::record::{self, Actor, OperationRecord};
+use crate::codec::{DecodeError, keys};
+use crate::error::{Error, Result};
+use crate::store::{Read, Transaction};
+
+/// How long an operation id is remembered.
+pub const OPERATION_RETENTION_MS: i64 = 24 * 3_600 * 1_000;
+/// Most bytes of an operation id.
+pub const OPERATION_ID_BYTES_MAX: usize = 255;
+
+/// Who runs a command, and how its retry is recognised.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    pub actor: Actor,
+    pub operation: Option<Operation>,
+}
+
+impl Caller {
+    /// A background worker of the system.
+    #[must_use]
+    pub fn system(worker: &str) -> Self {
+        Self { actor: Actor::system(worker), operation: None }
+    }
+}
+
+/// The identity of one command.
+#[derive(Debug, Clone)]
+pub struct Operation {
+    /// The `OPID`, or an id made for this one execution.
+    pub id: String,
+    /// Of all words of the command.
+    pub hash: String,
+}
+
+impl Operation {
+    /// An operation whose id the client chose.
+    ///
+    /// # Errors
+    /// When the id is empty, too long, or not printable.
+    pub fn from_client<'a>(id: &[u8], words: impl Iterator<Item = &'a [u8]>) -> Result<Self> {
+        let text = std::str::from_utf8(id).ok().filter(|text| {
+            (1..=OPERATION_ID_BYTES_MAX).contains(&text.len())
+                && !text.chars().any(char::is_control)
+        });
+        let id = text.ok_or_else(|| {
+            Error::syntax("OPID must be 1 to 255 bytes of text without control characters")
+        })?;
+        let mut hasher = Xxh3::new();
+        for word in words {
+            hasher.update(&word.len().to_le_bytes());
+            hasher.update(word);
+        }
+        Ok(Self { id: id.to_owned(), hash: format!("{:032x}", hasher.digest128()) })
+    }
+
+    /// An operation that only this execution knows.
+    #[must_use]
+    pub fn internal(unique: u64) -> Self {
+        // A client's id cannot hold a control character, so never equals this.
+        Self { id: format!("\u{1}{unique}"), hash: String::new() }
+    }
+
+    fn key(&self, actor: &Actor) -> Vec<u8> {
+        keys::operation(&actor.user, &self.id)
+    }
+
+    /// The result of this operation, if it has been committed before. Must be
+    /// the first read of the transaction.
+    ///
+    /// # Errors
+    /// When the id was used for another command.
+    pub async fn replay<T: DeserializeOwned>(
+        &self,
+        txn: &Transaction,
+        actor: &Actor,
+    ) -> Result<Option<T>> {
+        let Some(value) = txn.get(&self.key(actor), Read::Conflict).await? else {
+            return Ok(None);
+        };
+        let record: OperationRecord = record::decode("operation", &value)?;
+        if record.hash != self.hash {
+            return Err(Error::syntax(format!(
+                "OPID '{}' was already used for another command",
+                self.id
+            )));
+        }
+        bson::deserialize_from_bson(record.result)
+            .map(Some)
+            .map_err(|error| DecodeError::new("operation", error).into())
+    }
+
+    /// Writes the result, in the commit that does the work.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn record<T: Serialize>(
+        &self,
+        txn: &Transaction,
+        actor: &Actor,
+        result: &T,
+        now: i64,
+    ) -> Result<()> {
+        let until = now.saturating_add(OPERATION_RETENTION_MS);
+        let result = bson::serialize_to_bson(result)
+            .map_err(|error| Error::Internal(format!("a result does not fit BSON: {error}")))?;
+        let record = OperationRecord { hash: self.hash.clone(), result, until };
+        let key = self.key(actor);
+        txn.set(&key, &record::encode(&record))?;
+        txn.set(&keys::expiry(until, keys::due::OPERATION, &key), b"")?;
+        Ok(())
+    }
+}

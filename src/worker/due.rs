@@ -1,0 +1,324 @@
+//! What is due: removals that expired or whose purge was asked for, operation
+//! rows, graves, audit rows.
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info};
+
+use crate::codec::record::{self, AuditRecord, GraveRecord, OperationRecord, RequestRecord};
+use crate::codec::{RemovalId, keys};
+use crate::error::{Error, Result};
+use crate::lifecycle::purge::{Cause, Progress};
+use crate::lifecycle::target;
+use crate::metadata::Caller;
+use crate::store::{RangeRead, Read, Resolve, Transaction, Watch};
+
+use super::{DEADMAN, Workers, put_off};
+
+/// Rows taken from a queue in one transaction.
+const PAGE: usize = 100;
+/// Audit rows are looked through for old ones this often.
+const AUDIT_EVERY: Duration = Duration::from_hours(1);
+
+/// What waits, between two passes.
+#[derive(Debug, Default)]
+struct Waiting {
+    /// When each removal that waits for its barrier was last announced.
+    announced: HashMap<RemovalId, Instant>,
+    audit_trimmed: Option<Instant>,
+}
+
+pub(super) async fn run(workers: Workers, stop: CancellationToken) {
+    let mut waiting = Waiting::default();
+    let mut wakes = workers.lifecycle.wakes();
+    let mut shards = workers.lifecycle.catalog().cluster().owned_shards();
+    while !stop.is_cancelled() {
+        wakes.mark_unchanged();
+        shards.mark_unchanged();
+        let (pause, signal) = match pass(&workers, &mut waiting).await {
+            Ok((pause, watch)) => (pause, Some(watch)),
+            Err(error) => {
+                put_off("due", &"queue", &error);
+                (Duration::from_secs(1), None)
+            }
+        };
+        let signal = async {
+            match signal {
+                Some(watch) => drop(watch.await),
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = wakes.changed() => {}
+            _ = shards.changed() => {}
+            () = signal => {}
+            () = sleep(pause) => {}
+            () = stop.cancelled() => {}
+        }
+    }
+}
+
+/// Does all that is due; gives how long to sleep, and a watch that fires when a
+/// barrier that something waits for may have been reached.
+async fn pass(workers: &Workers, waiting: &mut Waiting) -> Result<(Duration, Watch)> {
+    // Armed before anything is looked at, so that nothing is missed.
+    let watch = arm(workers).await?;
+    let mut pending = Vec::new();
+    let now = workers.lifecycle.catalog().certain_now();
+    let (begin, _) = keys::range(&keys::kind_prefix(keys::kind::EXPIRY));
+    let mut next =
+        Some(RangeRead::new(begin, keys::expiry(now + 1, 0, b"")).limit(PAGE).snapshot());
+    while let Some(range) = next {
+        let page = read(workers, &range).await?;
+        for (key, _) in &page.rows {
+            let (_, what, id) = keys::parse_expiry(key)?;
+            match what {
+                keys::due::REMOVAL => pending.push(removal_id(&id)?),
+                keys::due::OPERATION => forget_operation(workers, key, &id).await?,
+                keys::due::GRAVE => forget_grave(workers, key, removal_id(&id)?).await?,
+                // The trimmer takes its own.
+                _ => {}
+            }
+        }
+        next = range.after(&page);
+    }
+    let mut next =
+        Some(RangeRead::prefix(keys::kind_prefix(keys::kind::REQUEST)).limit(PAGE).snapshot());
+    while let Some(range) = next {
+        let page = read(workers, &range).await?;
+        for (key, _) in &page.rows {
+            pending.push(RemovalId(keys::parse_number("request", key)?));
+        }
+        next = range.after(&page);
+    }
+    pending.sort_unstable();
+    pending.dedup();
+    waiting.announced.retain(|removal, _| pending.binary_search(removal).is_ok());
+    let mut waits = false;
+    for removal in pending {
+        waits |= purge(workers, waiting, removal).await.is_continue();
+    }
+    trim_audit(workers, waiting, now).await?;
+
+    let after = RangeRead::new(
+        keys::expiry(now + 1, 0, b""),
+        keys::after(&keys::kind_prefix(keys::kind::EXPIRY)),
+    );
+    let upcoming = read(workers, &after.limit(1).snapshot()).await?;
+    let pause = match upcoming.rows.first() {
+        Some((key, _)) => {
+            let at = keys::parse_expiry(key)?.0;
+            Duration::from_millis(u64::try_from(at.saturating_sub(now)).unwrap_or(0) + 1)
+        }
+        None => DEADMAN,
+    };
+    let pause = pause.min(DEADMAN);
+    Ok((if waits { pause.min(workers.options.announce_every) } else { pause }, watch))
+}
+
+async fn arm(workers: &Workers) -> Result<Watch> {
+    let store = workers.lifecycle.catalog().store();
+    let txn = store.begin("due");
+    let watch = txn.watch(&keys::barrier_signal())?;
+    txn.commit().await?;
+    Ok(watch)
+}
+
+async fn read(workers: &Workers, range: &RangeRead) -> Result<crate::store::Page> {
+    workers
+        .lifecycle
+        .catalog()
+        .read("due", |txn: Transaction| async move { Ok(txn.range(range.clone()).await?) })
+        .await
+}
+
+fn removal_id(id: &[u8]) -> Result<RemovalId> {
+    let bytes = <[u8; 8]>::try_from(id)
+        .map_err(|_| crate::codec::DecodeError::new("expiry", "its id has not eight bytes"))?;
+    Ok(RemovalId(u64::from_be_bytes(bytes)))
+}
+
+/// Purges one removal that is due, if it may be. `Continue`: it waits.
+async fn purge(workers: &Workers, waiting: &mut Waiting, removal: RemovalId) -> ControlFlow<()> {
+    let shard = workers.shard_of(removal.0);
+    let Some(epoch) = workers.owned().get(&shard).copied() else {
+        return ControlFlow::Break(());
+    };
+    match flip(workers, removal, shard, epoch).await {
+        Ok(Some(Progress::Waits { version, missing })) => {
+            debug!(%removal, %version, missing, "purge: waits for the barrier");
+            let due = waiting
+                .announced
+                .get(&removal)
+                .is_none_or(|at| at.elapsed() >= workers.options.announce_every);
+            if due {
+                waiting.announced.insert(removal, Instant::now());
+                if let Err(error) = announce(workers, removal, shard, epoch).await {
+                    put_off("announce", &removal, &error);
+                }
+            }
+            ControlFlow::Continue(())
+        }
+        Ok(_) => {
+            info!(%removal, "purge: done");
+            waiting.announced.remove(&removal);
+            workers.lifecycle.wake_workers();
+            ControlFlow::Break(())
+        }
+        Err(
+            error @ (Error::Held(_)
+            | Error::PurgePaused(_)
+            | Error::ClockSuspect(_)
+            | Error::Syntax(_)),
+        ) => {
+            debug!(%removal, %error, "purge: not now");
+            ControlFlow::Break(())
+        }
+        Err(error) => {
+            put_off("purge", &removal, &error);
+            ControlFlow::Continue(())
+        }
+    }
+}
+
+async fn flip(
+    workers: &Workers,
+    removal: RemovalId,
+    shard: u16,
+    epoch: i64,
+) -> Result<Option<Progress>> {
+    let lifecycle = &workers.lifecycle;
+    let now = lifecycle.catalog().now();
+    let outcome = lifecycle
+        .catalog()
+        .store()
+        .run("flip", Resolve::Idempotent, |txn: Transaction| async move {
+            let txn = &txn;
+            workers.check_shard(txn, shard, epoch).await?;
+            let Some(removed) = target::read(txn, removal, Read::Conflict).await? else {
+                // Restored, or purged: also by our own attempt with an unknown result.
+                return Ok(None);
+            };
+            let request = txn.get(&keys::request(removal), Read::Conflict).await?;
+            let caller = match request {
+                Some(value) => {
+                    let row: RequestRecord = record::decode("request", &value)?;
+                    Caller { actor: row.by, operation: None }
+                }
+                None => Caller::system("expiry"),
+            };
+            lifecycle.flip(txn, &caller, &removed, Cause::Due, now).await.map(Some)
+        })
+        .await?;
+    Ok(outcome.value)
+}
+
+async fn announce(workers: &Workers, removal: RemovalId, shard: u16, epoch: i64) -> Result<()> {
+    workers
+        .lifecycle
+        .catalog()
+        .store()
+        .run("announce", Resolve::Idempotent, |txn: Transaction| async move {
+            let txn = &txn;
+            workers.check_shard(txn, shard, epoch).await?;
+            match target::read(txn, removal, Read::Conflict).await? {
+                Some(removed) => Ok::<(), Error>(workers.lifecycle.catalog().cluster().announce(
+                    txn,
+                    removed.record.bucket.0,
+                    removal,
+                )?),
+                None => Ok(()),
+            }
+        })
+        .await?;
+    Ok(())
+}
+
+/// Forgets an operation whose result has been kept long enough.
+async fn forget_operation(workers: &Workers, due: &[u8], operation: &[u8]) -> Result<()> {
+    if !workers.owned().contains_key(&0) {
+        return Ok(());
+    }
+    let now = workers.lifecycle.catalog().certain_now();
+    workers
+        .lifecycle
+        .catalog()
+        .store()
+        .run("forget-operation", Resolve::Idempotent, |txn: Transaction| async move {
+            let txn = &txn;
+            txn.clear(due)?;
+            // The id may have been used again since this row was scheduled.
+            if let Some(value) = txn.get(operation, Read::Conflict).await? {
+                let row: OperationRecord = record::decode("operation", &value)?;
+                if row.until <= now {
+                    txn.clear(operation)?;
+                }
+            }
+            Ok::<(), Error>(())
+        })
+        .await?;
+    Ok(())
+}
+
+/// Forgets a purge: its grave, and the way to it from the instance.
+async fn forget_grave(workers: &Workers, due: &[u8], removal: RemovalId) -> Result<()> {
+    if !workers.owned().contains_key(&workers.shard_of(removal.0)) {
+        return Ok(());
+    }
+    workers
+        .lifecycle
+        .catalog()
+        .store()
+        .run("forget-grave", Resolve::Idempotent, |txn: Transaction| async move {
+            let txn = &txn;
+            if let Some(value) = txn.get(&keys::grave(removal), Read::Conflict).await? {
+                let grave: GraveRecord = record::decode("grave", &value)?;
+                txn.clear(&keys::removal_of(grave.bucket.0))?;
+                txn.clear(&keys::grave(removal))?;
+            }
+            txn.clear(due)?;
+            Ok::<(), Error>(())
+        })
+        .await?;
+    Ok(())
+}
+
+/// Clears audit rows behind their retention; the log is in the order of time.
+async fn trim_audit(workers: &Workers, waiting: &mut Waiting, now: i64) -> Result<()> {
+    let fresh = waiting.audit_trimmed.is_some_and(|at| at.elapsed() < AUDIT_EVERY);
+    if fresh || !workers.owned().contains_key(&0) {
+        return Ok(());
+    }
+    let cutoff = now.saturating_sub(workers.options.audit_retention_ms);
+    let all = RangeRead::prefix(keys::kind_prefix(keys::kind::AUDIT)).limit(PAGE).snapshot();
+    let all = &all;
+    loop {
+        let page = read(workers, all).await?;
+        let mut old = Vec::new();
+        for (key, value) in &page.rows {
+            let row: AuditRecord = record::decode("audit", value)?;
+            if row.at >= cutoff {
+                break;
+            }
+            old.push(key.clone());
+        }
+        let Some(last) = old.last() else { break };
+        let end = &keys::next(last);
+        workers
+            .lifecycle
+            .catalog()
+            .store()
+            .run("trim-audit", Resolve::Idempotent, |txn: Transaction| async move {
+                let txn = &txn;
+                txn.clear_range(&all.begin, end)?;
+                Ok::<(), Error>(())
+            })
+            .await?;
+    }
+    waiting.audit_trimmed = Some(Instant::now());
+    Ok(())
+}

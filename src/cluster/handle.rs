@@ -104,25 +104,14 @@ impl Cluster {
         }
         let ids = IdBlocks::new(store.clone());
         let joined = membership::join(&store, &ids, clock.as_ref(), &options).await?;
-        let read = |txn: Transaction| async move {
-            let time = time::read(&txn, Read::Snapshot).await?;
-            let members = super::rows::members(&txn, Read::Snapshot).await?;
-            Ok::<_, Error>((time, members.len()))
-        };
-        let (mut time, members) = store.run("join-read", Resolve::Idempotent, read).await?.value;
-        let ahead = clock.now().saturating_sub(time.now);
-        if members == 1 && ahead > 0 && time.pending.is_none() {
-            // Nobody kept cluster time while nobody was here. Until the observer has
-            // judged, promises count from what the only clock says.
-            time.pending = Some(clock.now());
-        }
+        let own = (!joined.alone).then(|| Arc::clone(&clock));
         let shards: OwnedShards = Arc::new(joined.shards);
         let identity = joined.identity;
         info!(node = %identity.node, incarnation = identity.incarnation, shards = shards.len(), "joined the cluster");
         let slots = Slots::new(&identity.node, identity.incarnation, identity.row.clone());
         let shared = Shared {
             work: WorkTable::new(Arc::clone(&clock)),
-            time: ClusterClock::new(time),
+            time: ClusterClock::new(joined.time, own),
             owned: watch::Sender::new(Arc::clone(&shards)),
             workable: watch::Sender::new(shards),
             beats: watch::Sender::new(0),

@@ -14,6 +14,7 @@ use super::errors::{Error, Result};
 use super::ids::IdBlocks;
 use super::mutation::Mutations;
 use super::rows::{self, Identity, Members, Shards, signal_barrier, signal_membership};
+use super::time;
 use super::types::ClusterOptions;
 use crate::clock::Clock;
 use crate::codec::record::{
@@ -34,6 +35,9 @@ pub(super) struct Joined {
     pub(super) seen: Versionstamp,
     /// Epochs of the shards that it owns.
     pub(super) shards: BTreeMap<u16, i64>,
+    /// Nobody else was a member: it has the observer's duty from the start.
+    pub(super) alone: bool,
+    pub(super) time: ClusterTimeRecord,
 }
 
 /// Joins as a new incarnation, and makes the cluster if there is none. All
@@ -76,6 +80,17 @@ pub(super) async fn join_in(
             clear_member(txn, &other, member.incarnation)?;
         }
     }
+    let alone = members.is_empty();
+    let stored = time::read(txn, if alone { Read::Conflict } else { Read::Snapshot }).await?;
+    // Nobody kept cluster time while nobody was here.
+    let time = if alone { time::judge_alone(&stored, node, now) } else { stored.clone() };
+    if time != stored {
+        txn.set(&keys::cluster_time(), &record::encode(&time))?;
+    }
+    if alone {
+        let observer = ObserverRecord { node: node.to_owned(), incarnation };
+        txn.set(&keys::observer(), &record::encode(&observer))?;
+    }
     // What the former incarnation of this node owned has no owner now.
     let unowned: BTreeSet<u16> = without_member(&shards, &members);
     let member = MemberRecord {
@@ -100,7 +115,7 @@ pub(super) async fn join_in(
     signal_membership(txn)?;
     signal_barrier(txn)?;
     let shards = owned(&shards, node);
-    Ok(Joined { identity, record, seen, shards })
+    Ok(Joined { identity, record, seen, shards, alone, time })
 }
 
 /// Reads what the cluster was made with, or makes it.

@@ -331,8 +331,7 @@ async fn sweep(txn: &Transaction, identity: &Identity) -> Result<()> {
             }
         }
     }
-    // One page at a time: what is left is for the next sweep.
-    for (key, value) in txn.range(rows::kind(keys::kind::BUSY, Read::Snapshot)).await?.rows {
+    for (key, value) in rows::all(txn, rows::kind(keys::kind::BUSY, Read::Snapshot)).await? {
         let row: BusyRecord = record::decode("busy", &value)?;
         if !live.contains(&row.incarnation) {
             txn.add_read_conflict_key(&key)?;

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use super::errors::Result;
 use super::rows;
-use crate::clock::milliseconds;
+use crate::clock::{Clock, milliseconds};
 use crate::codec::duration::format_instant;
 use crate::codec::record::{self, ClusterTimeRecord};
 use crate::codec::{DecodeError, keys};
@@ -41,12 +41,17 @@ struct State {
     record: ClusterTimeRecord,
     read_at: Instant,
     given: i64,
+    /// The own clock, until the stored time was seen to be kept.
+    own: Option<Arc<dyn Clock>>,
 }
 
 impl ClusterClock {
-    pub(super) fn new(record: ClusterTimeRecord) -> Self {
+    /// Begins with what was read. Give the node's own clock when nobody may
+    /// have kept cluster time for long: until it is seen to move, promises do not
+    /// count from an earlier time than the own clock shows.
+    pub(super) fn new(record: ClusterTimeRecord, own: Option<Arc<dyn Clock>>) -> Self {
         let (given, read_at) = (record.now, Instant::now());
-        Self { state: Arc::new(Mutex::new(State { record, read_at, given })) }
+        Self { state: Arc::new(Mutex::new(State { record, read_at, given, own })) }
     }
 
     /// What to stamp removals and other promises with, in milliseconds since
@@ -58,7 +63,8 @@ impl ClusterClock {
         let certain = self.certain();
         let state = self.lock();
         let pending = state.record.pending.map(|pending| pending.saturating_add(state.elapsed()));
-        pending.map_or(certain, |pending| pending.max(certain))
+        let own = state.own.as_ref().map(|clock| clock.now());
+        certain.max(pending.unwrap_or(certain)).max(own.unwrap_or(certain))
     }
 
     /// The time that has surely come, in milliseconds since 1970; what expires
@@ -82,6 +88,7 @@ impl ClusterClock {
         if state.record != record {
             state.record = record;
             state.read_at = Instant::now();
+            state.own = None;
         }
     }
 
@@ -131,6 +138,12 @@ pub async fn confirm(txn: &Transaction) -> Result<ClusterTimeRecord> {
     time.pending = None;
     txn.set(&keys::cluster_time(), &record::encode(&time))?;
     Ok(time)
+}
+
+/// What should be stored when the only member joins with its clock at `now`.
+pub(super) fn judge_alone(stored: &ClusterTimeRecord, node: &str, now: i64) -> ClusterTimeRecord {
+    let clocks = BTreeMap::from([(node.to_owned(), now)]);
+    Judge::default().step(Instant::now(), stored, &clocks)
 }
 
 /// The clocks of the members at one moment.
@@ -394,7 +407,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_clock_runs_on_between_reads_and_never_backwards() {
-        let clock = ClusterClock::new(stored(1_000));
+        let clock = ClusterClock::new(stored(1_000), None);
         tokio::time::advance(Duration::from_secs(3)).await;
         assert_eq!((clock.now(), clock.certain()), (4_000, 4_000));
         clock.update(stored(2_000));
@@ -404,8 +417,19 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn the_own_clock_counts_for_promises_until_somebody_keeps_time() {
+        let own = crate::clock::TestClock::starting_at(9_000);
+        let clock = ClusterClock::new(stored(1_000), Some(Arc::new(own)));
+        assert_eq!((clock.now(), clock.certain()), (9_000, 1_000));
+        clock.update(stored(1_000));
+        assert_eq!(clock.now(), 9_000, "nobody has kept it yet");
+        clock.update(stored(2_000));
+        assert_eq!(clock.now(), 2_000);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn promises_count_from_the_later_of_two_times_while_clocks_are_not_believed() {
-        let clock = ClusterClock::new(stored(0));
+        let clock = ClusterClock::new(stored(0), None);
         clock.update(ClusterTimeRecord {
             now: 0,
             suspect: Some("jumped".to_owned()),

@@ -132,6 +132,23 @@ async fn an_exclusive_joiner_removes_the_dead_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_start_after_a_long_night_stops_purging_and_shortens_no_promise() {
+    let world = World::new(1);
+    let a = world.start("a").await;
+    settle().await;
+    a.cluster.stop(Stop::Graceful);
+    assert_eq!(a.ended().await, Ended::Left);
+    world.clock.jump(8 * 3_600_000);
+    let a = world.start("a").await;
+    assert!(a.cluster.time().suspect().unwrap().contains("jumped"));
+    assert!(a.cluster.time().now() >= EPOCH + 8 * 3_600_000);
+    assert!(a.cluster.time().certain() < EPOCH + 60_000);
+    sleep(Duration::from_secs(615)).await;
+    assert_eq!(a.cluster.time().suspect(), None);
+    assert!(a.cluster.time().certain() > EPOCH + 8 * 3_600_000);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_join_with_unknown_result_is_repeated_as_another_incarnation() {
     let world = World::new(3);
     let lost = world.faults().lose(Matcher::any().label("join"));

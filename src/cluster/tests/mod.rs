@@ -1,5 +1,6 @@
 //! The cluster layer over the memory engine, with paused time.
 
+mod chaos;
 mod membership;
 mod scenarios;
 mod sets;

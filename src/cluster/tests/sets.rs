@@ -56,6 +56,7 @@ async fn the_first_join_reads_everything_it_decides_from_and_makes_the_cluster()
     let writes = vec![
         keys::cluster(),
         keys::cluster_time(),
+        keys::observer(),
         keys::member("a"),
         keys::seen("a"),
         keys::beat("a"),
@@ -78,12 +79,14 @@ async fn a_further_join_takes_only_shards_without_a_member() {
     let txn = world.store.begin("join");
     membership::join_in(&txn, 77, EPOCH, &world.options("b")).await.unwrap();
     let own = vec![keys::member("b"), keys::seen("b"), keys::beat("b")];
-    let reads = (&[keys::cluster()][..], &[kind(keys::kind::MEMBER), kind(keys::kind::SHARD)][..]);
-    check(&txn, reads, (&with(own, signals()), &[]));
-    // Again as a: the shards of the former incarnation, under the next epoch.
+    let kinds = [kind(keys::kind::MEMBER), kind(keys::kind::SHARD)];
+    check(&txn, (&[keys::cluster()], &kinds), (&with(own, signals()), &[]));
+    // Again as a: the shards of the former incarnation, under the next epoch. Since it
+    // is alone it observes, and says what time it is.
     let txn = world.store.begin("join");
     let joined = membership::join_in(&txn, 78, EPOCH, &world.options("a")).await.unwrap();
     let own = vec![
+        keys::observer(),
         keys::member("a"),
         keys::seen("a"),
         keys::beat("a"),
@@ -92,6 +95,7 @@ async fn a_further_join_takes_only_shards_without_a_member() {
         keys::witness(0),
         keys::witness(1),
     ];
+    let reads = (&[keys::cluster(), keys::cluster_time()][..], &kinds[..]);
     let former = [keys::attempt_prefix(a.incarnation())];
     check(&txn, reads, (&with(own, signals()), &former));
     assert_eq!(joined.shards, BTreeMap::from([(0, 2), (1, 2)]));
@@ -105,7 +109,8 @@ async fn leaving_reads_members_and_shards_and_gives_the_shards_away() {
     let txn = world.store.begin("leave");
     let identity = identity(&a, &world.members().await);
     assert!(membership::depart_in(&txn, &identity).await.unwrap());
-    let writes = vec![keys::member("a"), keys::seen("a"), keys::beat("a"), keys::shard(0)];
+    let writes =
+        vec![keys::observer(), keys::member("a"), keys::seen("a"), keys::beat("a"), keys::shard(0)];
     check(
         &txn,
         (&[keys::observer()], &[kind(keys::kind::MEMBER), kind(keys::kind::SHARD)]),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use super::registry::table;
 use super::{
     Args, Argument, Context, Error, Group, Handler, Reply, Result, Spec, flags, help,
     unknown_subcommand,
@@ -276,7 +277,8 @@ fn line(client: &Client) -> String {
     }
     let command = client
         .last_command()
-        .map_or_else(|| "NULL".to_owned(), |name| name.replace(' ', "|").to_ascii_lowercase());
+        .and_then(|index| table().specs().get(index))
+        .map_or_else(|| "NULL".to_owned(), |spec| spec.full_name().to_ascii_lowercase());
     let mut text = String::new();
     let written = writeln!(
         text,

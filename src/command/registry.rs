@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::LazyLock;
 use std::sync::atomic::Ordering;
 use std::task::{Poll, ready};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -122,6 +123,7 @@ pub enum Step<'a> {
 pub struct Running<'a> {
     future: Pending<'a>,
     spec: &'static Spec,
+    index: usize,
     stats: Option<&'a CommandStats>,
     started: Instant,
 }
@@ -133,9 +135,9 @@ impl std::fmt::Debug for Running<'_> {
 }
 
 impl Running<'_> {
-    /// The name of the command.
-    pub const fn name(&self) -> &'static str {
-        self.spec.name
+    /// The place of the command in the table.
+    pub const fn index(&self) -> usize {
+        self.index
     }
 }
 
@@ -155,10 +157,10 @@ impl Future for Running<'_> {
         let polled = catch_unwind(AssertUnwindSafe(|| self.future.as_mut().poll(cx)));
         Poll::Ready(if let Ok(poll) = polled {
             let result = ready!(poll);
-            note(self.stats, self.started, result.is_err());
+            note(self.stats, self.started.elapsed(), result.is_err());
             Ended::Replied(to_reply(result))
         } else {
-            note(self.stats, self.started, true);
+            note(self.stats, self.started.elapsed(), true);
             Ended::Panicked(panicked(self.spec))
         })
     }
@@ -182,21 +184,22 @@ pub fn dispatch<'a>(ctx: &'a mut Context<'_>, words: Words) -> Step<'a> {
     }
     let name_words = if spec.subcommand().is_some() { 2 } else { 1 };
     let args = Args::new(words, name_words);
-    ctx.session.note_command(spec.name);
-    let started = Instant::now();
+    ctx.session.note_command(index);
     match spec.handler {
         Handler::Sync(run) | Handler::AloneOrContainer(run, _) => {
-            if let Ok(result) = catch_unwind(AssertUnwindSafe(|| run(ctx, &args))) {
-                note(stats, started, result.is_err());
-                Step::Done(to_reply(result))
+            let result = catch_unwind(AssertUnwindSafe(|| run(ctx, &args)));
+            let took = ctx.session.next_lap(Instant::now());
+            note(stats, took, !matches!(result, Ok(Ok(_))));
+            Step::Done(if let Ok(result) = result {
+                to_reply(result)
             } else {
-                note(stats, started, true);
                 ctx.session.close_after_reply();
-                Step::Done(panicked(spec))
-            }
+                panicked(spec)
+            })
         }
         Handler::Async(run) => {
-            Step::Running(Running { future: run(ctx, args), spec, stats, started })
+            let started = ctx.session.lap();
+            Step::Running(Running { future: run(ctx, args), spec, index, stats, started })
         }
         Handler::Container(unknown) => {
             let name = String::from_utf8_lossy(args.get(0).unwrap_or_default());
@@ -207,6 +210,7 @@ pub fn dispatch<'a>(ctx: &'a mut Context<'_>, words: Words) -> Step<'a> {
 
 /// Runs a command to its end, for callers without a socket.
 pub async fn execute(ctx: &mut Context<'_>, words: Words) -> Reply {
+    ctx.session.next_lap(Instant::now());
     let ended = match dispatch(ctx, words) {
         Step::Done(reply) => return reply,
         Step::Running(running) => running.await,
@@ -273,9 +277,9 @@ fn to_reply(result: Result<Reply>) -> Reply {
     result.unwrap_or_else(|error| Reply::Error(error.to_line()))
 }
 
-fn note(stats: Option<&CommandStats>, started: Instant, failed: bool) {
+fn note(stats: Option<&CommandStats>, took: Duration, failed: bool) {
     if let Some(stats) = stats {
-        stats.note(started.elapsed(), failed);
+        stats.note(took, failed);
     }
 }
 

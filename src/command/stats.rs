@@ -53,10 +53,6 @@ pub struct Stats {
     pub closed_protocol: AtomicU64,
     /// Commands that aren't in the table.
     pub unknown_commands: AtomicU64,
-    /// Bytes read.
-    pub bytes_in: AtomicU64,
-    /// Bytes written.
-    pub bytes_out: AtomicU64,
 }
 
 impl Default for Stats {
@@ -70,8 +66,6 @@ impl Default for Stats {
             closed_slow: AtomicU64::new(0),
             closed_protocol: AtomicU64::new(0),
             unknown_commands: AtomicU64::new(0),
-            bytes_in: AtomicU64::new(0),
-            bytes_out: AtomicU64::new(0),
         }
     }
 }

@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
+use tokio::sync::futures::OwnedNotified;
 use tokio::time::{Instant, Sleep, sleep_until};
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::link::{Link, Received};
 use crate::command::{Context, Ended, Running, Services, Step, dispatch};
@@ -33,16 +34,12 @@ const LAST_CALL: Duration = Duration::from_millis(100);
 const OF_A_BROWSER: [&[u8]; 2] = [b"POST", b"HOST:"];
 
 /// Serves one connection to its end.
-pub(super) async fn serve(
-    stream: TcpStream,
-    client: Arc<Client>,
-    services: Arc<Services>,
-    stop: CancellationToken,
-) {
+pub(super) async fn serve(stream: TcpStream, client: Arc<Client>, services: Arc<Services>) {
     let id = client.id();
     let config = &services.config.server;
     let mut connection = Connection {
-        link: Link::new(stream, Arc::clone(&client), Arc::clone(&services)),
+        client: Arc::clone(&client),
+        link: Link::new(stream, Arc::clone(&client)),
         session: Session::new(Arc::clone(&client), Arc::clone(&services.config)),
         scanner: Scanner::new(Limits {
             frame_bytes: config.request_bytes_max,
@@ -50,8 +47,7 @@ pub(super) async fn serve(
             nesting: config.nesting_max,
             inline_bytes: config.inline_bytes_max,
         }),
-        killed: Box::pin(client.killed().clone().cancelled_owned()),
-        stop: Box::pin(stop.cancelled_owned()),
+        alert: Alert::new(client.alert()),
         idle: config.idle_timeout.map(|after| Box::pin(tokio::time::sleep(after))),
         active: Instant::now(),
         hung_up: None,
@@ -81,11 +77,11 @@ enum End {
 
 #[derive(Debug)]
 struct Connection {
+    client: Arc<Client>,
     link: Link,
     session: Session,
     scanner: Scanner,
-    killed: Pin<Box<WaitForCancellationFutureOwned>>,
-    stop: Pin<Box<WaitForCancellationFutureOwned>>,
+    alert: Alert,
     idle: Option<Pin<Box<Sleep>>>,
     /// When something last came.
     active: Instant,
@@ -98,12 +94,21 @@ struct Connection {
 impl Connection {
     async fn run(&mut self, services: &Arc<Services>) -> io::Result<End> {
         loop {
+            let config = &services.config.server;
+            if self.client.is_killed() {
+                return Ok(End::Abrupt);
+            }
             if let Some(end) = self.run_buffered(services).await? {
                 return Ok(end);
             }
+            let stalled = self.link.waiting() >= config.output_bytes_max;
             self.link.flush()?;
-            let config = &services.config.server;
             let choked = self.link.waiting() >= config.output_bytes_max;
+            if stalled && !choked {
+                // Commands have arrived already that had no room for their replies.
+                tokio::task::coop::consume_budget().await;
+                continue;
+            }
             if !choked && self.hung_up.is_some() {
                 return Ok(End::Quick);
             }
@@ -121,15 +126,14 @@ impl Connection {
         let config = &services.config.server;
         let patience = choked.then(|| self.link.stuck_since() + config.output_timeout);
         tokio::select! {
-            // A client that never pauses can't keep the first three from being seen.
+            // A client that never pauses can't keep the first two from being seen.
             biased;
-            () = &mut self.killed => Ok(Some(End::Abrupt)),
             () = until(self.last_call) => {
                 Ok(Some(if self.link.waiting() == 0 { End::Abrupt } else { End::Quick }))
             }
             () = until(patience) => {
                 count_one(&services.stats.closed_slow);
-                let (client, waiting) = (self.session.id(), self.link.waiting());
+                let (client, waiting) = (self.client.id(), self.link.waiting());
                 tracing::warn!(client, waiting, "closing a connection that does not read its replies");
                 Ok(Some(End::Abrupt))
             }
@@ -139,20 +143,18 @@ impl Connection {
                     return Ok(None);
                 }
                 self.active = Instant::now();
+                self.session.next_lap(self.active);
                 let missing = self.scanner.missing(&self.link.input);
                 if self.link.receive(missing)? == Received::End {
                     self.hung_up = Some(self.active);
                 }
                 Ok(None)
             }
-            // The caller's next turn sees it.
-            () = &mut self.stop, if !services.is_stopping() => {
-                services.stop();
-                Ok(None)
-            }
+            // What it is about is seen by the caller's next turn.
+            () = self.alert.raised() => Ok(None),
             () = expired(self.idle.as_mut(), self.active, config), if !choked => {
                 count_one(&services.stats.closed_idle);
-                tracing::info!(client = self.session.id(), "closing an idle connection");
+                tracing::info!(client = self.client.id(), "closing an idle connection");
                 self.link.push(&Reply::Error("ERR idle timeout".to_owned()), self.session.protocol());
                 Ok(Some(End::Polite))
             }
@@ -173,27 +175,30 @@ impl Connection {
                 Ok(None) => break,
                 Err(error) => {
                     count_one(&services.stats.closed_protocol);
-                    tracing::info!(client = self.session.id(), %error, "protocol error");
+                    tracing::info!(client = self.client.id(), %error, "protocol error");
                     self.answer(&Reply::Error(format!("ERR Protocol error: {error}")));
                     return Ok(Some(End::Polite));
                 }
             };
             if is_of_a_browser(&words) {
                 tracing::warn!(
-                    client = self.session.id(),
-                    address = %self.session.client().address(),
+                    client = self.client.id(),
+                    address = %self.client.address(),
                     "a browser's request, perhaps on behalf of a hostile page: connection closed"
                 );
-                return Ok(Some(End::Abrupt));
+                return Ok(Some(End::Quick));
             }
             let mut ctx = Context { session: &mut self.session, services };
+            let mut ran_on = false;
             let ended = match dispatch(&mut ctx, words) {
                 Step::Done(reply) => Ended::Replied(reply),
                 Step::Running(running) => {
+                    ran_on = true;
                     let watch = Watch {
                         link: &mut self.link,
                         scanner: &self.scanner,
-                        killed: &mut self.killed,
+                        client: &self.client,
+                        alert: &mut self.alert,
                         hung_up: &mut self.hung_up,
                         grace: services.config.server.hangup_grace,
                     };
@@ -203,6 +208,9 @@ impl Connection {
                     }
                 }
             };
+            if ran_on {
+                self.session.next_lap(Instant::now());
+            }
             let reply = match ended {
                 Ended::Replied(reply) => reply,
                 Ended::Panicked(reply) => {
@@ -233,7 +241,8 @@ impl Connection {
 struct Watch<'a> {
     link: &'a mut Link,
     scanner: &'a Scanner,
-    killed: &'a mut Pin<Box<WaitForCancellationFutureOwned>>,
+    client: &'a Client,
+    alert: &'a mut Alert,
     hung_up: &'a mut Option<Instant>,
     grace: Duration,
 }
@@ -246,7 +255,7 @@ impl Watch<'_> {
         if let Some(ended) = poll_once(running.as_mut()).await {
             return Ok(Some(ended));
         }
-        self.link.note_running(running.name());
+        self.link.note_running(running.index());
         self.link.flush()?;
         loop {
             let read = self.hung_up.is_none() && self.link.input.len() < READ_AHEAD;
@@ -255,7 +264,11 @@ impl Watch<'_> {
             tokio::select! {
                 biased;
                 ended = running.as_mut() => return Ok(Some(ended)),
-                () = &mut *self.killed => return Ok(None),
+                () = self.alert.raised() => {
+                    if self.client.is_killed() {
+                        return Ok(None);
+                    }
+                }
                 () = until(give_up) => return Ok(None),
                 ready = self.link.ready(read) => {
                     ready?;
@@ -274,6 +287,24 @@ impl Watch<'_> {
                 }
             }
         }
+    }
+}
+
+/// Waits for [`Client::wake`], with one registration for many waits.
+#[derive(Debug)]
+struct Alert {
+    source: Arc<Notify>,
+    next: Pin<Box<OwnedNotified>>,
+}
+
+impl Alert {
+    fn new(source: Arc<Notify>) -> Self {
+        Self { next: Box::pin(Arc::clone(&source).notified_owned()), source }
+    }
+
+    async fn raised(&mut self) {
+        self.next.as_mut().await;
+        self.next.set(Arc::clone(&self.source).notified_owned());
     }
 }
 

@@ -1,7 +1,6 @@
 use std::io;
 use std::net::Shutdown;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
@@ -10,7 +9,6 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use crate::command::Services;
 use crate::resp::{Protocol, Reply};
 use crate::session::Client;
 
@@ -23,7 +21,7 @@ const AHEAD: usize = 1024 * 1024;
 /// Replies waiting to be sent that are sent before the next command is begun.
 const FLUSH_AT: usize = 64 * 1024;
 
-/// An output buffer that has grown beyond this is given back when it is empty.
+/// A buffer that has grown beyond this is given back when it is empty.
 const KEEP: usize = 256 * 1024;
 
 /// How long a refused connection may take to read why.
@@ -44,21 +42,22 @@ pub(super) struct Link {
     stream: TcpStream,
     pub(super) input: BytesMut,
     output: BytesMut,
+    /// The most that the input has held.
+    largest: usize,
     client: Arc<Client>,
-    services: Arc<Services>,
-    /// When something was last written, or there was nothing to write.
-    progress: Instant,
+    /// When the socket last took something and not all; none when nothing waits.
+    stuck_since: Option<Instant>,
 }
 
 impl Link {
-    pub(super) fn new(stream: TcpStream, client: Arc<Client>, services: Arc<Services>) -> Self {
+    pub(super) fn new(stream: TcpStream, client: Arc<Client>) -> Self {
         Self {
             stream,
             input: BytesMut::new(),
             output: BytesMut::new(),
+            largest: 0,
             client,
-            services,
-            progress: Instant::now(),
+            stuck_since: None,
         }
     }
 
@@ -80,15 +79,20 @@ impl Link {
 
     /// Reads what is there. `missing` is how much the request under way still needs.
     pub(super) fn receive(&mut self, missing: usize) -> io::Result<Received> {
-        if self.input.capacity() - self.input.len() < CHUNK / 4 || missing > CHUNK {
-            // Doubling, so that an announced length alone takes no memory.
+        if self.input.is_empty() && self.largest > KEEP {
+            // What a large request took is given back.
+            self.input = BytesMut::new();
+            self.largest = 0;
+        }
+        if self.input.capacity() - self.input.len() < CHUNK / 4 {
+            // Doubling, so that an announced length alone takes little memory.
             self.input.reserve(missing.min(self.input.len().max(AHEAD)).max(CHUNK));
         }
         match self.stream.try_read_buf(&mut self.input) {
             Ok(0) => Ok(Received::End),
             Ok(read) => {
+                self.largest = self.largest.max(self.input.len());
                 self.client.note_input(read, self.input.len());
-                self.services.stats.bytes_in.fetch_add(read as u64, Ordering::Relaxed);
                 Ok(Received::Some)
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Received::Some),
@@ -98,15 +102,12 @@ impl Link {
 
     /// Puts a reply behind those that wait.
     pub(super) fn push(&mut self, reply: &Reply, protocol: Protocol) {
-        if self.output.is_empty() {
-            self.progress = Instant::now();
-        }
         reply.encode(protocol, &mut self.output);
     }
 
     /// Shows others which command takes its time.
-    pub(super) fn note_running(&self, name: &'static str) {
-        self.client.note_commands(0, Some(name), Instant::now());
+    pub(super) fn note_running(&self, index: usize) {
+        self.client.note_commands(0, Some(index), Instant::now());
     }
 
     /// Bytes that wait to be written.
@@ -115,8 +116,8 @@ impl Link {
     }
 
     /// Since when nothing could be written, though something waits.
-    pub(super) const fn stuck_since(&self) -> Instant {
-        self.progress
+    pub(super) fn stuck_since(&self) -> Instant {
+        self.stuck_since.unwrap_or_else(Instant::now)
     }
 
     /// Whether so much waits that it should go before the next command.
@@ -139,9 +140,12 @@ impl Link {
             }
         }
         if written > 0 {
-            self.progress = Instant::now();
             self.client.note_output(written, self.output.len());
-            self.services.stats.bytes_out.fetch_add(written as u64, Ordering::Relaxed);
+        }
+        if self.output.is_empty() {
+            self.stuck_since = None;
+        } else if written > 0 || self.stuck_since.is_none() {
+            self.stuck_since = Some(Instant::now());
         }
         if self.output.is_empty() && self.output.capacity() > KEEP {
             self.output = BytesMut::new();

@@ -87,6 +87,10 @@ impl Server {
         }
         stop.cancelled().await;
         shared.services.stop();
+        // Who connects after this sees the flag.
+        for client in shared.services.clients.list() {
+            client.wake();
+        }
         let timeout = shared.services.config.server.shutdown_timeout;
         let ended =
             tokio::time::timeout(timeout, async { while loops.join_next().await.is_some() {} });
@@ -128,7 +132,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, stop: CancellationTo
             () = stop.cancelled() => break,
             Some(ended) = connections.join_next() => report(ended),
             accepted = listener.accept() => match accepted {
-                Ok((stream, address)) => take(stream, address, &shared, &stop, &mut connections),
+                Ok((stream, address)) => take(stream, address, &shared, &mut connections),
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be taken");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -153,7 +157,6 @@ fn take(
     stream: TcpStream,
     address: SocketAddr,
     shared: &Arc<Shared>,
-    stop: &CancellationToken,
     connections: &mut JoinSet<()>,
 ) {
     let services = &shared.services;
@@ -165,8 +168,7 @@ fn take(
     let Ok(local_address) = stream.local_addr() else { return };
     services.stats.connections.fetch_add(1, Ordering::Relaxed);
     if let Some(client) = services.clients.connect(config.max_clients, address, local_address) {
-        let (services, stop) = (Arc::clone(services), stop.clone());
-        connections.spawn(connection::serve(stream, client, services, stop));
+        connections.spawn(connection::serve(stream, client, Arc::clone(services)));
         return;
     }
     services.stats.connections_rejected.fetch_add(1, Ordering::Relaxed);

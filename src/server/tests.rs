@@ -109,7 +109,8 @@ async fn client_kill_ends_a_running_command_and_its_connection() {
     let server = start(|_| {});
     let (mut victim, gate) = server.connect_and_wait("killed").await;
     let client = Arc::clone(&server.services.clients.list()[0]);
-    while client.last_command() != Some("TEST.WAIT") {
+    let (index, _) = crate::command::registry::table().find(b"TEST.WAIT").unwrap();
+    while client.last_command() != Some(index) {
         tokio::task::yield_now().await;
     }
     let id = client.id();

@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 /// What a client library says of itself (CLIENT SETINFO).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,10 +20,10 @@ pub struct Library {
 struct Names {
     name: Option<String>,
     library: Library,
-    last_command: Option<&'static str>,
 }
 
-/// What everybody may know of a connection. Counters are approximate while commands run.
+/// What everybody may know of a connection. Its own task alone writes the counters, so that counting
+/// takes no lock and no atomic addition.
 #[derive(Debug)]
 pub struct Client {
     id: u64,
@@ -34,6 +34,8 @@ pub struct Client {
     /// Milliseconds after `connected`.
     last_active: AtomicU64,
     commands: AtomicU64,
+    /// The place of the last command in the table of commands, plus 1.
+    last_command: AtomicUsize,
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
     input_buffer: AtomicUsize,
@@ -41,7 +43,8 @@ pub struct Client {
     resp3: AtomicBool,
     no_evict: AtomicBool,
     no_touch: AtomicBool,
-    kill: CancellationToken,
+    killed: AtomicBool,
+    alert: Arc<Notify>,
 }
 
 impl Client {
@@ -55,6 +58,7 @@ impl Client {
             names: Mutex::default(),
             last_active: AtomicU64::new(0),
             commands: AtomicU64::new(0),
+            last_command: AtomicUsize::new(0),
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
             input_buffer: AtomicUsize::new(0),
@@ -62,7 +66,8 @@ impl Client {
             resp3: AtomicBool::new(false),
             no_evict: AtomicBool::new(false),
             no_touch: AtomicBool::new(false),
-            kill: CancellationToken::new(),
+            killed: AtomicBool::new(false),
+            alert: Arc::default(),
         }
     }
 
@@ -105,9 +110,9 @@ impl Client {
         self.names().library.clone()
     }
 
-    /// The last command that was found in the table.
-    pub fn last_command(&self) -> Option<&'static str> {
-        self.names().last_command
+    /// The place of the last command in the table of commands.
+    pub fn last_command(&self) -> Option<usize> {
+        self.last_command.load(Ordering::Relaxed).checked_sub(1)
     }
 
     /// CLIENT NO-EVICT.
@@ -142,20 +147,31 @@ impl Client {
 
     /// Ends the connection, and whatever command it runs.
     pub fn kill(&self) {
-        self.kill.cancel();
+        self.killed.store(true, Ordering::Release);
+        self.wake();
     }
 
-    /// Fires once when the connection is to end.
-    pub const fn killed(&self) -> &CancellationToken {
-        &self.kill
+    /// Whether the connection is to end.
+    pub fn is_killed(&self) -> bool {
+        self.killed.load(Ordering::Acquire)
     }
 
-    /// Notes commands, once for all that arrived together; `last` is the name of the last one.
-    pub fn note_commands(&self, count: u64, last: Option<&'static str>, now: Instant) {
-        self.commands.fetch_add(count, Ordering::Relaxed);
+    /// Makes the connection look up from what it waits for.
+    pub fn wake(&self) {
+        self.alert.notify_one();
+    }
+
+    /// Fires after [`Client::wake`] and [`Client::kill`]; for the connection's own task.
+    pub fn alert(&self) -> Arc<Notify> {
+        Arc::clone(&self.alert)
+    }
+
+    /// Notes commands, once for all that arrived together, and the place in the table of the last one.
+    pub fn note_commands(&self, count: u64, last: Option<usize>, now: Instant) {
+        add(&self.commands, count);
         self.note_active(now);
-        if last.is_some() {
-            self.names().last_command = last;
+        if let Some(index) = last {
+            self.last_command.store(index + 1, Ordering::Relaxed);
         }
     }
 
@@ -168,13 +184,13 @@ impl Client {
 
     /// Notes bytes read and how many of them wait.
     pub fn note_input(&self, read: usize, buffered: usize) {
-        self.bytes_in.fetch_add(read as u64, Ordering::Relaxed);
+        add(&self.bytes_in, read as u64);
         self.input_buffer.store(buffered, Ordering::Relaxed);
     }
 
     /// Notes bytes written and how many wait.
     pub fn note_output(&self, written: usize, buffered: usize) {
-        self.bytes_out.fetch_add(written as u64, Ordering::Relaxed);
+        add(&self.bytes_out, written as u64);
         self.output_buffer.store(buffered, Ordering::Relaxed);
     }
 
@@ -204,10 +220,18 @@ impl Client {
     }
 }
 
+/// For counters with one writer: an ordinary addition, without a lock on the memory.
+fn add(counter: &AtomicU64, more: u64) {
+    counter.store(counter.load(Ordering::Relaxed).wrapping_add(more), Ordering::Relaxed);
+}
+
 /// Everybody who is connected to this node.
 #[derive(Debug, Default)]
 pub struct Clients {
     last_id: AtomicU64,
+    /// What those who are gone have sent and got.
+    gone_bytes_in: AtomicU64,
+    gone_bytes_out: AtomicU64,
     connected: Mutex<BTreeMap<u64, Arc<Client>>>,
 }
 
@@ -235,7 +259,25 @@ impl Clients {
 
     /// Takes a connection out of the list.
     pub fn disconnect(&self, id: u64) {
-        self.lock().remove(&id);
+        let mut connected = self.lock();
+        if let Some(client) = connected.remove(&id) {
+            let (bytes_in, bytes_out) = client.traffic();
+            add(&self.gone_bytes_in, bytes_in);
+            add(&self.gone_bytes_out, bytes_out);
+        }
+    }
+
+    /// Bytes read from and written to everybody, since the start.
+    pub fn traffic(&self) -> (u64, u64) {
+        let connected = self.lock();
+        let gone = (
+            self.gone_bytes_in.load(Ordering::Relaxed),
+            self.gone_bytes_out.load(Ordering::Relaxed),
+        );
+        connected
+            .values()
+            .map(|client| client.traffic())
+            .fold(gone, |sum, one| (sum.0.saturating_add(one.0), sum.1.saturating_add(one.1)))
     }
 
     /// Everybody, by id.

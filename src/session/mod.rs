@@ -25,6 +25,7 @@ pub mod cursor;
 
 use std::any::Any;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use attributes::{Attributes, DocumentFormat, ObjectIdFormat};
 pub use clients::{Client, Clients, Library};
@@ -69,7 +70,9 @@ pub struct Session {
     closing: bool,
     /// Commands that the client's own counters don't know of yet.
     unpublished: u64,
-    last_command: Option<&'static str>,
+    last_command: Option<usize>,
+    /// When the last thing happened that was timed.
+    lap: Instant,
 }
 
 impl Session {
@@ -85,6 +88,7 @@ impl Session {
             closing: false,
             unpublished: 0,
             last_command: None,
+            lap: Instant::now(),
             client,
             defaults,
         }
@@ -116,10 +120,22 @@ impl Session {
         self.transaction.is_some()
     }
 
-    /// Notes a command that begins.
-    pub fn note_command(&mut self, name: &'static str) {
+    /// Notes a command that begins, by its place in the table of commands.
+    pub fn note_command(&mut self, index: usize) {
         self.unpublished += 1;
-        self.last_command = Some(name);
+        self.last_command = Some(index);
+    }
+
+    /// When the last thing happened that was timed: the end of a command is the beginning of the next.
+    pub const fn lap(&self) -> Instant {
+        self.lap
+    }
+
+    /// Ends one lap and begins the next; gives how long it was.
+    pub fn next_lap(&mut self, now: Instant) -> Duration {
+        let took = now.saturating_duration_since(self.lap);
+        self.lap = now;
+        took
     }
 
     /// Shows others what was noted. Done once for all commands that arrived together, as it takes a lock.

@@ -95,6 +95,7 @@ fn stats(ctx: &Context<'_>, fields: &mut Fields) {
         rejected = rejected.saturating_add(refused);
         failed = failed.saturating_add(broken);
     }
+    let (bytes_in, bytes_out) = ctx.services.clients.traffic();
     let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     fields.add("total_connections_received", load(&stats.connections));
     fields.add("rejected_connections", load(&stats.connections_rejected));
@@ -102,8 +103,8 @@ fn stats(ctx: &Context<'_>, fields: &mut Fields) {
     fields.add("rejected_commands", rejected);
     fields.add("failed_commands", failed);
     fields.add("unknown_commands", load(&stats.unknown_commands));
-    fields.add("total_net_input_bytes", load(&stats.bytes_in));
-    fields.add("total_net_output_bytes", load(&stats.bytes_out));
+    fields.add("total_net_input_bytes", bytes_in);
+    fields.add("total_net_output_bytes", bytes_out);
     fields.add("closed_idle", load(&stats.closed_idle));
     fields.add("closed_slow_reader", load(&stats.closed_slow));
     fields.add("closed_protocol_error", load(&stats.closed_protocol));

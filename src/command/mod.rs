@@ -50,6 +50,7 @@ mod bucket;
 mod client;
 mod cluster;
 mod connection;
+mod document;
 mod glob;
 mod introspection;
 mod lifecycle;

@@ -6,6 +6,7 @@ use tokio::time::Instant;
 use super::Stats;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::document::ObjectIds;
 use crate::error::{Error, Result};
 use crate::lifecycle::Lifecycle;
 use crate::session::Clients;
@@ -19,6 +20,8 @@ pub struct Services {
     pub clock: Arc<dyn Clock>,
     /// Everybody who is connected.
     pub clients: Arc<Clients>,
+    /// Makes the ids of documents.
+    pub object_ids: ObjectIds,
     /// What INFO counts.
     pub stats: Stats,
     /// When this process began to serve.
@@ -32,6 +35,7 @@ impl Services {
     pub fn new(config: Arc<Config>, clock: Arc<dyn Clock>) -> Self {
         Self {
             config,
+            object_ids: ObjectIds::new(rand::random(), Arc::clone(&clock)),
             clock,
             clients: Arc::default(),
             stats: Stats::default(),

@@ -9,19 +9,37 @@
 //! # Invariants
 //!
 //! * Whatever bytes come in, nothing here panics or grows without bound.
+//! * An insert is whole or not at all; it reads only the ids that a client chose.
 //! * What is stored is valid BSON, nested at most [`Limits::depth_max`] deep, with no name given twice.
+//!
+//! How a document lies in the store: [`stored`]. Besides its own key an insert
+//! writes one entry of the change log and adds to two counters, both of the
+//! shard that its id falls to.
 //!
 //! Not here: filters and plans (`query`), replies (`command`).
 
+mod builder;
+mod home;
+mod id;
+mod insert;
+mod join;
 pub mod json;
 pub mod number;
 pub mod raw;
+mod read;
+pub mod stored;
 pub mod value;
 
 use bytes::Bytes;
 
+pub use builder::Builder;
+pub use home::Home;
+pub use id::ObjectIds;
+pub use insert::{ChangeOrder, NewDocument, Origin, insert};
 pub use json::JsonError;
 pub use raw::{Field, Raw, Value};
+pub use read::{Page, Scan, get, get_many, scan};
+pub use stored::{Reference, Stored};
 
 /// What a document may be. The defaults are those of `config/lethe.toml`.
 #[derive(Clone, Copy, Debug)]
@@ -80,6 +98,22 @@ impl Document {
         } else {
             Self::from_json(input, limits)
         }
+    }
+
+    /// What the store holds, which was checked before it came there. `None` where not even its length is right.
+    fn stored(bytes: Bytes) -> Option<Self> {
+        Raw::new(&bytes)?;
+        Some(Self(bytes))
+    }
+
+    /// Bytes put together here from those of a valid document.
+    fn built(bytes: Bytes) -> Self {
+        Self(bytes)
+    }
+
+    /// The BSON bytes, without a copy.
+    pub fn into_bytes(self) -> Bytes {
+        self.0
     }
 
     /// The document as a view that walks its bytes.

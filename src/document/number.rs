@@ -46,6 +46,10 @@ impl Number {
             (Self::Double(left), Self::Double(right)) => {
                 left.partial_cmp(&right).unwrap_or_else(|| right.is_nan().cmp(&left.is_nan()))
             }
+            (Self::Integer(left), Self::Double(right)) => integer_with_double(left, right),
+            (Self::Double(left), Self::Integer(right)) => {
+                integer_with_double(right, left).reverse()
+            }
             _ => compare(self.exact(), other.exact()),
         }
     }
@@ -62,6 +66,23 @@ impl Number {
             Self::Decimal(number) => exact_decimal(number),
         }
     }
+}
+
+/// The common pair, without the detour over [`Exact`].
+#[allow(
+    clippy::cast_possible_truncation,
+    reason = "within the range of int64, where the whole part fits"
+)]
+fn integer_with_double(integer: i64, double: f64) -> Ordering {
+    const TWO_TO_63: f64 = 9_223_372_036_854_775_808.0;
+    if double >= TWO_TO_63 {
+        return Ordering::Less;
+    }
+    if double.is_nan() || double < -TWO_TO_63 {
+        return Ordering::Greater;
+    }
+    let order = integer.cmp(&(double as i64));
+    order.then_with(|| 0.0_f64.partial_cmp(&double.fract()).unwrap_or(Ordering::Equal))
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -150,22 +171,37 @@ fn magnitude(left: (u128, i32, i32), right: (u128, i32, i32)) -> Ordering {
     left_big.cmp(&right_big)
 }
 
-/// An unsigned integer, lowest limb first, without leading zero limbs. Numbers of about the same size differ
-/// by at most 10^400 * 2^1100 in scale, so this stays small.
-struct Big(Vec<u32>);
+/// Limbs of 32 bits that are enough: numbers of about the same size are scaled
+/// by at most 10^400 * 2^1100 before they are compared.
+const LIMBS: usize = 96;
+
+/// An unsigned integer, lowest limb first. On the stack, so that comparing does not allocate.
+struct Big {
+    limbs: [u32; LIMBS],
+    /// How many of them are used; the last of these is not zero.
+    used: usize,
+}
 
 impl From<u128> for Big {
     fn from(mut number: u128) -> Self {
-        let mut limbs = Vec::with_capacity(48);
+        let mut big = Self { limbs: [0; LIMBS], used: 0 };
         while number > 0 {
-            limbs.push(u32::try_from(number & 0xffff_ffff).unwrap_or_default());
+            big.push(u32::try_from(number & 0xffff_ffff).unwrap_or_default());
             number >>= 32;
         }
-        Self(limbs)
+        big
     }
 }
 
 impl Big {
+    fn push(&mut self, limb: u32) {
+        debug_assert!(self.used < LIMBS, "LIMBS are enough for every pair of numbers");
+        if let Some(place) = self.limbs.get_mut(self.used) {
+            *place = limb;
+            self.used += 1;
+        }
+    }
+
     fn scale(&mut self, base: u64, times: u32) {
         // 10^9 and 2^29 fit a limb.
         let (step, power) = if base == 10 { (9, 1_000_000_000) } else { (29, 1 << 29) };
@@ -177,19 +213,21 @@ impl Big {
 
     fn multiply(&mut self, factor: u64) {
         let mut carry = 0_u64;
-        for limb in &mut self.0 {
+        for limb in self.limbs.iter_mut().take(self.used) {
             let product = u64::from(*limb) * factor + carry;
             *limb = u32::try_from(product & 0xffff_ffff).unwrap_or_default();
             carry = product >> 32;
         }
         if carry > 0 {
-            self.0.push(u32::try_from(carry).unwrap_or_default());
+            self.push(u32::try_from(carry).unwrap_or_default());
         }
     }
 
     fn cmp(&self, other: &Self) -> Ordering {
-        let length = self.0.len().cmp(&other.0.len());
-        length.then_with(|| self.0.iter().rev().cmp(other.0.iter().rev()))
+        self.used.cmp(&other.used).then_with(|| {
+            let digits = self.limbs.iter().take(self.used).rev();
+            digits.cmp(other.limbs.iter().take(other.used).rev())
+        })
     }
 }
 

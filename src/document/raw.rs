@@ -260,6 +260,62 @@ pub fn decode(tag: u8, bytes: &[u8]) -> Option<Value<'_>> {
     })
 }
 
+/// The type byte and the bytes of a value: what [`decode`] reads back.
+pub fn encode(value: &Value<'_>) -> (u8, Vec<u8>) {
+    fn prefixed(parts: &[&[u8]], after: &[u8]) -> Vec<u8> {
+        let length: usize = parts.iter().map(|part| part.len()).sum();
+        let length = i32::try_from(length).unwrap_or(i32::MAX).to_le_bytes();
+        let mut out = length.to_vec();
+        for part in parts {
+            out.extend_from_slice(part);
+        }
+        out.extend_from_slice(after);
+        out
+    }
+    match *value {
+        Value::Double(number) => (tag::DOUBLE, number.to_le_bytes().to_vec()),
+        Value::String(text) => (tag::STRING, prefixed(&[text, &[0]], &[])),
+        Value::Document(raw) => (tag::DOCUMENT, raw.bytes().to_vec()),
+        Value::Array(raw) => (tag::ARRAY, raw.bytes().to_vec()),
+        Value::Binary { subtype, bytes } => {
+            let mut out = i32::try_from(bytes.len()).unwrap_or(i32::MAX).to_le_bytes().to_vec();
+            out.push(subtype);
+            out.extend_from_slice(bytes);
+            (tag::BINARY, out)
+        }
+        Value::Undefined => (tag::UNDEFINED, Vec::new()),
+        Value::ObjectId(id) => (tag::OBJECT_ID, id.bytes().to_vec()),
+        Value::Boolean(flag) => (tag::BOOLEAN, vec![u8::from(flag)]),
+        Value::DateTime(millis) => (tag::DATE_TIME, millis.to_le_bytes().to_vec()),
+        Value::Null => (tag::NULL, Vec::new()),
+        Value::Regex { pattern, options } => (tag::REGEX, [pattern, &[0], options, &[0]].concat()),
+        Value::DbPointer { namespace, id } => {
+            (tag::DB_POINTER, prefixed(&[namespace, &[0]], &id.bytes()))
+        }
+        Value::Code(text) => (tag::CODE, prefixed(&[text, &[0]], &[])),
+        Value::Symbol(text) => (tag::SYMBOL, prefixed(&[text, &[0]], &[])),
+        Value::CodeWithScope { code, scope } => {
+            let code = prefixed(&[code, &[0]], &[]);
+            // This length counts itself.
+            (tag::CODE_WITH_SCOPE, whole(&[&code, scope.bytes()].concat()))
+        }
+        Value::Int32(number) => (tag::INT32, number.to_le_bytes().to_vec()),
+        Value::Timestamp { time, increment } => {
+            (tag::TIMESTAMP, [increment.to_le_bytes(), time.to_le_bytes()].concat())
+        }
+        Value::Int64(number) => (tag::INT64, number.to_le_bytes().to_vec()),
+        Value::Decimal128(number) => (tag::DECIMAL128, number.bytes().to_vec()),
+        Value::MinKey => (tag::MIN_KEY, Vec::new()),
+        Value::MaxKey => (tag::MAX_KEY, Vec::new()),
+    }
+}
+
+/// Bytes with a length in front that counts itself.
+fn whole(bytes: &[u8]) -> Vec<u8> {
+    let length = i32::try_from(bytes.len() + 4).unwrap_or(i32::MAX);
+    [length.to_le_bytes().as_slice(), bytes].concat()
+}
+
 /// Checks a whole document: every length, type, end mark and string, names
 /// given once per document, and at most `depth_max` documents and arrays
 /// inside each other. After this nothing that walks the bytes can fail.
@@ -420,11 +476,24 @@ mod tests {
 
     fn walk(raw: Raw<'_>) {
         for field in raw {
+            if let Some(value) = decode(field.tag, field.bytes) {
+                let (tag, bytes) = encode(&value);
+                assert_eq!(tag, field.tag);
+                decode(tag, &bytes).unwrap();
+            }
             match field.value() {
                 Value::Document(inner) | Value::Array(inner) => walk(inner),
                 Value::CodeWithScope { scope, .. } => walk(scope),
                 _ => {}
             }
+        }
+    }
+
+    #[test]
+    fn a_value_is_encoded_as_it_was_decoded() {
+        let bytes = bytes();
+        for field in Raw::new(&bytes).unwrap() {
+            assert_eq!(encode(&field.value()), (field.tag, field.bytes.to_vec()));
         }
     }
 

@@ -109,6 +109,12 @@ impl Operand {
         Self { tag: tag::OBJECT_ID, bytes: Bytes::copy_from_slice(&id.bytes()) }
     }
 
+    /// A copy of a value.
+    pub fn copy(value: &Value<'_>) -> Self {
+        let (tag, bytes) = raw::encode(value);
+        Self { tag, bytes: bytes.into() }
+    }
+
     /// The value.
     pub fn value(&self) -> Value<'_> {
         raw::decode(self.tag, &self.bytes).unwrap_or(Value::Undefined)

@@ -16,19 +16,27 @@
 //! Not here: where documents lie (`document`), replies (`command`).
 
 mod ast;
+mod cursor;
 mod evaluate;
+mod execute;
 mod normalise;
 mod parse;
 mod path;
 mod pattern;
 mod plan;
+mod projection;
+mod sort;
 
 pub use ast::{AllMember, Ast, Comparison, ElementForm, Members, Operand, Test};
+pub use cursor::{Asked, QueryCursor};
 pub use evaluate::{first_element, matches};
+pub use execute::{Batch, Budget, Position, Query, run};
 pub use parse::{ParseError, parse};
 pub use path::{Path, Segment, Visit, resolve};
 pub use pattern::Pattern;
 pub use plan::{Access, Plan};
+pub use projection::{Projection, ProjectionError};
+pub use sort::{Direction, Sort};
 
 /// What a filter may be.
 #[derive(Clone, Copy, Debug)]

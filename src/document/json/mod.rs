@@ -18,5 +18,6 @@ mod extended;
 mod read;
 mod write;
 
+pub(super) use read::push_decimal;
 pub use read::{JsonError, read, read_value};
 pub use write::{write, write_hex, write_value};

@@ -491,7 +491,7 @@ impl Reader<'_> {
 }
 
 /// The decimal digits of a number, without an allocation.
-pub(super) fn push_decimal(out: &mut Vec<u8>, mut number: usize) {
+pub(in crate::document) fn push_decimal(out: &mut Vec<u8>, mut number: usize) {
     let start = out.len();
     loop {
         out.push(b'0' + u8::try_from(number % 10).unwrap_or_default());

@@ -1,0 +1,146 @@
+//! BUCKET.INSERT, QUERY, ADVANCE, CLOSE and CURSORS.
+
+mod cursors;
+mod insert;
+mod query;
+
+use bytes::Bytes;
+
+use super::{Argument, Context, Group, Reply, Spec, flags, run};
+use crate::document::{Document, json};
+use crate::session::{DocumentFormat, ObjectIdFormat};
+
+const DIRECTION: &[Argument] =
+    &[Argument::keyword("ascending", "ASC"), Argument::keyword("descending", "DESC")];
+
+const ACTIONS: &[Argument] = &[
+    Argument::keyword("query", "QUERY"),
+    Argument::keyword("update", "UPDATE"),
+    Argument::keyword("delete", "DELETE"),
+];
+
+const CURSOR: &[Argument] =
+    &[Argument::one_of("operation", ACTIONS), Argument::integer("cursor-id")];
+
+const fn spec(name: &'static str, arity: i8, flags: u16, summary: &'static str) -> Spec {
+    Spec {
+        name,
+        arity,
+        flags,
+        since: "0.1",
+        group: Group::Document,
+        summary,
+        complexity: "O(1)",
+        arguments: CURSOR,
+        handler: run!(query::advance),
+    }
+}
+
+pub(super) const COMMANDS: &[Spec] = &[
+    Spec {
+        complexity: "O(N) in the size of the documents",
+        arguments: &[
+            Argument::string("bucket"),
+            Argument::keyword("docs", "DOCS"),
+            Argument::string("document").multiple(),
+        ],
+        handler: run!(insert::insert),
+        ..spec("BUCKET.INSERT", -3, flags::WRITE, "Inserts documents, all of them or none.")
+    },
+    Spec {
+        complexity: "O(1) by _id, else O(N) in the documents examined",
+        arguments: &[
+            Argument::string("bucket"),
+            Argument::string("filter"),
+            Argument::block(
+                "sortby",
+                &[
+                    Argument::string("field").after("SORTBY"),
+                    Argument::one_of("direction", DIRECTION),
+                ],
+            )
+            .optional(),
+            Argument::block(
+                "resultsort",
+                &[
+                    Argument::string("field").after("RESULTSORT"),
+                    Argument::one_of("direction", DIRECTION),
+                ],
+            )
+            .optional(),
+            Argument::string("projection").after("PROJECTION").optional(),
+            Argument::integer("limit").after("LIMIT").optional(),
+        ],
+        handler: run!(query::query),
+        ..spec("BUCKET.QUERY", -3, flags::READ, "Finds the documents that match a filter.")
+    },
+    Spec {
+        complexity: "As the command that opened the cursor",
+        ..spec("BUCKET.ADVANCE", 3, flags::READ, "Gives the next batch of a cursor.")
+    },
+    Spec {
+        handler: super::Handler::Sync(cursors::close),
+        ..spec("BUCKET.CLOSE", 3, flags::READ | flags::FAST, "Closes a cursor.")
+    },
+    Spec {
+        complexity: "O(N) in the cursors of this session",
+        arguments: &[Argument::one_of("operation", ACTIONS).optional()],
+        handler: super::Handler::Sync(cursors::cursors),
+        ..spec(
+            "BUCKET.CURSORS",
+            -1,
+            flags::READ | flags::FAST,
+            "Lists the cursors of this session.",
+        )
+    },
+];
+
+/// What a cursor was opened by. Ids are counted over all three together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Action {
+    Query,
+    Update,
+    Delete,
+}
+
+impl Action {
+    const ALL: [Self; 3] = [Self::Query, Self::Update, Self::Delete];
+
+    fn parse(word: &[u8]) -> super::Result<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|action| word.eq_ignore_ascii_case(action.name().as_bytes()))
+            .ok_or_else(|| {
+                let word = String::from_utf8_lossy(word);
+                super::Error::Syntax(format!("Unknown '{word}' action"))
+            })
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Query => "QUERY",
+            Self::Update => "UPDATE",
+            Self::Delete => "DELETE",
+        }
+    }
+}
+
+/// An id in a reply, in the form that the session wants.
+fn id_reply(ctx: &Context<'_>, id: &bson::oid::ObjectId) -> Reply {
+    match ctx.session.attributes.object_id_format {
+        ObjectIdFormat::Bytes => Reply::copy(&id.bytes()),
+        ObjectIdFormat::Hex => {
+            let mut hex = Vec::with_capacity(24);
+            json::write_hex(id, &mut hex);
+            Reply::Bulk(Bytes::from(hex))
+        }
+    }
+}
+
+/// A document in a reply, in the form that the session wants.
+fn document_reply(format: DocumentFormat, document: Document) -> Reply {
+    Reply::Bulk(match format {
+        DocumentFormat::Bson => document.into_bytes(),
+        DocumentFormat::Json => Bytes::from(document.to_json()),
+    })
+}

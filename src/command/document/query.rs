@@ -1,0 +1,171 @@
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::{Action, document_reply};
+use crate::command::{Args, Context, Error, Options, Reply, Result, Services};
+use crate::document::{Document, Home};
+use crate::metadata::name;
+use crate::query::{
+    self, Asked, Batch, Budget, Direction, Limits, Path, Plan, Position, Projection, Query,
+    QueryCursor, Sort,
+};
+use crate::resp::Protocol;
+use crate::store::Read;
+
+/// `LIMIT` must stay below.
+const LIMIT_MAX: i64 = 10_000;
+
+/// `BUCKET.QUERY <bucket> <filter> [SORTBY ...] [RESULTSORT ...] [PROJECTION <spec>] [LIMIT <n>]`.
+pub(super) async fn query(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
+    let bucket = name::bucket(args.required(0)?)?;
+    let filter = args.bytes(1)?;
+    let asked = Arc::new(parse(&filter, &args, ctx.session.attributes.limit)?);
+    let namespace = ctx.session.namespace.clone();
+    ctx.session.cursors.expect_room().map_err(|error| Error::Syntax(error.to_string()))?;
+    let batch = run(ctx.services, &namespace, bucket, &asked, &Position::Start).await?;
+    let cursor = QueryCursor::new(&namespace, bucket, &filter, Arc::clone(&asked), batch.next);
+    let id = if cursor.is_exhausted() {
+        ctx.session.cursors.open_exhausted(cursor)
+    } else {
+        let opened = ctx.session.cursors.open(cursor);
+        opened.map_err(|error| Error::Syntax(error.to_string()))?
+    };
+    Ok(reply(ctx, id, asked.shape(batch.documents)))
+}
+
+/// `BUCKET.ADVANCE QUERY|UPDATE|DELETE <cursor-id>`.
+pub(super) async fn advance(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
+    let action = Action::parse(args.required(0)?)?;
+    let unknown = || {
+        let action = action.name().to_ascii_lowercase();
+        Error::Syntax(format!(
+            "No previous query context found for '{action}' operation with the given cursor id"
+        ))
+    };
+    let id = u64::try_from(args.integer(1)?).map_err(|_| unknown())?;
+    let cursor = match action {
+        Action::Query => ctx.session.cursors.get_mut::<QueryCursor>(id),
+        Action::Update | Action::Delete => None,
+    };
+    let cursor = cursor.ok_or_else(unknown)?;
+    let (namespace, bucket) = (cursor.namespace.clone(), cursor.bucket.clone());
+    let Some((asked, position)) = cursor.rest() else {
+        check_bucket(ctx.services, &namespace, &bucket).await?;
+        return Ok(reply(ctx, id, Vec::new()));
+    };
+    let batch = run(ctx.services, &namespace, &bucket, &asked, &position).await?;
+    if let Some(cursor) = ctx.session.cursors.get_mut::<QueryCursor>(id) {
+        cursor.advance(batch.next);
+        if cursor.is_exhausted() {
+            ctx.session.cursors.exhaust(id);
+        }
+    }
+    Ok(reply(ctx, id, asked.shape(batch.documents)))
+}
+
+/// One batch, in one short transaction at one snapshot.
+async fn run(
+    services: &Services,
+    namespace: &str,
+    bucket: &str,
+    asked: &Asked,
+    from: &Position,
+) -> Result<Batch> {
+    let catalog = services.lifecycle()?.catalog();
+    let budget = &Budget::default();
+    catalog
+        .read_data("query", namespace, bucket, |txn, live| async move {
+            let home = Home::from(&live);
+            query::run(&txn, &home, &asked.query, from, Read::Snapshot, budget).await
+        })
+        .await
+}
+
+/// A removed bucket answers so also to a cursor that has nothing more to give.
+async fn check_bucket(services: &Services, namespace: &str, bucket: &str) -> Result<()> {
+    let catalog = services.lifecycle()?.catalog();
+    catalog.read_data("query", namespace, bucket, |_, _| async { Ok(()) }).await
+}
+
+fn reply(ctx: &Context<'_>, id: u64, documents: Vec<Document>) -> Reply {
+    let format = ctx.session.attributes.reply_type;
+    let entries = documents.into_iter().map(|document| document_reply(format, document)).collect();
+    batch_reply(ctx.session.protocol(), id, "entries", entries)
+}
+
+/// What all commands with cursors answer: a map in RESP3, a pair in RESP2.
+fn batch_reply(protocol: Protocol, id: u64, what: &'static str, items: Vec<Reply>) -> Reply {
+    let id = Reply::Integer(i64::try_from(id).unwrap_or(i64::MAX));
+    match protocol {
+        Protocol::Resp2 => Reply::Array(vec![id, Reply::Array(items)]),
+        Protocol::Resp3 => Reply::map([("cursor_id", id), (what, Reply::Array(items))]),
+    }
+}
+
+fn parse(filter: &Bytes, args: &Args, session_limit: u32) -> Result<Asked> {
+    let limits = Limits::default();
+    let (mut order, mut result_sort, mut projection, mut limit) = (None, None, None, 0);
+    let mut options = args.options(2);
+    while let Some(option) = options.next() {
+        match option.to_ascii_uppercase().as_slice() {
+            b"SORTBY" => order = Some(sort("SORTBY", &mut options)?),
+            b"RESULTSORT" => result_sort = Some(sort("RESULTSORT", &mut options)?),
+            b"PROJECTION" => {
+                let spec = Projection::parse(&options.bytes()?, limits.document);
+                projection = Some(spec.map_err(|error| Error::Syntax(error.to_string()))?);
+            }
+            b"LIMIT" => limit = limit_option(&mut options)?,
+            _ => return Err(options.unknown()),
+        }
+    }
+    if let (Some(order), Some(result)) = (&order, &result_sort)
+        && order.path == result.path
+    {
+        let field = order.path.text();
+        return Err(Error::Syntax(format!(
+            "SORTBY and RESULTSORT cannot use the same field: '{field}'"
+        )));
+    }
+    if limit == 0 {
+        limit = usize::try_from(session_limit).unwrap_or(1).max(1);
+    }
+    let filter = query::parse(filter, &limits).map_err(|error| Error::Syntax(error.to_string()))?;
+    let query = Query { plan: Plan::new(filter.clone()), order, limit };
+    Ok(Asked { query, result_sort, projection, filter })
+}
+
+fn sort(option: &str, options: &mut Options<'_>) -> Result<Sort> {
+    let missing = || {
+        Error::Syntax(format!(
+            "{option} argument must be followed by a field name and direction (ASC or DESC)"
+        ))
+    };
+    if options.remaining() < 2 {
+        return Err(missing());
+    }
+    let path = Path::new(options.text()?);
+    let direction = options.value()?;
+    let direction = match direction.to_ascii_uppercase().as_slice() {
+        b"ASC" => Direction::Ascending,
+        b"DESC" => Direction::Descending,
+        _ => {
+            let word = String::from_utf8_lossy(direction);
+            return Err(Error::Syntax(format!("Invalid sort direction: {word}")));
+        }
+    };
+    Ok(Sort { path, direction })
+}
+
+/// 0 stands for the session's default.
+fn limit_option(options: &mut Options<'_>) -> Result<usize> {
+    if options.remaining() == 0 {
+        return Err(Error::syntax("LIMIT argument must be followed by a positive integer"));
+    }
+    let limit = options.integer()?;
+    if limit >= LIMIT_MAX {
+        return Err(Error::Syntax(format!("Maximum limit value is {LIMIT_MAX}")));
+    }
+    usize::try_from(limit)
+        .map_err(|_| Error::syntax("LIMIT argument must be a non-negative integer"))
+}

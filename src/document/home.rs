@@ -1,0 +1,51 @@
+use xxhash_rust::xxh3::xxh3_64;
+
+use bson::oid::ObjectId;
+
+use crate::codec::{BucketId, keys};
+use crate::metadata::LiveBucket;
+
+/// Where the documents of an active bucket lie. Made only from a
+/// [`LiveBucket`], so whoever holds one has passed the fence in its
+/// transaction; it must not outlive that.
+#[derive(Clone, Debug)]
+pub struct Home {
+    bucket: BucketId,
+    shards: Vec<u16>,
+}
+
+impl From<&LiveBucket> for Home {
+    fn from(bucket: &LiveBucket) -> Self {
+        Self { bucket: bucket.id(), shards: bucket.shards().to_vec() }
+    }
+}
+
+impl Home {
+    /// For tests of this module and of queries, which need no catalogue.
+    #[cfg(test)]
+    pub(crate) fn for_test(bucket: u64, shards: &[u16]) -> Self {
+        Self { bucket: BucketId(bucket), shards: shards.to_vec() }
+    }
+
+    /// The bucket.
+    pub fn bucket(&self) -> BucketId {
+        self.bucket
+    }
+
+    /// The shard whose change log and counters a document belongs to.
+    pub fn shard_of(&self, id: &ObjectId) -> u16 {
+        let count = u64::try_from(self.shards.len()).unwrap_or(1).max(1);
+        let index = usize::try_from(xxh3_64(&id.bytes()) % count).unwrap_or_default();
+        self.shards.get(index).copied().unwrap_or_default()
+    }
+
+    /// The key of a document.
+    pub fn key(&self, id: &ObjectId) -> Vec<u8> {
+        keys::document(self.bucket, &id.bytes())
+    }
+
+    /// The bounds of the keys of all documents.
+    pub fn documents(&self) -> (Vec<u8>, Vec<u8>) {
+        keys::range(&keys::data_part(self.bucket, keys::data::DOCUMENT))
+    }
+}

@@ -1,0 +1,115 @@
+//! What a session keeps of a query that may have more to give.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::{
+    ast::Ast,
+    execute::{Position, Query},
+    projection::Projection,
+    sort::Sort,
+};
+use crate::document::{Document, json};
+
+/// The filter's text is kept up to here, for BUCKET.CURSORS.
+const TEXT_BYTES_MAX: usize = 1024;
+
+/// A whole query as the client asked it: what to find and what to give back of it.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    pub query: Query,
+    /// Order within each batch.
+    pub result_sort: Option<Sort>,
+    pub projection: Option<Projection>,
+    /// The whole filter, which a positional projection refers to.
+    pub filter: Ast,
+}
+
+impl Asked {
+    /// Sorts and projects what a batch found.
+    pub fn shape(&self, mut documents: Vec<Document>) -> Vec<Document> {
+        if let Some(sort) = &self.result_sort {
+            documents
+                .sort_by(|left, right| sort.compare(&sort.key(left.raw()), &sort.key(right.raw())));
+        }
+        match &self.projection {
+            None => documents,
+            Some(projection) => {
+                documents.iter().map(|document| projection.apply(document, &self.filter)).collect()
+            }
+        }
+    }
+}
+
+/// One cursor of BUCKET.QUERY. It keeps no snapshot and no handle of the
+/// bucket: each use opens the bucket by its name again.
+#[derive(Clone, Debug)]
+pub struct QueryCursor {
+    pub namespace: String,
+    pub bucket: String,
+    text: String,
+    /// `None` once exhausted.
+    rest: Option<(Arc<Asked>, Position)>,
+}
+
+impl QueryCursor {
+    /// A cursor behind its first batch. `filter` is the argument as it came.
+    pub fn new(
+        namespace: &str,
+        bucket: &str,
+        filter: &Bytes,
+        asked: Arc<Asked>,
+        next: Position,
+    ) -> Self {
+        let text = shown(filter);
+        let mut cursor = Self {
+            namespace: namespace.to_owned(),
+            bucket: bucket.to_owned(),
+            text,
+            rest: Some((asked, Position::Start)),
+        };
+        cursor.advance(next);
+        cursor
+    }
+
+    /// The filter's text as it was sent, a BSON one as JSON; cut when long.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// What to run for the next batch, and from where; `None` when there is no more.
+    pub fn rest(&self) -> Option<(Arc<Asked>, Position)> {
+        self.rest.clone()
+    }
+
+    /// Whether there is no more.
+    pub fn is_exhausted(&self) -> bool {
+        self.rest.is_none()
+    }
+
+    /// Notes where the next batch begins; at the end everything but the text is let go.
+    pub fn advance(&mut self, next: Position) {
+        self.rest = match (self.rest.take(), next) {
+            (_, Position::End) | (None, _) => None,
+            (Some((asked, _)), next) => Some((asked, next)),
+        };
+    }
+}
+
+fn shown(filter: &Bytes) -> String {
+    let mut json = Vec::new();
+    let text = match crate::document::Raw::new(filter) {
+        Some(raw) => {
+            json::write(raw, &mut json);
+            json.as_slice()
+        }
+        None => filter,
+    };
+    let text = String::from_utf8_lossy(text);
+    if text.len() <= TEXT_BYTES_MAX {
+        return text.into_owned();
+    }
+    let end = (0..=TEXT_BYTES_MAX).rev().find(|at| text.is_char_boundary(*at)).unwrap_or_default();
+    format!("{}...", text.get(..end).unwrap_or_default())
+}

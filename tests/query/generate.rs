@@ -1,0 +1,241 @@
+//! Documents and filters from a small world, so that they often meet.
+
+use bson::{Bson, DateTime, Decimal128, Document, doc, oid::ObjectId, spec::BinarySubtype};
+use proptest::prelude::*;
+
+fn decimal(text: &str) -> Bson {
+    Bson::Decimal128(text.parse::<Decimal128>().unwrap())
+}
+
+fn oid() -> impl Strategy<Value = ObjectId> {
+    (0_u8..4).prop_map(|last| ObjectId::from_bytes([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, last]))
+}
+
+fn small_number() -> impl Strategy<Value = Bson> {
+    prop_oneof![
+        (-2_i32..4).prop_map(Bson::Int32),
+        (-2_i64..4).prop_map(Bson::Int64),
+        (-4_i32..8).prop_map(|half| Bson::Double(f64::from(half) / 2.0)),
+        prop::sample::select(vec!["-1", "0", "1.0", "1.5", "2.50", "3E0", "NaN", "Infinity"])
+            .prop_map(decimal),
+        Just(Bson::Double(f64::NAN)),
+        Just(Bson::Double(f64::NEG_INFINITY)),
+    ]
+}
+
+fn text() -> impl Strategy<Value = Bson> {
+    prop::sample::select(vec!["", "a", "b", "ab", "B", "é\"\\\n", "6835a1c0e4b0f72a3c000001"])
+        .prop_map(|text| Bson::String(text.to_owned()))
+}
+
+fn scalar() -> impl Strategy<Value = Bson> {
+    prop_oneof![
+        5 => small_number(),
+        3 => text(),
+        2 => Just(Bson::Null),
+        1 => any::<bool>().prop_map(Bson::Boolean),
+        1 => oid().prop_map(Bson::ObjectId),
+        1 => (-1_i64..3).prop_map(|millis| Bson::DateTime(DateTime::from_millis(millis))),
+        1 => prop::collection::vec(any::<u8>(), 0..2).prop_map(|bytes| {
+            Bson::Binary(bson::Binary { subtype: BinarySubtype::Generic, bytes })
+        }),
+        1 => (0_u32..3, 0_u32..2)
+            .prop_map(|(time, increment)| Bson::Timestamp(bson::Timestamp { time, increment })),
+    ]
+}
+
+fn names() -> impl Strategy<Value = String> {
+    prop::sample::select(vec!["a", "b", "c", "0"]).prop_map(str::to_owned)
+}
+
+fn fields(inner: impl Strategy<Value = Bson> + 'static) -> impl Strategy<Value = Document> {
+    prop::collection::btree_map(names(), inner, 0..3)
+        .prop_map(|fields| fields.into_iter().collect())
+        .prop_shuffle_fields()
+}
+
+/// Field order matters, a map's strategy always gives the same.
+trait ShuffleFields: Strategy<Value = Document> + Sized + 'static {
+    fn prop_shuffle_fields(self) -> BoxedStrategy<Document> {
+        self.prop_flat_map(|document| Just(document.into_iter().collect::<Vec<_>>()).prop_shuffle())
+            .prop_map(|fields| fields.into_iter().collect())
+            .boxed()
+    }
+}
+
+impl<S: Strategy<Value = Document> + 'static> ShuffleFields for S {}
+
+/// Any value, nested up to three deep.
+pub(crate) fn value() -> impl Strategy<Value = Bson> {
+    scalar().prop_recursive(3, 16, 4, |inner| {
+        prop_oneof![
+            2 => prop::collection::vec(inner.clone(), 0..4).prop_map(Bson::Array),
+            1 => fields(inner).prop_map(Bson::Document),
+        ]
+    })
+}
+
+/// A document with its `_id`.
+pub(crate) fn document() -> impl Strategy<Value = Document> {
+    (oid(), prop::collection::btree_map(names(), value(), 0..4)).prop_map(|(id, fields)| {
+        let mut document: Document = fields.into_iter().collect();
+        document.insert("_id", id);
+        document
+    })
+}
+
+fn path() -> impl Strategy<Value = String> {
+    prop::sample::select(vec!["a", "a", "b", "c", "a.b", "a.0", "b.a", "a.b.c", "a.0.b", "b.1.a"])
+        .prop_map(str::to_owned)
+}
+
+fn comparable() -> impl Strategy<Value = Bson> {
+    value().prop_filter("null cannot be compared", |value| !matches!(value, Bson::Null))
+}
+
+fn list() -> impl Strategy<Value = Bson> {
+    prop::collection::vec(value(), 0..4).prop_map(Bson::Array)
+}
+
+fn pattern() -> impl Strategy<Value = Bson> {
+    prop::sample::select(vec!["a", "b", ""]).prop_map(|text| Bson::String(text.to_owned()))
+}
+
+/// Operators of which all may be asked of one path; none nests.
+fn simple_operators() -> impl Strategy<Value = Document> {
+    let operator = prop_oneof![
+        value().prop_map(|value| ("$eq", value)),
+        value().prop_map(|value| ("$ne", value)),
+        comparable().prop_map(|value| ("$gt", value)),
+        comparable().prop_map(|value| ("$gte", value)),
+        comparable().prop_map(|value| ("$lt", value)),
+        comparable().prop_map(|value| ("$lte", value)),
+        list().prop_map(|list| ("$in", list)),
+        list().prop_map(|list| ("$nin", list)),
+        list().prop_map(|list| ("$all", list)),
+        (0_i32..4).prop_map(|size| ("$size", Bson::Int32(size))),
+        any::<bool>().prop_map(|flag| ("$exists", Bson::Boolean(flag))),
+        pattern().prop_map(|pattern| ("$regex", pattern)),
+    ];
+    prop::collection::vec(operator, 1..3).prop_map(|operators| {
+        operators.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    })
+}
+
+/// Operators on one path, nested ones among them.
+fn operators() -> BoxedStrategy<Document> {
+    simple_operators()
+        .prop_recursive(2, 8, 2, |inner| {
+            let joined = (inner.clone(), inner.clone());
+            let logical = prop::sample::select(vec!["$and", "$or", "$nor"]);
+            let value_form = (logical, joined).prop_map(|(name, (left, right))| {
+                doc! {"$elemMatch": {name: [left, right]}}
+            });
+            prop_oneof![
+                2 => inner.clone().prop_map(|operators| doc! {"$not": operators}),
+                2 => inner.clone().prop_map(|operators| doc! {"$elemMatch": operators}),
+                1 => value_form,
+                1 => (names(), inner.clone())
+                    .prop_map(|(name, operators)| doc! {"$elemMatch": {name: operators}}),
+                1 => inner.prop_map(|operators| doc! {"$all": [{"$elemMatch": operators}]}),
+            ]
+        })
+        .boxed()
+}
+
+/// What may be equal without an operator: not an empty document, nor one that looks like operators.
+fn implicit() -> impl Strategy<Value = Bson> {
+    value().prop_filter(
+        "an empty document is refused",
+        |value| !matches!(value, Bson::Document(document) if document.is_empty()),
+    )
+}
+
+fn condition() -> impl Strategy<Value = Document> {
+    let id = prop_oneof![
+        oid().prop_map(|id| doc! {"_id": id}),
+        oid().prop_map(|id| doc! {"_id": id.to_hex()}),
+        prop::collection::vec(oid(), 0..3).prop_map(|ids| doc! {"_id": {"$in": ids}}),
+        (prop::sample::select(vec!["$gt", "$gte", "$lt", "$lte", "$ne"]), oid())
+            .prop_map(|(name, id)| doc! {"_id": {name: id}}),
+        small_number().prop_map(|number| doc! {"_id": number}),
+    ];
+    prop_oneof![
+        3 => (path(), implicit()).prop_map(|(path, value)| doc! {path: value}),
+        6 => (path(), operators()).prop_map(|(path, operators)| doc! {path: operators}),
+        1 => id,
+    ]
+}
+
+/// A whole filter.
+pub(crate) fn filter() -> impl Strategy<Value = Document> {
+    let conditions = prop::collection::vec(condition(), 0..3)
+        .prop_map(|conditions| conditions.into_iter().flatten().collect::<Document>());
+    conditions.prop_recursive(2, 8, 3, |inner| {
+        let logical = prop::sample::select(vec!["$and", "$or", "$nor"]);
+        prop_oneof![
+            (logical, prop::collection::vec(inner.clone(), 0..3), inner.clone()).prop_map(
+                |(name, parts, mut rest)| {
+                    rest.insert(name, parts);
+                    rest
+                }
+            ),
+            inner.prop_map(|filter| doc! {"$not": filter}),
+        ]
+    })
+}
+
+/// JSON objects as other programs write them.
+pub(crate) fn json() -> impl Strategy<Value = serde_json::Value> {
+    let leaf = prop_oneof![
+        Just(serde_json::Value::Null),
+        any::<bool>().prop_map(serde_json::Value::from),
+        any::<i64>().prop_map(serde_json::Value::from),
+        any::<i32>().prop_map(serde_json::Value::from),
+        prop::num::f64::NORMAL.prop_map(serde_json::Value::from),
+        any::<String>().prop_map(serde_json::Value::from),
+    ];
+    let key = any::<String>().prop_filter("not BSON, or a wrapper", |key| {
+        !key.contains('\0') && !key.starts_with('$') && key != "_id"
+    });
+    let value = leaf.prop_recursive(4, 32, 4, {
+        let key = key.clone();
+        move |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(serde_json::Value::from),
+                prop::collection::hash_map(key.clone(), inner, 0..4)
+                    .prop_map(|map| serde_json::Value::Object(map.into_iter().collect())),
+            ]
+        }
+    });
+    prop::collection::hash_map(key, value, 0..5)
+        .prop_map(|map| serde_json::Value::Object(map.into_iter().collect()))
+}
+
+/// Finite numbers of every type and size, many of them close to each other.
+pub(crate) fn number() -> impl Strategy<Value = Bson> {
+    let near = prop::sample::select(vec![
+        0_i64,
+        1,
+        1 << 53,
+        (1 << 53) + 1,
+        i64::MAX,
+        i64::MAX - 1,
+        i64::MIN,
+        1_000_000_000_000_000_000,
+    ]);
+    prop_oneof![
+        any::<i32>().prop_map(Bson::Int32),
+        near.clone().prop_map(Bson::Int64),
+        any::<i64>().prop_map(Bson::Int64),
+        #[allow(clippy::cast_precision_loss, reason = "the nearest double is what is wanted")]
+        near.clone().prop_map(|number| Bson::Double(number as f64)),
+        (prop::num::f64::NORMAL | prop::num::f64::SUBNORMAL | prop::num::f64::ZERO)
+            .prop_map(Bson::Double),
+        (-1000_i32..1000).prop_map(|tenth| Bson::Double(f64::from(tenth) / 10.0)),
+        (-1000_i32..1000).prop_map(|tenth| decimal(&format!("{tenth}E-1"))),
+        near.prop_map(|number| decimal(&number.to_string())),
+        (any::<i64>(), -340_i32..330)
+            .prop_map(|(digits, exponent)| decimal(&format!("{digits}E{exponent}"))),
+    ]
+}

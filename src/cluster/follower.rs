@@ -178,10 +178,11 @@ impl Follower {
         }
         let mutations = self.shared.options.mutations;
         if !removed.is_empty() {
-            let stopped = self.shared.work.stop_buckets(&affected);
+            let grace = self.shared.options.drain_grace;
+            let stopped = self.shared.work.stop_buckets(&affected, grace);
             if !stopped.is_empty() && !mutations.witness_before_drain {
                 let drained = self.shared.work.drained(&stopped);
-                if tokio::time::timeout(self.shared.options.drain_grace, drained).await.is_err() {
+                if tokio::time::timeout(grace, drained).await.is_err() {
                     let node = &self.shared.identity.node;
                     info!(%node, "work on a removed object goes on; it is reported as busy");
                 }

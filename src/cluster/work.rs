@@ -158,9 +158,21 @@ impl WorkTable {
         self.inner.lock().entries.values().map(|entry| entry.bucket).collect()
     }
 
-    /// Stops all work on these buckets and gives what must end.
-    pub(super) fn stop_buckets(&self, buckets: &BTreeSet<BucketId>) -> BTreeSet<u64> {
-        self.stop(|entry| buckets.contains(&entry.bucket))
+    /// Stops all work on these buckets and gives what may still end within the
+    /// grace. What was stopped longer ago had its time: a removal that is
+    /// announced again does not wait for it again.
+    pub(super) fn stop_buckets(
+        &self,
+        buckets: &BTreeSet<BucketId>,
+        grace: Duration,
+    ) -> BTreeSet<u64> {
+        let mut stopped = self.stop(|entry| buckets.contains(&entry.bucket));
+        let state = self.inner.lock();
+        stopped.retain(|id| {
+            let stopped_at = state.entries.get(id).and_then(|entry| entry.stopped_at);
+            stopped_at.is_some_and(|at| at.elapsed() < grace)
+        });
+        stopped
     }
 
     /// Stops the work of a shard and takes none for it until
@@ -322,6 +334,8 @@ mod tests {
         WorkTable::new(Arc::new(TestClock::starting_at(1_000)))
     }
 
+    const GRACE: Duration = Duration::from_secs(2);
+
     fn one(bucket: u64) -> BTreeSet<BucketId> {
         BTreeSet::from([BucketId(bucket)])
     }
@@ -331,7 +345,7 @@ mod tests {
         let table = table();
         let work = table.enter(BucketId(5), Scope::Member, "scan");
         let other = table.enter(BucketId(6), Scope::Member, "scan");
-        assert_eq!(table.stop_buckets(&one(5)).len(), 1);
+        assert_eq!(table.stop_buckets(&one(5), GRACE).len(), 1);
         assert!(matches!(work.open(), Err(Error::WorkStopped)));
         assert!(work.is_stopped());
         work.stopped().await;
@@ -343,7 +357,7 @@ mod tests {
         let table = table();
         let work = table.enter(BucketId(5), Scope::Shard(1), "build");
         let _other = table.enter(BucketId(6), Scope::Shard(1), "build");
-        let stopped = table.stop_buckets(&one(5));
+        let stopped = table.stop_buckets(&one(5), GRACE);
         let wait = tokio::spawn({
             let table = table.clone();
             async move { table.drained(&stopped).await }
@@ -354,6 +368,15 @@ mod tests {
         wait.await.unwrap();
         assert!(table.has(Scope::Shard(1)));
         assert_eq!(table.buckets(), one(6));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_had_its_grace_is_not_waited_for_again() {
+        let table = table();
+        let _work = table.enter(BucketId(5), Scope::Member, "scan");
+        assert_eq!(table.stop_buckets(&one(5), GRACE).len(), 1);
+        tokio::time::advance(GRACE).await;
+        assert_eq!(table.stop_buckets(&one(5), GRACE), BTreeSet::new());
     }
 
     #[tokio::test(start_paused = true)]

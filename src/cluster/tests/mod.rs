@@ -4,6 +4,7 @@ mod chaos;
 mod membership;
 mod scenarios;
 mod sets;
+mod upkeep;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};

@@ -545,6 +545,8 @@ fn config_get_shows_what_matches() {
     client.check("CONFIG GET nope", "*0\r\n");
     client.check("CONFIG GET session.l* NOPE", "*2\r\n$13\r\nsession.limit\r\n$3\r\n100\r\n");
     client.check("CONFIG GET SESSION.LIMIT", "*2\r\n$13\r\nsession.limit\r\n$3\r\n100\r\n");
+    // What redis-benchmark asks for before it starts.
+    client.check("CONFIG GET save", "*2\r\n$4\r\nsave\r\n$0\r\n\r\n");
     client.check("CONFIG GET", "-ERR wrong number of arguments for 'CONFIG|GET' command\r\n");
 }
 

@@ -6,6 +6,7 @@ use super::{
     Args, Argument, Context, Group, Handler, Reply, Result, Spec, flags, glob_matches, help,
     unknown_subcommand,
 };
+use crate::config::{Config, StoreKind};
 
 const BASE: Spec = Spec {
     name: "CONFIG",
@@ -60,13 +61,19 @@ pub(super) const COMMANDS: &[Spec] = &[
     },
 ];
 
-/// Settings that Redis' own tools ask for and that have one possible value here.
-const AS_IN_REDIS: &[(&str, &str)] = &[("databases", "1")];
+/// Settings of Redis that its own tools ask for: what is true of us in their words.
+fn as_in_redis(config: &Config) -> [(&'static str, &'static str); 3] {
+    let logged = match config.store {
+        StoreKind::Memory => "no",
+        StoreKind::Embedded => "yes",
+    };
+    [("appendonly", logged), ("databases", "1"), ("save", "")]
+}
 
 fn config_get(ctx: &mut Context<'_>, args: &Args) -> Result<Reply> {
-    let entries = ctx.services.config.entries.iter();
-    let entries = entries.map(|(key, value)| (key.as_str(), value.as_str()));
-    let matching = entries.chain(AS_IN_REDIS.iter().copied()).filter(|(key, _)| {
+    let config = &ctx.services.config;
+    let entries = config.entries.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+    let matching = entries.chain(as_in_redis(config)).filter(|(key, _)| {
         args.iter().any(|pattern| glob_matches(&pattern.to_ascii_lowercase(), key.as_bytes()))
     });
     Ok(Reply::Map(matching.map(|(key, value)| (Reply::from(key), Reply::from(value))).collect()))

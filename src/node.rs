@@ -29,7 +29,7 @@ use tracing::{error, info};
 use crate::clock::{Clock, milliseconds};
 use crate::cluster::mutation::Mutations;
 use crate::cluster::{Cluster, ClusterOptions, Ended, Listener, Stop};
-use crate::codec::Versionstamp;
+use crate::codec::{BucketId, Versionstamp};
 use crate::codec::record::Event;
 use crate::command::Services;
 use crate::config::{Config, Durability, StoreKind};
@@ -95,7 +95,7 @@ struct Events(Lifecycle);
 
 impl Listener for Events {
     fn on_event(&self, event: &Event, _: Versionstamp) {
-        self.0.catalog().handles().forget(event.object);
+        self.0.catalog().handles().forget(BucketId(event.object));
         self.0.wake_workers();
     }
 }

@@ -408,6 +408,7 @@ pub fn count(bucket: BucketId, shard: u16, what: u16) -> Vec<u8> {
 pub mod counted {
     pub const DOCUMENTS: u16 = 1;
     pub const BYTES: u16 = 2;
+    pub const TOMBSTONES: u16 = 3;
 }
 
 /// # Errors

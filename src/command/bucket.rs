@@ -289,7 +289,7 @@ async fn describe(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
         ("shards", Reply::Array(shards)),
         ("documents", Reply::Integer(counts.documents)),
         ("bytes", Reply::Integer(counts.bytes)),
-        ("tombstones", Reply::Integer(0)),
+        ("tombstones", Reply::Integer(counts.tombstones)),
         ("indexes", Reply::Array(vec![Reply::literal("primary-index")])),
         ("protected", Reply::Boolean(record.protected)),
         ("retention", Reply::Text(retention)),

@@ -41,6 +41,7 @@ pub(super) const COMMANDS: &[Spec] = &[
         complexity: "O(N) in the size of the documents",
         arguments: &[
             Argument::string("bucket"),
+            Argument::string("id").after("OPID").optional(),
             Argument::keyword("docs", "DOCS"),
             Argument::string("document").multiple(),
         ],

@@ -207,6 +207,7 @@ pub async fn names(
 pub struct Counts {
     pub documents: i64,
     pub bytes: i64,
+    pub tombstones: i64,
 }
 
 /// Sums the counters of a bucket, as of the transaction's snapshot.
@@ -224,6 +225,7 @@ pub async fn counts(txn: &Transaction, id: BucketId) -> Result<Counts> {
             match what {
                 keys::counted::DOCUMENTS => counts.documents += sum,
                 keys::counted::BYTES => counts.bytes += sum,
+                keys::counted::TOMBSTONES => counts.tombstones += sum,
                 _ => {}
             }
         }

@@ -19,9 +19,10 @@
 //! * Only [`Handles::open`] makes a [`LiveBucket`], and it is good for the
 //!   transaction it was opened in and no other.
 
+use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use quick_cache::Equivalent;
 
@@ -136,6 +137,10 @@ impl Equivalent<Name> for NameRef<'_> {
 #[derive(Debug)]
 pub struct Handles {
     cache: quick_cache::sync::Cache<Name, Arc<Handle>>,
+    /// Under which name a bucket's handle is, so that a removal finds it. May
+    /// know of handles that are gone.
+    names: Mutex<HashMap<BucketId, Name>>,
+    capacity: usize,
     mutations: Mutations,
 }
 
@@ -143,7 +148,9 @@ impl Handles {
     /// A cache of at most about `capacity` handles.
     #[must_use]
     pub fn new(capacity: usize, mutations: Mutations) -> Self {
-        Self { cache: quick_cache::sync::Cache::new(capacity.max(1)), mutations }
+        let capacity = capacity.max(1);
+        let cache = quick_cache::sync::Cache::new(capacity);
+        Self { cache, names: Mutex::default(), capacity, mutations }
     }
 
     /// Opens the active bucket that a name means in this transaction's snapshot.
@@ -165,6 +172,7 @@ impl Handles {
         }
         let handle = Arc::new(load(txn, path, bucket, now).await?);
         let name = Name { path: handle.path.clone(), bucket: handle.name.clone() };
+        self.note_name(handle.id, name.clone());
         self.cache.insert(name, handle.clone());
         self.admit(txn, handle)
     }
@@ -234,13 +242,25 @@ impl Handles {
         Ok(true)
     }
 
-    /// Drops all handles on a bucket, or below a namespace. Not needed for
-    /// safety, which the fence gives: it frees the memory.
-    pub fn forget(&self, object: u64) {
-        self.cache.retain(|_, handle| {
-            handle.id.0 != object
-                && !handle.fences.iter().any(|(key, _)| *key == keys::fence(object))
-        });
+    /// Drops the handle on a bucket. Not needed for safety, which the fence
+    /// gives: it frees the memory.
+    pub fn forget(&self, bucket: BucketId) {
+        let name = self.names().remove(&bucket);
+        if let Some(name) = name {
+            self.cache.remove(&name);
+        }
+    }
+
+    fn note_name(&self, bucket: BucketId, name: Name) {
+        let mut names = self.names();
+        names.insert(bucket, name);
+        if names.len() > 2 * self.capacity {
+            names.retain(|_, name| self.cache.peek(name).is_some());
+        }
+    }
+
+    fn names(&self) -> MutexGuard<'_, HashMap<BucketId, Name>> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How many handles there are.

@@ -231,6 +231,35 @@ impl Catalog {
         Ok(Outcome { value, committed: outcome.committed, attempts: outcome.attempts })
     }
 
+    /// As [`Catalog::write_data`], for a command whose client chose an operation
+    /// id: sent again it gets the stored result, whatever has become of the bucket
+    /// since.
+    ///
+    /// # Errors
+    /// Those of [`Handles::open`], of the body and of the store; `ERR` when the
+    /// id was used for another command.
+    pub async fn write_data_once<T, F>(
+        &self,
+        label: &'static str,
+        caller: &Caller,
+        path: &str,
+        name: &str,
+        body: impl Fn(Transaction, LiveBucket) -> F,
+    ) -> Result<T>
+    where
+        T: Serialize + DeserializeOwned + Clone,
+        F: Future<Output = Result<T>>,
+    {
+        let trim_at = trim_due_at(self.now(), self.0.changes_retention_ms);
+        let body = &body;
+        self.run(label, caller, |txn: Transaction| async move {
+            let live = self.0.handles.open(&txn, path, name).await?;
+            bucket::schedule_trim(&txn, live.id(), trim_at)?;
+            body(txn, live).await
+        })
+        .await
+    }
+
     /// Runs a transaction that only reads documents of one bucket.
     ///
     /// # Errors

@@ -1,38 +1,55 @@
-use super::id_reply;
-use crate::command::{Args, Context, Error, Reply, Result};
-use crate::document::{self, ChangeOrder, Document, Home, Limits, NewDocument, Origin};
-use crate::metadata::name;
-use crate::session::DocumentFormat;
+use bson::oid::ObjectId;
 
-/// `BUCKET.INSERT <bucket> DOCS <document> [<document> ...]`.
+use super::id_reply;
+use crate::command::{Args, Context, Error, Reply, Result, support};
+use crate::document::{self, ChangeOrder, Document, Home, Limits, NewDocument, Origin};
+use crate::metadata::{LiveBucket, name};
+use crate::session::DocumentFormat;
+use crate::store::Transaction;
+
+/// `BUCKET.INSERT <bucket> [OPID <id>] DOCS <document> [<document> ...]`.
 pub(super) async fn insert(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
     let bucket = name::bucket(args.required(0)?)?;
-    let documents = parse(ctx, &args)?;
+    let opid = if args.is(1, "OPID") { Some(args.required(2)?) } else { None };
+    let documents = parse(ctx, &args, if opid.is_some() { 3 } else { 1 })?;
     let catalog = ctx.services.lifecycle()?.catalog();
     let at = catalog.now();
     let batch = documents.as_slice();
-    catalog
-        .write_data("insert", &ctx.session.namespace, bucket, |txn, live| async move {
-            let home = Home::from(&live);
-            document::insert(&txn, &home, batch, &mut ChangeOrder::default(), at).await
+    let namespace = &ctx.session.namespace;
+    let body = |txn: Transaction, live: LiveBucket| async move {
+        let home = Home::from(&live);
+        document::insert(&txn, &home, batch, &mut ChangeOrder::default(), at).await
+    };
+    if opid.is_none() {
+        catalog.write_data("insert", namespace, bucket, body).await?;
+        return Ok(Reply::Array(documents.iter().map(|new| id_reply(ctx, &new.id())).collect()));
+    }
+    // The ids are part of the stored result: a repeated command makes others.
+    let caller = support::caller(ctx.session, "BUCKET.INSERT", &args, opid)?;
+    let body = &body;
+    let ids = catalog
+        .write_data_once("insert", &caller, namespace, bucket, |txn, live| async move {
+            body(txn, live).await?;
+            Ok(batch.iter().map(NewDocument::id).collect::<Vec<ObjectId>>())
         })
         .await?;
-    Ok(Reply::Array(documents.iter().map(|new| id_reply(ctx, &new.id())).collect()))
+    Ok(Reply::Array(ids.iter().map(|id| id_reply(ctx, id)).collect()))
 }
 
 /// The documents with their ids, which stay the same however often the transaction is tried.
-fn parse(ctx: &Context<'_>, args: &Args) -> Result<Vec<NewDocument>> {
-    if !args.is(1, "DOCS") {
-        let word = String::from_utf8_lossy(args.required(1)?).into_owned();
+fn parse(ctx: &Context<'_>, args: &Args, keyword: usize) -> Result<Vec<NewDocument>> {
+    if !args.is(keyword, "DOCS") {
+        let word = String::from_utf8_lossy(args.required(keyword)?).into_owned();
         return Err(Error::Syntax(format!("Unknown '{word}' argument")));
     }
-    let count = args.len() - 2;
+    let first = keyword + 1;
+    let count = args.len().saturating_sub(first);
     if count == 0 {
         return Err(Error::syntax("No documents provided"));
     }
     let limits = Limits::default();
     let mut documents = Vec::with_capacity(count);
-    for index in 2..args.len() {
+    for index in first..args.len() {
         let (document, origin) = match ctx.session.attributes.input_type {
             DocumentFormat::Json => {
                 (Document::from_json(args.required(index)?, limits), Origin::Json)
@@ -41,7 +58,7 @@ fn parse(ctx: &Context<'_>, args: &Args) -> Result<Vec<NewDocument>> {
         };
         let document = document.map_err(|error| match count {
             1 => Error::Syntax(error.to_string()),
-            _ => Error::Syntax(format!("{error} (document {} of {count})", index - 1)),
+            _ => Error::Syntax(format!("{error} (document {} of {count})", index - keyword)),
         })?;
         documents.push(NewDocument::new(document, origin, &ctx.services.object_ids)?);
     }

@@ -7,7 +7,7 @@ use super::embedded::{Embedded, EmbeddedOptions};
 use super::faults::Faults;
 use super::memory::Memory;
 use super::sequencer::{Intent, Sequencer};
-use super::shared::{Shared, lock};
+use super::shared::{Pin, Shared, lock};
 use super::types::{Committed, Reclaim, Stats};
 use super::{Error, Result};
 
@@ -26,7 +26,7 @@ enum Committer {
 /// Commits to the memory engine at once, on the caller's thread.
 #[derive(Debug)]
 pub(super) struct Landing {
-    pub(super) shared: Shared,
+    pub(super) shared: Arc<Shared>,
     sequencer: Mutex<Sequencer<Memory>>,
 }
 
@@ -46,7 +46,7 @@ impl Landing {
 
 impl Local {
     pub(super) fn memory() -> Self {
-        let shared = Shared::new(Memory::empty());
+        let shared = Arc::new(Shared::new(Memory::empty()));
         let sequencer = Mutex::new(Sequencer::new(Memory::default(), &shared));
         let landing = Arc::new(Landing { shared, sequencer });
         let faults = Faults::new(Arc::clone(&landing));
@@ -63,6 +63,14 @@ impl Local {
             Committer::Memory { landing, .. } => &landing.shared,
             Committer::Embedded(embedded) => &embedded.shared,
         }
+    }
+
+    /// The newest state, for as long as it is held.
+    pub(super) fn pin(&self) -> Result<Pin> {
+        Pin::new(match &self.committer {
+            Committer::Memory { landing, .. } => Arc::clone(&landing.shared),
+            Committer::Embedded(embedded) => Arc::clone(&embedded.shared),
+        })
     }
 
     pub(super) fn faults(&self) -> Option<&Faults> {

@@ -26,6 +26,7 @@
 //!
 //! Not here: what the keys mean (`codec` and the layers above).
 
+mod backup;
 mod conflicts;
 mod embedded;
 mod error;
@@ -46,6 +47,7 @@ mod watch;
 use std::path::Path;
 use std::sync::Arc;
 
+pub use backup::{BackupSummary, backup, restore_backup};
 pub use embedded::{Durability, EmbeddedOptions};
 pub use error::{Error, Result};
 pub use faults::{Chaos, Faults, Held, Lost, Matcher};

@@ -1,14 +1,16 @@
 //! What the handles of one local store have in common.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 use tokio::sync::Semaphore;
 
 use super::types::Stats;
-use super::view::Published;
+use super::Result;
+use super::view::{Published, RowSink, View};
 use super::watch::WatchTable;
+use crate::codec::Versionstamp;
 
 /// Long scans that may wait for the disk at the same time.
 const SCANS_MAX: usize = 16;
@@ -19,6 +21,8 @@ pub(super) struct Shared {
     pub(super) published: ArcSwap<Published>,
     pub(super) watches: WatchTable,
     pub(super) counters: Counters,
+    /// Snapshots held for longer than transactions may: what they show must not be destroyed.
+    pub(super) pins: AtomicU64,
     /// Bounds the threads that long scans take from the blocking pool.
     pub(super) scans: Semaphore,
 }
@@ -29,6 +33,7 @@ impl Shared {
             published: ArcSwap::from_pointee(published),
             watches: WatchTable::default(),
             counters: Counters::default(),
+            pins: AtomicU64::new(0),
             scans: Semaphore::new(SCANS_MAX),
         }
     }
@@ -50,6 +55,49 @@ impl Shared {
             dropped_prefixes: super::sequencer::count(published.dropped.len()),
             disk_bytes: 0,
         }
+    }
+}
+
+/// A snapshot that does not expire.
+#[derive(Debug)]
+pub(super) struct Pin {
+    shared: Arc<Shared>,
+    published: Arc<Published>,
+    view: Arc<Box<dyn View>>,
+}
+
+impl Pin {
+    /// The newest state.
+    pub(super) fn new(shared: Arc<Shared>) -> Result<Self> {
+        // Counted before it is taken: whoever finds no pin can be sure that later ones are newer.
+        shared.pins.fetch_add(1, Ordering::SeqCst);
+        let published = shared.published.load_full();
+        match published.view() {
+            Ok(view) => Ok(Self { shared, published, view }),
+            Err(error) => {
+                shared.pins.fetch_sub(1, Ordering::SeqCst);
+                Err(error)
+            }
+        }
+    }
+
+    pub(super) fn version(&self) -> u64 {
+        self.published.version
+    }
+
+    pub(super) fn metadata_version(&self) -> Versionstamp {
+        self.published.metadata_version
+    }
+
+    /// All rows of a range.
+    pub(super) fn scan(&self, begin: &[u8], end: &[u8], sink: RowSink<'_>) -> Result<()> {
+        self.published.dropped.scan(&**self.view, begin, end, false, sink)
+    }
+}
+
+impl Drop for Pin {
+    fn drop(&mut self) {
+        self.shared.pins.fetch_sub(1, Ordering::SeqCst);
     }
 }
 

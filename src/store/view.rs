@@ -107,6 +107,37 @@ impl Dropped {
     }
 }
 
+impl Dropped {
+    /// Hands over the rows of `begin..end` that are not hidden.
+    pub(super) fn scan(
+        &self,
+        view: &dyn View,
+        begin: &[u8],
+        end: &[u8],
+        reverse: bool,
+        sink: RowSink<'_>,
+    ) -> Result<()> {
+        if self.0.is_empty() {
+            return view.scan(begin, end, reverse, sink);
+        }
+        let mut parts = self.visible(begin, end);
+        if reverse {
+            parts.reverse();
+        }
+        let mut flow = ControlFlow::Continue(());
+        for (from, to) in parts {
+            view.scan(&from, &to, reverse, &mut |key, value| {
+                flow = sink(key, value);
+                flow
+            })?;
+            if flow.is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
 /// What a batch left behind, with its version. Transactions pin one and read from it.
 #[derive(Debug)]
 pub(super) struct Published {
@@ -166,25 +197,12 @@ impl Published {
         reverse: bool,
         sink: RowSink<'_>,
     ) -> Result<()> {
-        let view = self.view.load_full().ok_or(Error::TooOld)?;
-        if dropped.len() == 0 {
-            return view.scan(begin, end, reverse, sink);
-        }
-        let mut parts = dropped.visible(begin, end);
-        if reverse {
-            parts.reverse();
-        }
-        let mut flow = ControlFlow::Continue(());
-        for (from, to) in parts {
-            view.scan(&from, &to, reverse, &mut |key, value| {
-                flow = sink(key, value);
-                flow
-            })?;
-            if flow.is_break() {
-                break;
-            }
-        }
-        Ok(())
+        dropped.scan(&**self.view()?, begin, end, reverse, sink)
+    }
+
+    /// The engine's picture, which stays open as long as somebody has it.
+    pub(super) fn view(&self) -> Result<Arc<Box<dyn View>>> {
+        self.view.load_full().ok_or(Error::TooOld)
     }
 }
 

@@ -28,8 +28,10 @@ pub(super) struct Committed {
     pub(super) version: u64,
     /// The hash over all batches up to this one.
     pub(super) chain: u128,
-    /// The engine's sequence number of the batch.
-    pub(super) sequence: u64,
+    /// Where the engine's sequence numbers stood after the batch: above its own.
+    pub(super) sequence_end: u64,
+    /// All commits up to this version are in tables, so that the journal is not needed for them.
+    pub(super) flushed: u64,
 }
 
 /// The open file.
@@ -65,18 +67,16 @@ impl CommittedFile {
                 damaged("it does not hold what was written to it; if the other files are whole, restore it from a backup")
             })?);
         }
-        let newest = places.iter().copied().enumerate().max_by_key(|(_, place)| place.version);
-        let (place, committed) = newest.ok_or_else(|| damaged("it is empty"))?;
-        // The older place is the next to be written.
-        let turn = u64::from(place == 0);
+        let newest = places.into_iter().max_by_key(|(turn, _)| *turn);
+        let (turn, committed) = newest.ok_or_else(|| damaged("it is empty"))?;
         Ok((Self { file, turn }, committed))
     }
 
     /// Names a commit that has been synced.
     pub(super) fn write(&mut self, committed: Committed) -> Result<()> {
-        let place = serialize(committed);
-        let at = (self.turn % 2) * SECTOR;
         self.turn += 1;
+        let place = serialize(self.turn, committed);
+        let at = (self.turn % 2) * SECTOR;
         self.file
             .write_all_at(&place, at)
             .map_err(|error| Error::io("cannot write COMMITTED", error))
@@ -88,24 +88,26 @@ impl CommittedFile {
     }
 }
 
-fn serialize(committed: Committed) -> [u8; PLACE_BYTES] {
+fn serialize(turn: u64, committed: Committed) -> [u8; PLACE_BYTES] {
     let mut bytes = Vec::with_capacity(PLACE_BYTES);
     bytes.extend_from_slice(&MAGIC.to_le_bytes());
     bytes.extend_from_slice(&committed.version.to_le_bytes());
     bytes.extend_from_slice(&committed.chain.to_le_bytes());
-    bytes.extend_from_slice(&committed.sequence.to_le_bytes());
-    bytes.resize(PLACE_BYTES - 8, 0);
+    bytes.extend_from_slice(&committed.sequence_end.to_le_bytes());
+    bytes.extend_from_slice(&committed.flushed.to_le_bytes());
+    bytes.extend_from_slice(&turn.to_le_bytes());
     bytes.extend_from_slice(&xxh3_64(&bytes).to_le_bytes());
     let mut place = [0; PLACE_BYTES];
     place.copy_from_slice(&bytes);
     place
 }
 
-fn parse(place: &[u8; PLACE_BYTES]) -> Option<Committed> {
+fn parse(place: &[u8; PLACE_BYTES]) -> Option<(u64, Committed)> {
     let number = |at: usize| Some(u64::from_le_bytes(place.get(at..at + 8)?.try_into().ok()?));
     let chain = u128::from(number(16)?) | (u128::from(number(24)?) << 64);
-    let committed = Committed { version: number(8)?, chain, sequence: number(32)? };
-    (serialize(committed) == *place).then_some(committed)
+    let (version, sequence_end, flushed, turn) = (number(8)?, number(32)?, number(40)?, number(48)?);
+    let committed = Committed { version, chain, sequence_end, flushed };
+    (serialize(turn, committed) == *place).then_some((turn, committed))
 }
 
 #[cfg(test)]
@@ -116,7 +118,8 @@ mod tests {
     fn the_newest_commit_is_found_and_every_flipped_byte_noticed() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("COMMITTED");
-        let commit = |version| Committed { version, chain: 7 << 80, sequence: version * 2 };
+        let commit =
+            |version| Committed { version, chain: 7 << 80, sequence_end: version * 2, flushed: 1 };
         let mut file = CommittedFile::create(&path, commit(1)).unwrap();
         for version in 2..5 {
             file.write(commit(version)).unwrap();

@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::engine::FjallEngine;
 use super::folder::Folder;
@@ -117,8 +118,10 @@ pub(super) fn start(
     };
     let mut sequencer = Sequencer::new(engine, &shared);
     let run = move || {
+        let mut synced = Instant::now();
         loop {
-            let (commits, chores, end) = queue.take(interval);
+            let left = interval.map(|interval| interval.saturating_sub(synced.elapsed()));
+            let (commits, chores, end) = queue.take(left);
             commit(&mut sequencer, &shared, commits);
             for chore in chores {
                 // An error in an answer means that the reclaimer has gone.
@@ -129,10 +132,11 @@ pub(super) fn start(
                     }
                 }
             }
-            if interval.is_some()
-                && let Err(error) = sequencer.engine().sync()
-            {
-                sequencer.stop(error);
+            if interval.is_some_and(|interval| end || synced.elapsed() >= interval) {
+                synced = Instant::now();
+                if let Err(error) = sequencer.engine().sync() {
+                    sequencer.stop(error);
+                }
             }
             if end {
                 // Until here the folder is ours, whoever else has let go of the store.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use fjall::{AbstractTree, Database, Keyspace, PersistMode, Readable, Snapshot};
+use fjall::{Database, Keyspace, PersistMode, Readable, Snapshot};
 
 use super::committed::{Committed, CommittedFile};
 use super::state::{Chain, Kind, STATE_KEY, State, dropped_key};
@@ -51,8 +51,9 @@ impl Handles {
 pub(super) struct FjallEngine {
     handles: Handles,
     state: State,
-    /// The sequence number of the last batch.
-    sequence: u64,
+    /// Where the engine's sequence numbers stood after the last batch.
+    sequence_end: u64,
+    flushed: u64,
     committed: CommittedFile,
     durability: Durability,
     fsyncs: Arc<AtomicU64>,
@@ -68,9 +69,9 @@ impl FjallEngine {
         options: &EmbeddedOptions,
         fsyncs: Arc<AtomicU64>,
     ) -> Self {
-        let sequence = handles.data.tree.get_highest_seqno().unwrap_or_default();
+        let sequence_end = handles.database.visible_seqno();
         let durability = options.durability;
-        Self { handles, state, sequence, committed, durability, fsyncs, dirty: false }
+        Self { handles, state, sequence_end, flushed: 0, committed, durability, fsyncs, dirty: false }
     }
 
     /// Syncs what was written since the last sync.
@@ -82,10 +83,13 @@ impl FjallEngine {
         Ok(())
     }
 
-    /// Syncs everything, COMMITTED too.
-    pub(super) fn sync_all(&mut self) -> Result<()> {
-        self.sync()?;
+    /// Syncs everything, COMMITTED too. `flushed` says that everything is in tables.
+    pub(super) fn sync_all(&mut self, flushed: bool) -> Result<()> {
         self.handles.database.persist(PersistMode::SyncAll).map_err(stopped)?;
+        if flushed {
+            self.flushed = self.state.version;
+        }
+        self.note_synced()?;
         self.committed.sync()
     }
 
@@ -94,7 +98,8 @@ impl FjallEngine {
         self.committed.write(Committed {
             version: self.state.version,
             chain: self.state.chain,
-            sequence: self.sequence,
+            sequence_end: self.sequence_end,
+            flushed: self.flushed,
         })
     }
 
@@ -160,15 +165,14 @@ impl FjallEngine {
             version: batch.version,
             metadata_version: batch.metadata_version.unwrap_or(base.metadata_version),
             previous: self.state.chain,
-            previous_sequence: self.sequence,
+            previous_end: self.sequence_end,
             chain: 0,
         };
         state.chain = chain.finish(&state);
         items.insert(data, STATE_KEY, state.encode());
         items.commit().map_err(stopped)?;
         self.state = state;
-        // Nothing but batches puts items into the tree.
-        self.sequence = data.tree.get_highest_seqno().unwrap_or_default();
+        self.sequence_end = self.handles.database.visible_seqno();
         Ok(())
     }
 }

@@ -12,7 +12,7 @@
 //! up to this one. So the chain of batches proves itself: none is missing, none was changed, none moved. Only what follows the
 //! last whole batch may be cut, and only if that batch is at least the one that COMMITTED names.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -41,7 +41,7 @@ pub(super) struct Link {
     pub(super) sequence: u64,
 }
 
-/// What the engine will cut off the end of the journal.
+/// What follows the last whole batch of the journal.
 #[derive(Debug)]
 pub(super) struct Tail {
     path: PathBuf,
@@ -56,6 +56,13 @@ impl Tail {
         self.bytes.len()
     }
 
+    /// Cuts it off. The engine would do so too, but not everything that a torn write leaves is something it can stumble over unhurt.
+    pub(super) fn cut(&self) -> Result<()> {
+        let file = OpenOptions::new().write(true).open(&self.path).map_err(io("open", &self.path))?;
+        file.set_len(u64::try_from(self.at).unwrap_or_default()).map_err(io("write", &self.path))?;
+        file.sync_all().map_err(io("sync", &self.path))
+    }
+
     /// Puts it back, so that a refused folder is as it was found.
     pub(super) fn restore(&self) -> Result<()> {
         let file =
@@ -67,6 +74,65 @@ impl Tail {
     }
 }
 
+/// Journal files that the engine is not to see, because all that is in them is in tables.
+#[derive(Debug)]
+pub(super) struct SetAside {
+    folder: PathBuf,
+    /// The name under which each is set aside, and its own.
+    files: Vec<(PathBuf, PathBuf)>,
+}
+
+const ASIDE: &str = "aside";
+
+impl SetAside {
+    /// Sets all of them aside.
+    pub(super) fn set(folder: &Path) -> Result<Self> {
+        let mut aside = Self::left_over(folder)?;
+        let files = journal_files(folder)?;
+        for (_, path) in &files {
+            let away = path.with_extension(ASIDE);
+            std::fs::rename(path, &away).map_err(io("rename", path))?;
+            aside.files.push((away, path.clone()));
+        }
+        // Without any journal file the engine would begin its sequence numbers anew, below those in its tables.
+        if let Some((_, last)) = files.last() {
+            File::create_new(last).map_err(io("create", last))?;
+        }
+        Ok(aside)
+    }
+
+    /// Those that a start which did not finish has set aside.
+    pub(super) fn left_over(folder: &Path) -> Result<Self> {
+        let mut files = Vec::new();
+        for entry in std::fs::read_dir(folder).map_err(io("list", folder))? {
+            let path = entry.map_err(io("list", folder))?.path();
+            if path.extension().is_some_and(|extension| extension == ASIDE) {
+                files.push((path.clone(), path.with_extension("jnl")));
+            }
+        }
+        Ok(Self { folder: folder.to_owned(), files })
+    }
+
+    /// The store is open without them.
+    pub(super) fn remove(self) -> Result<()> {
+        for (path, _) in &self.files {
+            std::fs::remove_file(path).map_err(io("remove", path))?;
+        }
+        Ok(())
+    }
+
+    /// The store is refused: it is left as it was found.
+    pub(super) fn put_back(self) -> Result<()> {
+        for (_, path) in journal_files(&self.folder)? {
+            std::fs::remove_file(&path).map_err(io("remove", &path))?;
+        }
+        for (away, path) in &self.files {
+            std::fs::rename(away, path).map_err(io("rename", away))?;
+        }
+        Ok(())
+    }
+}
+
 /// Reads all journal files in a folder: the chain of batches, if there are any, and what follows it.
 pub(super) fn scan(folder: &Path) -> Result<(Option<Scanned>, Option<Tail>)> {
     let files = journal_files(folder)?;
@@ -75,7 +141,7 @@ pub(super) fn scan(folder: &Path) -> Result<(Option<Scanned>, Option<Tail>)> {
     for (index, (_, path)) in files.iter().enumerate() {
         let bytes = std::fs::read(path).map_err(io("read", path))?;
         let rest = scan_file(path, &bytes, &mut scanned)?;
-        let Some(end) = rest.iter().rposition(|byte| *byte != 0) else { continue };
+        let Some(end) = last_nonzero(rest) else { continue };
         let at = bytes.len() - rest.len();
         if index + 1 < files.len() {
             // Every file but the last was closed with all its batches whole and zeros behind them.
@@ -109,6 +175,20 @@ fn journal_files(folder: &Path) -> Result<Vec<(u64, PathBuf)>> {
         }
     }
     Ok(files)
+}
+
+/// Where the last byte that is not zero lies. The zeros behind a journal are many, so whole blocks of them are compared.
+fn last_nonzero(bytes: &[u8]) -> Option<usize> {
+    const ZEROS: [u8; 4096] = [0; 4096];
+    let mut end = bytes.len();
+    for block in bytes.rchunks(ZEROS.len()) {
+        if ZEROS.get(..block.len()) != Some(block) {
+            let last = block.iter().rposition(|byte| *byte != 0)?;
+            return Some(end - block.len() + last);
+        }
+        end -= block.len();
+    }
+    None
 }
 
 /// Follows the chain through one file; gives what lies behind its last whole batch.
@@ -187,7 +267,7 @@ fn verify(batch: &RawBatch<'_>, before: Option<Link>) -> Result<Link, &'static s
         if state.version != before.state.version + 1 || state.previous != before.state.chain {
             return Err("the chain of commits is broken");
         }
-        if batch.sequence <= before.sequence || state.previous_sequence != before.sequence {
+        if before.sequence >= state.previous_end || state.previous_end > batch.sequence {
             return Err("a batch is out of order");
         }
     }

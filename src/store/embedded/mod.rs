@@ -25,6 +25,7 @@ mod engine;
 mod folder;
 mod journal;
 mod reclaim;
+mod restore;
 mod state;
 mod verify;
 
@@ -37,16 +38,18 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::Bytes;
-use fjall::{AbstractTree, CompressionType, Database, KeyspaceCreateOptions};
+use fjall::{AbstractTree, CompressionType, Database, KeyspaceCreateOptions, UserKey};
 use tracing::{info, warn};
 
 use self::committed::{Committed as Synced, CommittedFile};
 use self::committer::Queue;
 use self::engine::{FjallEngine, Handles, unreadable};
 use self::folder::Folder;
-use self::journal::{Scanned, Tail};
+use self::journal::{Scanned, SetAside, Tail};
 use self::reclaim::{Board, Condemned, CondemnedFactory, Reclaimer};
 use self::state::{STATE_KEY, State, dropped_prefix, dropped_range};
+pub(super) use self::folder::{io, sync_folder, write_synced};
+pub(super) use self::restore::Restoring;
 use super::sequencer::{Intent, Sequencer, closed};
 use super::shared::{Shared, lock};
 use super::types::{Committed, Reclaim, Stats};
@@ -189,7 +192,7 @@ impl Embedded {
             std::thread::sleep(CLOSE_STEP);
             false
         });
-        let synced = flushed.and_then(|_| sequencer.engine().sync_all());
+        let synced = flushed.and_then(|flushed| sequencer.engine().sync_all(flushed));
         if let Err(error) = synced {
             warn!(%error, "store: closed without moving the last commits into tables");
         }
@@ -219,7 +222,7 @@ fn open_checked(folder: &Folder, created: bool, options: &EmbeddedOptions) -> Re
         if path.exists() && CommittedFile::open(&path)?.1.version > 0 {
             return Err(Error::Corrupt {
                 detail: format!(
-                    "{} holds a store, but the file FORMAT is missing",
+                    "{} holds a store whose making never finished, or its file FORMAT is missing",
                     folder.path().display()
                 ),
             });
@@ -235,10 +238,15 @@ fn open_checked(folder: &Folder, created: bool, options: &EmbeddedOptions) -> Re
     verify::check(&engine)?;
     let (scanned, tail) = journal::scan(&engine)?;
     check_journal(scanned.as_ref(), synced)?;
+    let unneeded = tail.is_none()
+        && scanned.is_some_and(|scanned| scanned.last.state.version == synced.flushed);
+    let aside = if unneeded { SetAside::set(&engine)? } else { SetAside::left_over(&engine)? };
+    tail.as_ref().map_or(Ok(()), Tail::cut)?;
     let condemned = Arc::new(Condemned::default());
     let handles = open_fjall(folder, options, &condemned);
     let checked = handles.and_then(|handles| {
-        let state = check_opened(&handles, scanned.as_ref(), synced)?;
+        let replayed = if unneeded { None } else { scanned.as_ref() };
+        let state = check_opened(&handles, replayed, synced)?;
         Ok((handles, state))
     });
     match checked {
@@ -246,10 +254,14 @@ fn open_checked(folder: &Folder, created: bool, options: &EmbeddedOptions) -> Re
             if let Some(tail) = tail {
                 warn!(bytes = tail.len(), "store: cut off a commit that was never acknowledged");
             }
+            aside.remove()?;
             Ok(Opened { handles, state, committed, condemned })
         }
         Err(error) => {
             tail.as_ref().map_or(Ok(()), Tail::restore)?;
+            if unneeded {
+                aside.put_back()?;
+            }
             Err(error)
         }
     }
@@ -263,7 +275,7 @@ fn check_journal(scanned: Option<&Scanned>, synced: Synced) -> Result<()> {
         return Err(shortened(state.version, synced.version));
     }
     if state.version == synced.version
-        && (state.chain != synced.chain || sequence != synced.sequence)
+        && (state.chain != synced.chain || sequence >= synced.sequence_end)
     {
         return Err(Error::Corrupt {
             detail: format!(
@@ -277,7 +289,7 @@ fn check_journal(scanned: Option<&Scanned>, synced: Synced) -> Result<()> {
 
 /// Whether what was opened is what the journal and COMMITTED say.
 fn check_opened(handles: &Handles, scanned: Option<&Scanned>, synced: Synced) -> Result<State> {
-    let persisted = handles.data.tree.get_highest_persisted_seqno().unwrap_or_default();
+    let persisted = handles.data.tree.get_highest_persisted_seqno();
     let state = match handles.data.get(STATE_KEY).map_err(unreadable)? {
         Some(state) => State::decode(&state).ok_or_else(|| Error::Corrupt {
             detail: "the commit number cannot be read".to_owned(),
@@ -295,6 +307,9 @@ fn check_opened(handles: &Handles, scanned: Option<&Scanned>, synced: Synced) ->
             ),
         });
     }
+    if persisted.is_some_and(|persisted| persisted >= handles.database.visible_seqno()) {
+        return Err(Error::Corrupt { detail: "the sequence numbers have gone back".to_owned() });
+    }
     if let Some(Scanned { first, last }) = scanned {
         if state != last.state {
             return Err(Error::Corrupt {
@@ -304,7 +319,9 @@ fn check_opened(handles: &Handles, scanned: Option<&Scanned>, synced: Synced) ->
                 ),
             });
         }
-        if first.state.version > 1 && persisted < first.state.previous_sequence {
+        // The very first batch follows none.
+        let follows = first.state.previous != 0;
+        if follows && version_in_tables(handles)? + 1 < first.state.version {
             return Err(Error::Corrupt {
                 detail: format!(
                     "the journal begins with commit {}; files before it are missing",
@@ -314,6 +331,19 @@ fn check_opened(handles: &Handles, scanned: Option<&Scanned>, synced: Synced) ->
         }
     }
     Ok(state)
+}
+
+/// The newest commit of which something is in a table.
+fn version_in_tables(handles: &Handles) -> Result<u64> {
+    let mut newest = 0;
+    for table in handles.data.tree.current_version().iter_tables() {
+        let key = UserKey::from(STATE_KEY);
+        for item in table.range(key.clone()..=key) {
+            let item = item.map_err(|error| unreadable(error.into()))?;
+            newest = newest.max(State::decode(&item.value).map_or(0, |state| state.version));
+        }
+    }
+    Ok(newest)
 }
 
 fn shortened(found: u64, synced: u64) -> Error {

@@ -283,7 +283,7 @@ impl Reclaimer {
                 return false;
             }
             match answer.recv() {
-                Ok(oldest) if oldest >= version => return true,
+                Ok(oldest) if oldest >= version && self.unpinned() => return true,
                 Ok(_) => {}
                 Err(_) => return false,
             }
@@ -291,6 +291,11 @@ impl Reclaimer {
                 return false;
             }
         }
+    }
+
+    /// Whether nobody holds a snapshot beyond the life of a transaction. Those taken from now on see the drops.
+    fn unpinned(&self) -> bool {
+        self.shared.pins.load(Ordering::SeqCst) == 0
     }
 
     /// Moves everything from memory into tables; `false` when closing.

@@ -17,8 +17,8 @@ pub(super) struct State {
     pub(super) metadata_version: Versionstamp,
     /// The chain up to the batch before.
     pub(super) previous: u128,
-    /// The engine's sequence number of the batch before.
-    pub(super) previous_sequence: u64,
+    /// Where the engine's sequence numbers stood after the batch before: above its own, and not above this batch's.
+    pub(super) previous_end: u64,
     /// The chain up to this batch.
     pub(super) chain: u128,
 }
@@ -29,7 +29,7 @@ impl State {
         bytes.extend_from_slice(&self.version.to_be_bytes());
         bytes.extend_from_slice(self.metadata_version.as_bytes());
         bytes.extend_from_slice(&self.previous.to_be_bytes());
-        bytes.extend_from_slice(&self.previous_sequence.to_be_bytes());
+        bytes.extend_from_slice(&self.previous_end.to_be_bytes());
         bytes.extend_from_slice(&self.chain.to_be_bytes());
         bytes
     }
@@ -38,12 +38,12 @@ impl State {
         let (version, rest) = bytes.split_first_chunk()?;
         let (metadata_version, rest) = rest.split_first_chunk()?;
         let (previous, rest) = rest.split_first_chunk()?;
-        let (previous_sequence, rest) = rest.split_first_chunk()?;
+        let (previous_end, rest) = rest.split_first_chunk()?;
         Some(Self {
             version: u64::from_be_bytes(*version),
             metadata_version: Versionstamp::from_bytes(*metadata_version),
             previous: u128::from_be_bytes(*previous),
-            previous_sequence: u64::from_be_bytes(*previous_sequence),
+            previous_end: u64::from_be_bytes(*previous_end),
             chain: u128::from_be_bytes(rest.try_into().ok()?),
         })
     }
@@ -118,7 +118,7 @@ mod tests {
             version: 3,
             metadata_version: Versionstamp::new(2, 1),
             previous: 5,
-            previous_sequence: 9,
+            previous_end: 9,
             chain: u128::MAX - 1,
         };
         assert_eq!(State::decode(&state.encode()), Some(state));

@@ -39,6 +39,8 @@ mod overlay;
 mod retry;
 mod sequencer;
 mod shared;
+#[cfg(test)]
+mod tests;
 mod transaction;
 mod types;
 mod view;

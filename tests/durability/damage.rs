@@ -18,12 +18,12 @@ async fn fill(store: &Store) -> Rows {
     for round in 0..40u32 {
         let txn = store.begin("fill");
         for n in 0..20u32 {
-            let key = format!("row/{:05}", (round * 7919 + n * 104_729) % 2000).into_bytes();
+            let key = format!("row/{:05}", (round * 20 + n) * 7 % 600).into_bytes();
             let value = format!("{round} {n} ").repeat(20).into_bytes();
             txn.set(&key, &value).unwrap();
             model.insert(key, value);
         }
-        let cleared = format!("row/{:05}", round * 31 % 2000).into_bytes();
+        let cleared = format!("row/{:05}", round * 31 % 600).into_bytes();
         txn.clear(&cleared).unwrap();
         model.remove(&cleared);
         txn.commit().await.unwrap();
@@ -39,7 +39,7 @@ async fn build(path: &Path) -> (Store, Rows) {
     let store = Store::open(path, options).await.unwrap();
     let txn = store.begin("last");
     txn.set(b"only in the journal", b"1").unwrap();
-    txn.clear(b"row/00031").unwrap();
+    txn.clear(b"row/00033").unwrap();
     txn.commit().await.unwrap();
     let model = rows(&store).await.unwrap();
     assert!(model.len() > 300, "{}", model.len());

@@ -69,7 +69,9 @@ pub async fn restore_backup(source: &Path, destination: &Path) -> Result<BackupS
     .await
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(|_| Error::Cancelled)?
 }
 
@@ -120,7 +122,8 @@ impl Manifest {
         if lines.next()? != HEADER {
             return None;
         }
-        let mut number = |name: &str| lines.next()?.strip_prefix(name)?.strip_prefix(' ').map(str::to_owned);
+        let mut number =
+            |name: &str| lines.next()?.strip_prefix(name)?.strip_prefix(' ').map(str::to_owned);
         let version = number("version")?.parse().ok()?;
         let metadata_version = number("metadata-version")?.parse().ok()?;
         let rows = number("rows")?.parse().ok()?;
@@ -135,7 +138,8 @@ impl Manifest {
                 checksum: u128::from_str_radix(fields.next()?, 16).ok()?,
             });
         }
-        let manifest = Self { summary: BackupSummary { version, rows, bytes }, metadata_version, files };
+        let manifest =
+            Self { summary: BackupSummary { version, rows, bytes }, metadata_version, files };
         // Also checks the checksum, and that nothing else stands there.
         (manifest.text() == text).then_some(manifest)
     }
@@ -198,7 +202,8 @@ fn write_copy(pin: &Pin, destination: &Path) -> Result<BackupSummary> {
     writer.end_file()?;
     let bytes = writer.files.iter().map(|file| file.bytes).sum();
     let summary = BackupSummary { version: pin.version(), rows: writer.rows, bytes };
-    let manifest = Manifest { summary, metadata_version: pin.metadata_version(), files: writer.files };
+    let manifest =
+        Manifest { summary, metadata_version: pin.metadata_version(), files: writer.files };
     sync_folder(destination)?;
     write_synced(destination, MANIFEST, manifest.text().as_bytes())?;
     Ok(summary)
@@ -241,7 +246,9 @@ impl RowWriter {
     }
 
     fn end_file(&mut self) -> Result<()> {
-        let Some(OpenFile { name, path, file, hash, bytes }) = self.open.take() else { return Ok(()) };
+        let Some(OpenFile { name, path, file, hash, bytes }) = self.open.take() else {
+            return Ok(());
+        };
         let file = file.into_inner().map_err(|error| io("write", &path)(error.into_error()))?;
         file.sync_all().map_err(io("sync", &path))?;
         self.files.push(RowFile { name, bytes, checksum: hash.digest128() });
@@ -292,7 +299,11 @@ mod tests {
 
     #[test]
     fn a_manifest_comes_back_and_every_flipped_byte_is_noticed() {
-        let file = |number: u128| RowFile { name: format!("rows-{number}"), bytes: 7, checksum: number << 99 };
+        let file = |number: u128| RowFile {
+            name: format!("rows-{number}"),
+            bytes: 7,
+            checksum: number << 99,
+        };
         let manifest = Manifest {
             summary: BackupSummary { version: 5, rows: 2, bytes: 14 },
             metadata_version: Versionstamp::new(3, 1),

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arc_swap::ArcSwap;
 use tokio::sync::Semaphore;
 
-use super::types::Stats;
 use super::Result;
+use super::types::Stats;
 use super::view::{Published, RowSink, View};
 use super::watch::WatchTable;
 use crate::codec::Versionstamp;

@@ -296,7 +296,11 @@ async fn chaotic_run(seed: u64) -> (Vec<String>, u64) {
     // Whatever is still on its way lands or conflicts now.
     tokio::time::sleep(Duration::from_secs(10)).await;
     let sum = get(&store, b"sum").await.unwrap();
-    assert_eq!(u64::from_le_bytes(sum.try_into().unwrap()), added, "seed {seed}: applied once each");
+    assert_eq!(
+        u64::from_le_bytes(sum.try_into().unwrap()),
+        added,
+        "seed {seed}: applied once each"
+    );
     let log = lock(&log).iter().map(|line| line.replace(char::is_whitespace, " ")).collect();
     (log, added)
 }
@@ -312,7 +316,9 @@ fn chance_faults_apply_nothing_twice_and_are_the_same_with_one_seed() {
         let (log, added) = run(seed);
         assert_eq!(added, 80, "seed {seed}: every unknown result is resolved");
         let untimed = |log: &[String]| -> Vec<String> {
-            log.iter().map(|line| line.split(" Instant").next().unwrap_or_default().to_owned()).collect()
+            log.iter()
+                .map(|line| line.split(" Instant").next().unwrap_or_default().to_owned())
+                .collect()
         };
         assert_eq!(untimed(&log), untimed(&run(seed).0), "seed {seed}");
     }

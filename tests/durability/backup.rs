@@ -60,7 +60,11 @@ async fn a_copy_leaves_dropped_prefixes_out_and_waits_for_no_expiry() {
     txn.drop_prefix(b"gone/").unwrap();
     txn.commit().await.unwrap();
     let saved = folder.path().join("saved");
-    assert_eq!(backup(&store, &saved).await.unwrap().rows, 1, "a store in memory can be copied too");
+    assert_eq!(
+        backup(&store, &saved).await.unwrap().rows,
+        1,
+        "a store in memory can be copied too"
+    );
     let back = folder.path().join("back");
     restore_backup(&saved, &back).await.unwrap();
     let store = open(&back).await.unwrap();
@@ -97,7 +101,10 @@ async fn damaged_copies_and_used_folders_are_refused() {
     std::fs::remove_file(back.join("photo.jpg")).unwrap();
     restore_backup(&saved, &back).await.unwrap();
     assert!(disk_bytes(&back) > 0);
-    assert!(matches!(restore_backup(&saved, &back).await, Err(Error::Format(_))), "a store is there");
+    assert!(
+        matches!(restore_backup(&saved, &back).await, Err(Error::Format(_))),
+        "a store is there"
+    );
     std::fs::remove_file(saved.join("MANIFEST")).unwrap();
     let unfinished = restore_backup(&saved, &folder.path().join("other")).await.unwrap_err();
     assert!(unfinished.to_string().contains("no finished copy"), "{unfinished}");

@@ -66,7 +66,11 @@ async fn read_everything(path: &Path, model: &Rows) -> Result<Rows, Error> {
         let txn = store.begin("get");
         for (key, value) in model {
             let stored = txn.get(key, Read::Snapshot).await?;
-            assert_eq!(stored.as_deref(), Some(value.as_slice()), "served and not what was written");
+            assert_eq!(
+                stored.as_deref(),
+                Some(value.as_slice()),
+                "served and not what was written"
+            );
         }
         Ok(forward)
     };
@@ -89,7 +93,11 @@ async fn every_flip_is_reported_or_harmless(folder: &Path, model: &Rows) {
             let counts = reported.entry(name.clone()).or_default();
             match read_everything(&work, model).await {
                 Ok(rows) => {
-                    assert!(rows == *model, "byte {place} of {} was cut away silently", name.display());
+                    assert!(
+                        rows == *model,
+                        "byte {place} of {} was cut away silently",
+                        name.display()
+                    );
                     counts.1 += 1;
                 }
                 Err(Error::Corrupt { .. } | Error::Io { .. } | Error::Format(_)) => counts.0 += 1,
@@ -180,7 +188,9 @@ async fn missing_and_shortened_files_are_reported() {
                 std::fs::remove_file(&target).unwrap();
             }
             match read_everything(&work, &model).await {
-                Ok(rows) => assert!(rows == model, "{} gone or short, and rows are missing", name.display()),
+                Ok(rows) => {
+                    assert!(rows == model, "{} gone or short, and rows are missing", name.display())
+                }
                 Err(Error::Corrupt { .. } | Error::Io { .. } | Error::Format(_)) => {}
                 Err(other) => panic!("{}: {other}", name.display()),
             }

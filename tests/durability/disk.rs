@@ -24,7 +24,8 @@ impl SmallDisk {
 }
 
 fn mount(folder: &Path, options: &str) -> bool {
-    let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(folder).output();
+    let mounted =
+        Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(folder).output();
     mounted.is_ok_and(|output| output.status.success())
 }
 
@@ -46,7 +47,9 @@ async fn a_full_disk_stops_writing_and_loses_nothing() {
     let error = loop {
         let txn = store.begin("fill");
         // Noise that nothing can compress.
-        let value: Vec<u8> = (0..50_000u32).map(|n| (n.wrapping_mul(2_654_435_761 + acknowledged) >> 13).to_le_bytes()[0]).collect();
+        let value: Vec<u8> = (0..50_000u32)
+            .map(|n| (n.wrapping_mul(2_654_435_761 + acknowledged) >> 13).to_le_bytes()[0])
+            .collect();
         txn.set(&acknowledged.to_be_bytes(), &value).unwrap();
         match txn.commit().await {
             Ok(_) => acknowledged += 1,

@@ -76,7 +76,10 @@ async fn acknowledged_commits_survive_a_kill() {
         let rows = rows(&store).await.unwrap();
         for (writer, n) in &acknowledged {
             let key = format!("{writer}/{n:08}");
-            assert!(rows.contains_key(key.as_bytes()), "{key} was acknowledged in round {round} or before");
+            assert!(
+                rows.contains_key(key.as_bytes()),
+                "{key} was acknowledged in round {round} or before"
+            );
         }
         // Each writer waits for one commit before the next, so at most one each was under way.
         assert!(rows.len() <= acknowledged.len() + usize::try_from(WRITERS * (round + 1)).unwrap());

@@ -10,7 +10,9 @@ use super::{copy, disk_bytes, open, rows};
 const LARGE: usize = 300;
 
 fn noise(seed: usize) -> Vec<u8> {
-    (0..50_000).map(|n: usize| (n.wrapping_mul(2_654_435_761 + seed) >> 13).to_le_bytes()[0]).collect()
+    (0..50_000)
+        .map(|n: usize| (n.wrapping_mul(2_654_435_761 + seed) >> 13).to_le_bytes()[0])
+        .collect()
 }
 
 /// About 15 MB below `gone/`, and a little beside it.
@@ -36,7 +38,9 @@ async fn reclaimed(store: &Store) -> Reclaim {
             return progress;
         }
         assert!(progress.pending_bytes.is_some());
-        tokio::time::timeout(Duration::from_millis(5), std::future::pending::<()>()).await.unwrap_err();
+        tokio::time::timeout(Duration::from_millis(5), std::future::pending::<()>())
+            .await
+            .unwrap_err();
     }
 }
 

@@ -105,7 +105,8 @@ fn serialize(turn: u64, committed: Committed) -> [u8; PLACE_BYTES] {
 fn parse(place: &[u8; PLACE_BYTES]) -> Option<(u64, Committed)> {
     let number = |at: usize| Some(u64::from_le_bytes(place.get(at..at + 8)?.try_into().ok()?));
     let chain = u128::from(number(16)?) | (u128::from(number(24)?) << 64);
-    let (version, sequence_end, flushed, turn) = (number(8)?, number(32)?, number(40)?, number(48)?);
+    let (version, sequence_end, flushed, turn) =
+        (number(8)?, number(32)?, number(40)?, number(48)?);
     let committed = Committed { version, chain, sequence_end, flushed };
     (serialize(turn, committed) == *place).then_some((turn, committed))
 }

@@ -71,7 +71,16 @@ impl FjallEngine {
     ) -> Self {
         let sequence_end = handles.database.visible_seqno();
         let durability = options.durability;
-        Self { handles, state, sequence_end, flushed: 0, committed, durability, fsyncs, dirty: false }
+        Self {
+            handles,
+            state,
+            sequence_end,
+            flushed: 0,
+            committed,
+            durability,
+            fsyncs,
+            dirty: false,
+        }
     }
 
     /// Syncs what was written since the last sync.

@@ -58,8 +58,10 @@ impl Tail {
 
     /// Cuts it off. The engine would do so too, but not everything that a torn write leaves is something it can stumble over unhurt.
     pub(super) fn cut(&self) -> Result<()> {
-        let file = OpenOptions::new().write(true).open(&self.path).map_err(io("open", &self.path))?;
-        file.set_len(u64::try_from(self.at).unwrap_or_default()).map_err(io("write", &self.path))?;
+        let file =
+            OpenOptions::new().write(true).open(&self.path).map_err(io("open", &self.path))?;
+        file.set_len(u64::try_from(self.at).unwrap_or_default())
+            .map_err(io("write", &self.path))?;
         file.sync_all().map_err(io("sync", &self.path))
     }
 

@@ -42,8 +42,10 @@ impl Restoring {
         metadata_version: Versionstamp,
     ) -> Result<Self> {
         let folder = Folder::lock(path)?;
-        let options =
-            EmbeddedOptions { durability: Durability::Interval(CLOSE_STEP), ..EmbeddedOptions::default() };
+        let options = EmbeddedOptions {
+            durability: Durability::Interval(CLOSE_STEP),
+            ..EmbeddedOptions::default()
+        };
         // Names a commit that is not there yet, so that a folder in which this never finished is refused.
         let unfinished = Committed { version: version + 1, ..Committed::default() };
         let committed = CommittedFile::create(&folder.committed(), unfinished)?;
@@ -60,7 +62,9 @@ impl Restoring {
     /// Adds a row.
     pub(in crate::store) fn put(&mut self, key: Bytes, value: Bytes) -> Result<()> {
         if key < self.next {
-            return Err(Error::Corrupt { detail: "the rows of the copy are not in order".to_owned() });
+            return Err(Error::Corrupt {
+                detail: "the rows of the copy are not in order".to_owned(),
+            });
         }
         self.next = key_after(&key).into();
         self.bytes += key.len() + value.len();

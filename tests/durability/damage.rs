@@ -189,7 +189,11 @@ async fn missing_and_shortened_files_are_reported() {
             }
             match read_everything(&work, &model).await {
                 Ok(rows) => {
-                    assert!(rows == model, "{} gone or short, and rows are missing", name.display());
+                    assert!(
+                        rows == model,
+                        "{} gone or short, and rows are missing",
+                        name.display()
+                    );
                 }
                 Err(Error::Corrupt { .. } | Error::Io { .. } | Error::Format(_)) => {}
                 Err(other) => panic!("{}: {other}", name.display()),

@@ -22,7 +22,7 @@ fn document(bytes: &[u8]) -> Document {
 fn on_a_node<S: Strategy>(
     cases: u32,
     strategy: S,
-    property: impl AsyncFn(&mut Door, &str, S::Value) -> Result<(), TestCaseError>,
+    property: &impl AsyncFn(&mut Door, &str, S::Value) -> Result<(), TestCaseError>,
 ) {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let house = runtime.block_on(House::build());
@@ -82,7 +82,7 @@ fn cursors_give_each_matching_document_once_whatever_the_limit() {
         generate::filter(),
         1_usize..7,
     );
-    on_a_node(200, strategy, async |door, bucket, (documents, filter, limit)| {
+    on_a_node(200, strategy, &async |door, bucket, (documents, filter, limit)| {
         insert(door, bucket, &documents).await;
         let text = limit.to_string();
         let (words, filter_bytes) = (["BUCKET.QUERY", bucket, "LIMIT", &text], bytes(&filter));
@@ -104,7 +104,7 @@ fn sorted_cursors_give_all_documents_in_order_whatever_the_limit() {
         any::<bool>(),
         1_usize..7,
     );
-    on_a_node(200, strategy, async |door, bucket, (documents, field, up, limit)| {
+    on_a_node(200, strategy, &async |door, bucket, (documents, field, up, limit)| {
         insert(door, bucket, &documents).await;
         let direction = if up { "ASC" } else { "DESC" };
         let line = format!("BUCKET.QUERY {bucket} {{}} SORTBY {field} {direction} LIMIT {limit}");
@@ -130,7 +130,7 @@ fn inserts_are_whole_or_nothing_and_the_counts_are_exact() {
         bson::doc! {"t": "x".repeat(size), "_id": id}
     });
     let batches = prop::collection::vec(prop::collection::vec(one, 1..4), 1..6);
-    on_a_node(100, batches, async |door, bucket, batches| {
+    on_a_node(100, batches, &async |door, bucket, batches| {
         let mut model: BTreeMap<ObjectId, Document> = BTreeMap::new();
         for documents in batches {
             let ids: Vec<_> =

@@ -26,6 +26,22 @@ fn run(command: &mut Command) -> Option<String> {
     Some(text(&output.stdout))
 }
 
+#[test]
+fn the_demo_tells_its_story_to_the_end() {
+    let story = run(Command::new(env!("CARGO_BIN_EXE_lethe")).arg("demo")).expect("our program");
+    for line in [
+        "1707 documents in 18 commands",
+        "(error) BUCKETBEINGREMOVED Bucket 'quakes' is being removed",
+        "1707 documents, each as it was before",
+        "all bytes are given back",
+        "(error) NOSUCHBUCKET No such bucket: 'quakes'",
+        "keys of the bucket in the store: 0",
+    ] {
+        assert!(story.contains(line), "{line}\n{story}");
+    }
+    assert!(!story.contains('\x1b'), "colours are for terminals only");
+}
+
 fn script(name: &str) -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients").join(name)
 }

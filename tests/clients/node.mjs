@@ -10,7 +10,9 @@ async function story(name, call) {
   const documents = [1, 2, 3].map((n) => JSON.stringify({ n }));
   const ids = await call('BUCKET.INSERT', name, 'DOCS', ...documents);
   assert.equal(new Set(ids).size, 3);
-  const [, entries] = await call('BUCKET.QUERY', name, '{"n": {"$gt": 1}}');
+  const reply = await call('BUCKET.QUERY', name, '{"n": {"$gt": 1}}');
+  // A pair in RESP2; a map in RESP3, which ioredis lays flat and node-redis makes an object of.
+  const entries = Array.isArray(reply) ? reply.at(-1) : reply.entries;
   assert.deepEqual(entries.map((entry) => JSON.parse(entry).n).sort(), [2, 3]);
   assert.equal(await call('BUCKET.REMOVE', name), 'OK');
   await assert.rejects(call('BUCKET.QUERY', name, '{}'), /BUCKETBEINGREMOVED/);
@@ -33,10 +35,7 @@ for (const RESP of [2, 3]) {
   await client.connect();
   assert.equal(await client.ping(), 'PONG');
   assert.equal(await client.clientGetName(), `node-${RESP}`);
-  await story(`noderedis${RESP}`, async (...argv) => {
-    const reply = await client.sendCommand(argv);
-    return RESP === 3 && argv[0] === 'BUCKET.QUERY' ? [reply.cursor_id, reply.entries] : reply;
-  });
+  await story(`noderedis${RESP}`, (...argv) => client.sendCommand(argv));
   await client.close();
 }
 console.log('ok');

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::spec::Pending;
 use super::{
-    Args, CommandStats, Context, Handler, Services, Spec, bucket, client, cluster, connection,
+    Args, CommandStats, Context, Handler, Services, Spec, backup, bucket, client, cluster, connection,
     document, flags, introspection, lifecycle, namespace, refused, server, session,
 };
 use crate::error::{Error, Result};
@@ -27,6 +27,7 @@ const FAMILIES: &[&[Spec]] = &[
     session::COMMANDS,
     refused::COMMANDS,
     cluster::COMMANDS,
+    backup::COMMANDS,
     document::COMMANDS,
     lifecycle::COMMANDS,
     bucket::COMMANDS,

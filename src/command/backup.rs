@@ -28,8 +28,7 @@ async fn backup(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
     if !folder.is_absolute() {
         return Err(Error::syntax("BACKUP takes an absolute path of a folder"));
     }
-    let summary =
-        store::backup(ctx.services.lifecycle()?.catalog().store(), folder).await?;
+    let summary = store::backup(ctx.services.lifecycle()?.catalog().store(), folder).await?;
     Ok(Reply::map([
         ("version", Reply::from(summary.version)),
         ("rows", Reply::from(summary.rows)),

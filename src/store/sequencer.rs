@@ -36,6 +36,8 @@ pub(super) struct Intent {
     pub(super) extra_writes: ConflictSet,
     pub(super) overlay: Overlay,
     pub(super) watches: Vec<Arming>,
+    /// About how many bytes it carries.
+    pub(super) size: usize,
 }
 
 impl Intent {
@@ -52,6 +54,7 @@ impl Intent {
             extra_writes: ConflictSet::default(),
             overlay: Overlay::default(),
             watches: Vec::new(),
+            size: 0,
         }
     }
 }

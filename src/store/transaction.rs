@@ -335,7 +335,7 @@ impl Transaction {
         }
         let pin = self.inner.pin.get().map(|pin| Arc::clone(&pin.published));
         let (extra_writes, watches) = (writes, Vec::new());
-        Ok(Prepared::Writes(Box::new(Intent { pin, reads, extra_writes, overlay, watches })))
+        Ok(Prepared::Writes(Box::new(Intent { pin, reads, extra_writes, overlay, watches, size })))
     }
 
     /// Finds out what this transaction saw in the keys that it watches and did not write.

@@ -212,7 +212,8 @@ impl Reclaimer {
                     break;
                 }
                 let started = Instant::now();
-                let overdue = waiting_since.is_some_and(|since: Instant| since.elapsed() >= PATIENCE);
+                let overdue =
+                    waiting_since.is_some_and(|since: Instant| since.elapsed() >= PATIENCE);
                 match self.pass(&dropped, version, overdue) {
                     Ok(Pass::Done) => waiting_since = None,
                     Ok(Pass::Later) => {
@@ -278,9 +279,10 @@ impl Reclaimer {
     /// Rewrites all tables without what lies below condemned prefixes.
     fn compact(&self, held: &BTreeSet<Bytes>, returned: &mut BTreeMap<Bytes, u64>) -> Result<()> {
         let before = self.handles.data.disk_space();
-        self.handles.data.major_compact().map_err(|error| Error::Corrupt {
-            detail: format!("a compaction failed: {error}"),
-        })?;
+        self.handles
+            .data
+            .major_compact()
+            .map_err(|error| Error::Corrupt { detail: format!("a compaction failed: {error}") })?;
         let after = self.handles.data.disk_space();
         // The tables were shared, so that what they shrank by is shared out too.
         let share = before.saturating_sub(after) / u64::try_from(held.len()).unwrap_or(1);

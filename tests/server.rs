@@ -634,3 +634,55 @@ async fn the_redis_crate_connects_and_pipelines() {
         assert!(error.to_string().contains("NAMESPACE REMOVE"), "{error}");
     }
 }
+
+/// The program itself, on a store in memory.
+struct Program {
+    child: std::process::Child,
+    address: SocketAddr,
+}
+
+impl Program {
+    fn start() -> Self {
+        use std::io::BufRead;
+        let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_lethe"))
+            .args(["--store", "memory", "--port", "0"])
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = std::io::BufReader::new(child.stdout.take().unwrap()).lines();
+        let port = lines.find_map(|line| {
+            line.unwrap().split_once(" -p ").map(|(_, port)| port.parse::<u16>().unwrap())
+        });
+        Self { child, address: SocketAddr::from(([127, 0, 0, 1], port.unwrap())) }
+    }
+
+    /// Sends a signal and gives the status with which the program ends.
+    fn signal(mut self, name: &str) -> std::process::ExitStatus {
+        let pid = self.child.id().to_string();
+        assert!(std::process::Command::new("kill").args([name, &pid]).status().unwrap().success());
+        self.child.wait().unwrap()
+    }
+}
+
+#[test]
+fn sigterm_and_sigint_end_the_program_in_good_order() {
+    for name in ["-TERM", "-INT"] {
+        let program = Program::start();
+        let mut client = Raw::connect(program.address);
+        client.check("PING", "+PONG\r\n");
+        let status = program.signal(name);
+        assert!(status.success(), "{name}: {status}");
+        assert_eq!(client.rest(), "");
+    }
+}
+
+#[test]
+fn a_wrong_setting_stops_the_start_and_is_named() {
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_lethe"))
+        .env("LETHE_SERVER_MAX_CLIENTS", "many")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert!(message.contains("server.max_clients") && message.contains("many"), "{message}");
+}

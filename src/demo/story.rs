@@ -12,8 +12,10 @@ use crate::codec::BucketId;
 const BATCH: usize = 100;
 /// How long the barrier may take on a node that has nothing else to do.
 const BARRIER_TIME_MAX: Duration = Duration::from_secs(5);
-/// Between two looks at the barrier.
-const BARRIER_LOOK: Duration = Duration::from_millis(10);
+/// How long giving back the bytes may take.
+const RECLAIM_TIME_MAX: Duration = Duration::from_secs(60);
+/// Between two looks at either.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 /// Characters of a command that are shown.
 const COMMAND_WIDTH: usize = 100;
 
@@ -34,14 +36,16 @@ pub async fn tell(
     let mut teller = Teller { out, colours, chapter: 0, step: String::new(), client, other };
     teller.fill().await?;
     let before = teller.query().await?;
-    let (bucket, _) = teller.remove("the lease ran out").await?;
+    let once = "Remove the bucket: one small transaction, whatever its size";
+    let (bucket, _) = teller.remove(once, "the lease ran out").await?;
     teller.see_it_refused().await?;
     teller.see_it_listed().await?;
     teller.restore(&before).await?;
-    let (again, removal) = teller.remove("and now for good").await?;
+    let (again, removal) = teller.remove("Remove it again", "and now for good").await?;
     teller.expect(again == bucket, "the same bucket as before", &again)?;
     teller.await_barrier().await?;
     teller.purge(&removal).await?;
+    teller.await_reclaim().await?;
     let bucket = BucketId::parse(&bucket)
         .ok_or_else(|| teller.not_as_told("the id of a bucket", &bucket))?;
     teller.see_it_gone(&removal, keys_left(bucket).await?).await
@@ -102,8 +106,8 @@ impl Teller<'_> {
     }
 
     /// Gives the ids of the bucket and of its removal.
-    async fn remove(&mut self, reason: &str) -> Result<(String, String), Error> {
-        self.open_chapter("Remove the bucket: one small transaction, whatever its size")?;
+    async fn remove(&mut self, title: &str, reason: &str) -> Result<(String, String), Error> {
+        self.open_chapter(title)?;
         let argv = ["BUCKET.REMOVE", "quakes", "RETAIN", "7d", "REASON", reason, "INFO"];
         let answer = self.call(&argv).await?;
         let mut ids = Vec::new();
@@ -173,7 +177,7 @@ impl Teller<'_> {
             let waiting = answer.list().iter().filter(waits).count();
             let over = tokio::time::Instant::now() >= deadline;
             if waiting > 0 && !over {
-                tokio::time::sleep(BARRIER_LOOK).await;
+                tokio::time::sleep(LOOK_AGAIN).await;
                 continue;
             }
             for row in answer.list() {
@@ -193,6 +197,21 @@ impl Teller<'_> {
     async fn purge(&mut self, removal: &str) -> Result<(), Error> {
         self.open_chapter("Purge it: this cannot be undone")?;
         self.ok(&["BUCKET.PURGE", removal]).await
+    }
+
+    /// The purge is committed; what follows gives its bytes back.
+    async fn await_reclaim(&mut self) -> Result<(), Error> {
+        self.show_command(&["PURGE.STATUS"])?;
+        let deadline = tokio::time::Instant::now() + RECLAIM_TIME_MAX;
+        loop {
+            let answer = self.client.call(&["PURGE.STATUS"]).await?;
+            if answer == Answer::List(Vec::new()) {
+                return self.say("all bytes are given back");
+            }
+            let over = tokio::time::Instant::now() >= deadline;
+            self.expect(!over, "the bytes of the bucket to be given back", &answer)?;
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
     }
 
     async fn see_it_gone(&mut self, removal: &str, keys_left: usize) -> Result<(), Error> {
@@ -233,7 +252,11 @@ impl Teller<'_> {
     }
 
     fn show_command(&mut self, argv: &[&str]) -> Result<(), Error> {
-        let line = argv.join(" ");
+        let quoted = |word: &&str| {
+            let plain = word.starts_with('{') || !word.contains(' ');
+            if plain { (*word).to_owned() } else { format!("\"{word}\"") }
+        };
+        let line = argv.iter().map(quoted).collect::<Vec<_>>().join(" ");
         let mut shown: String = line.chars().take(COMMAND_WIDTH).collect();
         if shown.len() < line.len() {
             shown.push_str(" ...");

@@ -12,6 +12,8 @@ const KINDS: &[(&str, bool, &str)] = &[
     ("document", true, r"\b[0-9a-f]{24}\b"),
     ("version", true, r"\b[0-9a-f]{20}\b"),
     ("time", false, r"\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"),
+    // Each script runs on both, and must read the same.
+    ("store", false, r"\b(?:memory|embedded)\b"),
     ("address", false, r"\b127\.0\.0\.1:\d+\b"),
 ];
 

@@ -127,7 +127,10 @@ pub async fn evaluate(
     version: Versionstamp,
     mutations: Mutations,
 ) -> Result<BarrierState> {
-    let busy_rows = RangeRead::prefix(keys::busy_prefix(object));
+    let mut busy_rows = RangeRead::prefix(keys::busy_prefix(object));
+    if mutations.flip_ignores_busy_range {
+        busy_rows = busy_rows.snapshot();
+    }
     let (members, mut shards, busy_rows, seen, witness_rows) = tokio::try_join!(
         rows::members(txn, Read::Conflict),
         rows::shards(txn, Read::Conflict),

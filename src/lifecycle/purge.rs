@@ -4,15 +4,18 @@
 //! re-reads, with conflict, everything it rests on (protocol.md, rule 17), so
 //! whatever changes any of it first makes the flip fail and look again.
 
+use std::borrow::Cow;
+use std::sync::OnceLock;
+
 use tokio::time::{Instant, timeout_at};
 
 use crate::cluster::barrier::BarrierState;
 use crate::cluster::journal;
 use crate::cluster::time;
 use crate::codec::record::{
-    self, Event, EventKind, GraveRecord, PauseRecord, ReclaimRecord, RequestRecord,
+    self, Event, EventKind, GraveRecord, PauseRecord, ReclaimRecord, RemovalRecord, RequestRecord,
 };
-use crate::codec::{NamespaceId, RemovalId, Versionstamp, keys};
+use crate::codec::{BucketId, NamespaceId, RemovalId, Versionstamp, keys};
 use crate::error::{Error, Result};
 use crate::metadata::audit::{self, Entry};
 use crate::metadata::bucket;
@@ -47,6 +50,12 @@ pub enum Progress {
     Ready,
 }
 
+/// The removal that a purge is about, once it has been looked up, and the
+/// bucket's name. From then on it is about that one, whatever the name comes to
+/// mean and whoever purges it: also in a retry, since an attempt with an unknown
+/// result may have left its request.
+type Bound = OnceLock<(RemovalId, String)>;
+
 /// Why a flip may happen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cause {
@@ -79,8 +88,9 @@ impl Lifecycle {
         request: &PurgeRequest,
         deadline: Instant,
     ) -> Result<()> {
+        let bound = Bound::new();
         loop {
-            let (progress, watch) = self.attempt(caller, request).await?;
+            let (progress, watch) = self.attempt(caller, request, &bound).await?;
             let Progress::Waits { version, missing } = progress else { return Ok(()) };
             self.wake_workers();
             let Some(watch) = watch else {
@@ -99,6 +109,7 @@ impl Lifecycle {
         &self,
         caller: &Caller,
         request: &PurgeRequest,
+        bound: &Bound,
     ) -> Result<(Progress, Option<Watch>)> {
         let catalog = self.catalog();
         if request.dry_run {
@@ -120,7 +131,7 @@ impl Lifecycle {
         }
         let now = catalog.now();
         let body = |txn: Transaction| async move {
-            let removed = match find(&txn, request).await? {
+            let removed = match find_bound(&self.removal_reads(&txn), request, bound).await? {
                 Resolved::Removed(removed) => *removed,
                 Resolved::Gone(_) => return Ok((Some(()), (Progress::Purged, None))),
             };
@@ -142,9 +153,35 @@ impl Lifecycle {
     /// The request row of a removal.
     pub(super) fn request_key(&self, removed: &Removed) -> Vec<u8> {
         if self.options().mutations.request_survives_restore {
+            // Bound to the instance, so that RESTORE does not find it.
             return keys::request(RemovalId(removed.record.bucket.0));
         }
         keys::request(removed.removal)
+    }
+
+    /// The removal that a request row asks to purge, if it is still there.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn requested(&self, request: RemovalId) -> Result<Option<RemovalId>> {
+        if !self.options().mutations.request_survives_restore {
+            return Ok(Some(request));
+        }
+        self.catalog()
+            .read("requested", |txn: Transaction| async move {
+                target::removal_of(&txn, BucketId(request.0)).await
+            })
+            .await
+    }
+
+    /// The transaction in which the flip reads the rows of its removal and the
+    /// fence: its own. What a mistake reads elsewhere it does not conflict on.
+    fn removal_reads(&self, txn: &Transaction) -> Transaction {
+        self.own_or_other(txn, self.options().mutations.flip_ignores_removal_and_fence)
+    }
+
+    fn own_or_other(&self, txn: &Transaction, mistake: bool) -> Transaction {
+        if mistake { self.catalog().store().begin("mistake") } else { txn.clone() }
     }
 
     /// Checks everything but the barrier that may forbid a purge, and evaluates
@@ -168,13 +205,36 @@ impl Lifecycle {
             return Err(Error::ClockSuspect(format!("Purging is stopped: {reason}")));
         }
         let object = removed.record.bucket.0;
-        if self.options().mutations.flip_ignores_removal_and_fence {
-            // Only its presence is looked at.
-            txn.get(&keys::fence(object), Read::Snapshot).await?;
-        } else {
-            txn.get(&keys::fence(object), Read::Conflict).await?;
-        }
-        Ok(self.catalog().cluster().barrier(txn, object, removed.version).await?)
+        self.removal_reads(txn).get(&keys::fence(object), Read::Conflict).await?;
+        let earlier = self.options().mutations.barrier_in_earlier_transaction;
+        let txn = self.own_or_other(txn, earlier);
+        Ok(self.catalog().cluster().barrier(&txn, object, removed.version).await?)
+    }
+
+    /// The flip of a removal that expired or whose purge was asked for. `None`:
+    /// it was restored or purged meanwhile, also by an attempt of our own with
+    /// an unknown result.
+    ///
+    /// # Errors
+    /// Those of [`Lifecycle::flip`].
+    pub async fn flip_due(
+        &self,
+        txn: &Transaction,
+        removal: RemovalId,
+        now: i64,
+    ) -> Result<Option<Progress>> {
+        let reads = self.removal_reads(txn);
+        let Some(removed) = target::read(&reads, removal, Read::Conflict).await? else {
+            return Ok(None);
+        };
+        let caller = match reads.get(&self.request_key(&removed), Read::Conflict).await? {
+            Some(value) => {
+                let row: RequestRecord = record::decode("request", &value)?;
+                Caller { actor: row.by, operation: None }
+            }
+            None => Caller::system("expiry"),
+        };
+        self.flip(txn, &caller, &removed, Cause::Due, now).await.map(Some)
     }
 
     /// The flip, if all that it rests on allows it: deletes the metadata of the
@@ -192,17 +252,19 @@ impl Lifecycle {
         cause: Cause,
         now: i64,
     ) -> Result<Progress> {
+        let removed = &self.meant(txn, removed).await?;
         let state = self.examine(txn, removed).await?;
-        if cause == Cause::Due {
-            let asked = txn.get(&self.request_key(removed), Read::Conflict).await?.is_some();
-            if !asked && !removed.is_expired(now) {
-                return Err(Error::syntax(format!(
-                    "Removal '{}' is neither expired nor was its purge asked for",
-                    removed.removal
-                )));
-            }
+        // Also when it is asked for now: whoever clears the request forbids the purge.
+        let (reads, key) = (self.removal_reads(txn), self.request_key(removed));
+        let requested = reads.get(&key, Read::Conflict).await?.is_some();
+        let asked = requested || cause == Cause::Asked;
+        if !asked && !removed.is_expired(now) {
+            return Err(Error::syntax(format!(
+                "Removal '{}' is neither expired nor was its purge asked for",
+                removed.removal
+            )));
         }
-        if !state.satisfied() && !self.options().mutations.barrier_in_earlier_transaction {
+        if !state.satisfied() {
             return Ok(Progress::Waits { version: removed.version, missing: state.missing_text() });
         }
         let id = removed.record.bucket;
@@ -270,6 +332,23 @@ impl Lifecycle {
         Ok(Progress::Purged)
     }
 
+    /// The instance that a flip is about: the one of the removal, unless a
+    /// mistake looks it up by name.
+    async fn meant<'a>(&self, txn: &Transaction, removed: &'a Removed) -> Result<Cow<'a, Removed>> {
+        if !self.options().mutations.purge_by_name {
+            return Ok(Cow::Borrowed(removed));
+        }
+        let RemovalRecord { namespace, name, .. } = &removed.record;
+        if let Some(active) = bucket::find_active(txn, *namespace, name).await? {
+            let mut namesake = removed.clone();
+            namesake.record.bucket = active.id;
+            namesake.bucket = active.record;
+            return Ok(Cow::Owned(namesake));
+        }
+        let newest = Target::Name(name.clone());
+        target::resolve_removed(txn, *namespace, &newest, true).await.map(Cow::Owned)
+    }
+
     /// How far the barrier of a removed bucket is.
     ///
     /// # Errors
@@ -301,4 +380,27 @@ async fn find(txn: &Transaction, request: &PurgeRequest) -> Result<Resolved> {
         Target::Instance(_) | Target::Removal(_) => NamespaceId::ROOT,
     };
     target::resolve(txn, here, &request.target, request.latest).await
+}
+
+/// As [`find`]; once something was found it is always that.
+async fn find_bound(
+    txn: &Transaction,
+    request: &PurgeRequest,
+    bound: &Bound,
+) -> Result<Resolved> {
+    if let Some((removal, name)) = bound.get() {
+        let target = Target::Removal(*removal);
+        return match target::resolve(txn, NamespaceId::ROOT, &target, false).await {
+            // It was restored meanwhile.
+            Err(Error::NoSuchRemoval(_)) => {
+                Err(Error::syntax(format!("Bucket '{name}' is not removed")))
+            }
+            found => found,
+        };
+    }
+    let found = find(txn, request).await?;
+    if let Resolved::Removed(removed) = &found {
+        bound.get_or_init(|| (removed.removal, removed.record.name.clone()));
+    }
+    Ok(found)
 }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cluster::journal;
 use crate::codec::record::{self, Event, EventKind, State};
-use crate::codec::{BucketId, RemovalId, keys};
+use crate::codec::{BucketId, RemovalId, Versionstamp, keys};
 use crate::error::{Error, Result};
 use crate::metadata::audit::{self, Entry};
 use crate::metadata::bucket;
@@ -141,6 +141,10 @@ impl Lifecycle {
             return Ok(restored);
         }
 
+        if txn.get(&self.request_key(&removed), Read::Conflict).await?.is_some() {
+            // Whoever waits for the purge is to learn that there will be none.
+            txn.set_versionstamped_value(&keys::barrier_signal(), &Versionstamp::placeholder())?;
+        }
         let rows = Rows {
             removal: removed.removal,
             record: &removed.record,

@@ -125,7 +125,7 @@ pub async fn resolve_removed(
     }
 }
 
-async fn removal_of(txn: &Transaction, id: BucketId) -> Result<Option<RemovalId>> {
+pub(super) async fn removal_of(txn: &Transaction, id: BucketId) -> Result<Option<RemovalId>> {
     let Some(value) = txn.get(&keys::removal_of(id.0), Read::Conflict).await? else {
         return Ok(None);
     };

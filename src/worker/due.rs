@@ -9,12 +9,11 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
-use crate::codec::record::{self, AuditRecord, GraveRecord, OperationRecord, RequestRecord};
+use crate::codec::record::{self, AuditRecord, GraveRecord, OperationRecord};
 use crate::codec::{RemovalId, keys};
 use crate::error::{Error, Result};
-use crate::lifecycle::purge::{Cause, Progress};
+use crate::lifecycle::purge::Progress;
 use crate::lifecycle::target;
-use crate::metadata::Caller;
 use crate::store::{RangeRead, Read, Resolve, Transaction, Watch};
 
 use super::{DEADMAN, Workers, put_off};
@@ -91,7 +90,8 @@ async fn pass(workers: &Workers, waiting: &mut Waiting) -> Result<(Duration, Wat
     while let Some(range) = next {
         let page = read(workers, &range).await?;
         for (key, _) in &page.rows {
-            pending.push(RemovalId(keys::parse_number("request", key)?));
+            let request = RemovalId(keys::parse_number("request", key)?);
+            pending.extend(workers.lifecycle.requested(request).await?);
         }
         next = range.after(&page);
     }
@@ -199,19 +199,7 @@ async fn flip(
         .run("flip", Resolve::Idempotent, |txn: Transaction| async move {
             let txn = &txn;
             workers.check_shard(txn, shard, epoch).await?;
-            let Some(removed) = target::read(txn, removal, Read::Conflict).await? else {
-                // Restored, or purged: also by our own attempt with an unknown result.
-                return Ok(None);
-            };
-            let request = txn.get(&keys::request(removal), Read::Conflict).await?;
-            let caller = match request {
-                Some(value) => {
-                    let row: RequestRecord = record::decode("request", &value)?;
-                    Caller { actor: row.by, operation: None }
-                }
-                None => Caller::system("expiry"),
-            };
-            lifecycle.flip(txn, &caller, &removed, Cause::Due, now).await.map(Some)
+            lifecycle.flip_due(txn, removal, now).await
         })
         .await?;
     Ok(outcome.value)

@@ -157,6 +157,9 @@ impl Place {
     }
 }
 
+/// Sorted, disjoint ranges of keys.
+pub type Ranges = Vec<(Vec<u8>, Vec<u8>)>;
+
 /// A commit that is held back: its caller waits. Dropping it releases the commit.
 #[derive(Debug)]
 #[must_use = "dropping it releases the commit"]
@@ -176,6 +179,19 @@ impl Held {
     pub fn release(self) -> Option<Result<Committed>> {
         self.faults.withdraw(&self.place);
         self.place.land(&self.faults.board.landing)
+    }
+
+    /// What the commit checks and what it makes others conflict with, in the form of
+    /// [`super::Transaction::read_conflicts`] and [`super::Transaction::write_conflicts`]. `None`: none has come yet.
+    #[must_use]
+    pub fn conflicts(&self) -> Option<(Ranges, Ranges)> {
+        match &*lock(&self.place.state) {
+            Caught::Here { intent, .. } => {
+                let writes = intent.overlay.all_write_conflicts(&intent.extra_writes);
+                Some((intent.reads.merged(), writes))
+            }
+            Caught::NotYet | Caught::Gone => None,
+        }
     }
 
     /// Throws it away; its caller is told that the result is unknown.

@@ -52,7 +52,7 @@ use std::sync::Arc;
 pub use backup::{BackupSummary, backup, restore_backup};
 pub use embedded::{Durability, EmbeddedOptions};
 pub use error::{Error, Result};
-pub use faults::{Chaos, Faults, Held, Lost, Matcher};
+pub use faults::{Chaos, Faults, Held, Lost, Matcher, Ranges};
 pub use retry::{Failure, Resolve, Slot};
 pub use transaction::Transaction;
 pub use types::{

@@ -263,6 +263,17 @@ impl Overlay {
         set
     }
 
+    /// The same with what was added by hand and what is dropped, as sorted, disjoint ranges.
+    pub(super) fn all_write_conflicts(&self, more: &ConflictSet) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let mut set = self.write_conflicts();
+        set.points.extend(more.points.iter().cloned());
+        set.ranges.extend(more.ranges.iter().cloned());
+        for prefix in self.dropped() {
+            set.add_range(prefix, &prefix_end(prefix));
+        }
+        set.merged()
+    }
+
     /// What the commit with this versionstamp writes.
     pub(super) fn written(&self, versionstamp: Versionstamp) -> ConflictSet {
         let mut set = self.conflicts_without_stamps();

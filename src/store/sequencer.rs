@@ -36,8 +36,6 @@ pub(super) struct Intent {
     pub(super) extra_writes: ConflictSet,
     pub(super) overlay: Overlay,
     pub(super) watches: Vec<Arming>,
-    /// About how many bytes it carries.
-    pub(super) size: usize,
 }
 
 impl Intent {
@@ -54,7 +52,6 @@ impl Intent {
             extra_writes: ConflictSet::default(),
             overlay: Overlay::default(),
             watches: Vec::new(),
-            size: 0,
         }
     }
 }

@@ -17,7 +17,7 @@ use super::local::Local;
 use super::overlay::{Overlay, Part, Seen, apply_changes};
 use super::sequencer::Intent;
 use super::shared::lock;
-use super::types::{Atomic, Committed, Page, RangeRead, Read, key_after, prefix_end};
+use super::types::{Atomic, Committed, Page, RangeRead, Read, key_after};
 use super::view::Published;
 use super::watch::{Arming, Expected, Watch};
 use super::{Error, Result};
@@ -287,13 +287,7 @@ impl Transaction {
     /// range in which it may come to lie; a dropped prefix as the range of its keys.
     pub fn write_conflicts(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
         let state = lock(&self.inner.state);
-        let mut set = state.overlay.write_conflicts();
-        set.points.extend(state.writes.points.iter().cloned());
-        set.ranges.extend(state.writes.ranges.iter().cloned());
-        for prefix in state.overlay.dropped() {
-            set.add_range(prefix, &prefix_end(prefix));
-        }
-        set.merged()
+        state.overlay.all_write_conflicts(&state.writes)
     }
 
     /// Commits. On success everything is durable and visible to every transaction that begins afterwards.
@@ -335,7 +329,7 @@ impl Transaction {
         }
         let pin = self.inner.pin.get().map(|pin| Arc::clone(&pin.published));
         let (extra_writes, watches) = (writes, Vec::new());
-        Ok(Prepared::Writes(Box::new(Intent { pin, reads, extra_writes, overlay, watches, size })))
+        Ok(Prepared::Writes(Box::new(Intent { pin, reads, extra_writes, overlay, watches })))
     }
 
     /// Finds out what this transaction saw in the keys that it watches and did not write.

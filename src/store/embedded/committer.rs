@@ -20,8 +20,6 @@ use crate::store::{Error, Result};
 
 /// Commits of one batch; their order in it must fit into two bytes.
 const BATCH_MAX: usize = 10_000;
-/// Bytes of one batch.
-const BATCH_BYTES_MAX: usize = 32 << 20;
 
 /// The queue, and whether it still takes anything.
 #[derive(Debug, Default)]
@@ -99,14 +97,7 @@ impl Queue {
             let waited = self.arrived.wait_while(waiting, idle);
             waiting = waited.unwrap_or_else(PoisonError::into_inner);
         }
-        let mut bytes = 0;
-        let fits = |request: &&Request| {
-            bytes += request.intent.size;
-            bytes <= BATCH_BYTES_MAX
-        };
-        // One is taken however large it is; none is larger than a transaction may be.
-        let count = waiting.commits.iter().take(BATCH_MAX).take_while(fits).count().max(1);
-        let count = count.min(waiting.commits.len());
+        let count = waiting.commits.len().min(BATCH_MAX);
         let commits = waiting.commits.drain(..count).collect();
         let chores = std::mem::take(&mut waiting.chores);
         (commits, chores, waiting.closing && waiting.commits.is_empty())

@@ -6,7 +6,7 @@
 //!
 //! Each step may be done again, and the marks are in the store, so a crash only means that it starts over. While it compacts, a filter
 //! throws away every key below a prefix that is being destroyed. Prefixes dropped while a pass runs wait for the next one, and
-//! passes rest in proportion to what they took, so that many purges cost few compactions. In a large store little waits for more.
+//! passes rest in proportion to what they took, so that many purges cost few compactions.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,7 +25,6 @@ use tracing::{info, warn};
 use super::committer::{Chore, Queue};
 use super::engine::Handles;
 
-use crate::store::sequencer::count;
 use crate::store::shared::{Shared, lock};
 use crate::store::types::{Reclaim, prefix_end};
 use crate::store::view::Dropped;
@@ -38,37 +37,11 @@ const REST_MAX: Duration = Duration::from_secs(3600);
 /// How often it looks whether older snapshots are closed and memtables flushed.
 const STEP: Duration = Duration::from_millis(10);
 
-/// A store with tables up to this size is compacted at once, however little there is to destroy.
-const SMALL_BYTES: u64 = 256 << 20;
-/// A larger one when at least this part of it is to be destroyed.
-const WORTH_PART: u64 = 20;
-/// And otherwise after so long.
-const PATIENCE: Duration = Duration::from_secs(600);
-/// How often it looks meanwhile.
-const LATER_STEP: Duration = Duration::from_secs(5);
-
-/// How a pass has ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Pass {
-    /// Nothing is left of the prefixes.
-    Done,
-    /// Some is left that is not worth a compaction yet.
-    Later,
-    /// The store is closing.
-    Closing,
-}
-
 /// Keys below these prefixes are thrown away by every compaction.
 #[derive(Debug, Default)]
 pub(super) struct Condemned {
     prefixes: RwLock<Dropped>,
     destroyed: AtomicU64,
-}
-
-impl Condemned {
-    fn set(&self, prefixes: Dropped) {
-        *self.prefixes.write().unwrap_or_else(PoisonError::into_inner) = prefixes;
-    }
 }
 
 /// Makes the filters of compactions.
@@ -201,8 +174,6 @@ impl Reclaimer {
         // What an earlier process left is there without a call.
         self.board.call();
         while !self.board.wait_for_call() {
-            // Since when prefixes wait for a compaction that was not worth it yet.
-            let mut waiting_since = None;
             loop {
                 let (dropped, version) = {
                     let published = self.shared.published.load();
@@ -212,21 +183,15 @@ impl Reclaimer {
                     break;
                 }
                 let started = Instant::now();
-                let overdue =
-                    waiting_since.is_some_and(|since: Instant| since.elapsed() >= PATIENCE);
-                match self.pass(&dropped, version, overdue) {
-                    Ok(Pass::Done) => waiting_since = None,
-                    Ok(Pass::Later) => {
-                        waiting_since.get_or_insert(started);
-                    }
-                    Ok(Pass::Closing) => return,
+                match self.pass(&dropped, version) {
+                    Ok(true) => {}
+                    Ok(false) => return,
                     Err(error) => {
                         warn!(%error, "reclaim: dropped prefixes stay on disk until the store is opened again");
                         return;
                     }
                 }
                 let rest = (started.elapsed() * REST_FACTOR).clamp(REST_MIN, REST_MAX);
-                let rest = if waiting_since.is_some() { rest.max(LATER_STEP) } else { rest };
                 if self.board.pause(rest) {
                     return;
                 }
@@ -234,87 +199,59 @@ impl Reclaimer {
         }
     }
 
-    /// One pass over all prefixes dropped up to `version`.
-    fn pass(&self, dropped: &Dropped, version: u64, overdue: bool) -> Result<Pass> {
+    /// One pass over all prefixes dropped up to `version`; `false` when closing.
+    fn pass(&self, dropped: &Dropped, version: u64) -> Result<bool> {
         if !self.wait_for_snapshots(version) || !self.flush()? {
-            return Ok(Pass::Closing);
+            return Ok(false);
         }
-        self.condemned.set(dropped.clone());
+        let tree = &self.handles.data.tree;
+        *self.condemned.prefixes.write().unwrap_or_else(PoisonError::into_inner) = dropped.clone();
         let mut returned = BTreeMap::new();
         for prefix in dropped.iter() {
             let before = self.handles.data.disk_space();
             let range = prefix.to_vec()..prefix_end(prefix);
-            self.handles.data.tree.drop_range(range).map_err(storage)?;
+            tree.drop_range(range).map_err(storage)?;
             returned.insert(prefix.clone(), before.saturating_sub(self.handles.data.disk_space()));
         }
-        let mut held = self.held_by_tables(dropped)?;
-        if !held.is_empty() && (overdue || self.worth_it(&held)?) {
-            self.compact(&held, &mut returned)?;
-            held = self.held_by_tables(dropped)?;
-        }
-        returned.retain(|prefix, _| !held.contains(prefix) && self.is_empty(prefix));
-        if !returned.is_empty() {
-            self.board.remember(&returned);
-            let (reply, answer) = mpsc::channel();
-            let empty = returned.keys().cloned().collect();
-            if !self.queue.chore(Chore::Forget(empty, reply)) {
-                return Ok(Pass::Closing);
-            }
-            match answer.recv() {
-                Ok(result) => drop(result?),
-                Err(_) => return Ok(Pass::Closing),
-            }
-        }
-        // While some wait, every compaction that comes along goes on destroying them.
-        let done = held.is_empty();
-        if done {
-            self.condemned.set(Dropped::default());
-        }
-        let bytes: u64 = returned.values().sum();
-        let keys = self.condemned.destroyed.swap(0, Ordering::Relaxed);
-        info!(prefixes = returned.len(), bytes, keys, "reclaim: dropped prefixes are destroyed");
-        Ok(if done { Pass::Done } else { Pass::Later })
-    }
-
-    /// Rewrites all tables without what lies below condemned prefixes.
-    fn compact(&self, held: &BTreeSet<Bytes>, returned: &mut BTreeMap<Bytes, u64>) -> Result<()> {
-        let before = self.handles.data.disk_space();
-        self.handles
-            .data
-            .major_compact()
-            .map_err(|error| Error::Corrupt { detail: format!("a compaction failed: {error}") })?;
-        let after = self.handles.data.disk_space();
-        // The tables were shared, so that what they shrank by is shared out too.
-        let share = before.saturating_sub(after) / u64::try_from(held.len()).unwrap_or(1);
-        for prefix in held {
-            if let Some(bytes) = returned.get_mut(prefix) {
-                *bytes += share;
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether what lies below the prefixes is worth a rewriting of all tables: always in a small store, else when it
-    /// is a good part of it.
-    fn worth_it(&self, held: &BTreeSet<Bytes>) -> Result<bool> {
-        let total = self.handles.data.disk_space();
-        if total <= SMALL_BYTES {
-            return Ok(true);
-        }
-        let mut bytes = 0;
-        for table in self.handles.data.tree.current_version().iter_tables() {
-            for prefix in held {
-                let range = UserKey::from(prefix.as_ref())..UserKey::from(prefix_end(prefix));
-                for item in table.range(range) {
-                    let item = item.map_err(storage)?;
-                    bytes += count(item.key.user_key.len() + item.value.len());
-                    if bytes >= total / WORTH_PART {
-                        return Ok(true);
-                    }
+        let left = self.held_by_tables(dropped)?;
+        if !left.is_empty() {
+            let before = self.handles.data.disk_space();
+            self.handles.data.major_compact().map_err(|error| Error::Corrupt {
+                detail: format!("a compaction failed: {error}"),
+            })?;
+            let after = self.handles.data.disk_space();
+            // The tables were shared, so that what they shrank by is shared out too.
+            let share = before.saturating_sub(after) / u64::try_from(left.len()).unwrap_or(1);
+            for prefix in &left {
+                if let Some(bytes) = returned.get_mut(prefix) {
+                    *bytes += share;
                 }
             }
         }
-        Ok(false)
+        let held = self.held_by_tables(dropped)?;
+        let empty: Vec<Bytes> = dropped
+            .iter()
+            .filter(|prefix| !held.contains(*prefix) && self.is_empty(prefix))
+            .cloned()
+            .collect();
+        returned.retain(|prefix, _| empty.contains(prefix));
+        let (reply, answer) = mpsc::channel();
+        if !empty.is_empty() {
+            self.board.remember(&returned);
+            if !self.queue.chore(Chore::Forget(empty.clone(), reply)) {
+                return Ok(false);
+            }
+            match answer.recv() {
+                Ok(result) => drop(result?),
+                Err(_) => return Ok(false),
+            }
+        }
+        *self.condemned.prefixes.write().unwrap_or_else(PoisonError::into_inner) =
+            Dropped::default();
+        let bytes: u64 = returned.values().sum();
+        let keys = self.condemned.destroyed.swap(0, Ordering::Relaxed);
+        info!(prefixes = empty.len(), bytes, keys, "reclaim: dropped prefixes are destroyed");
+        Ok(true)
     }
 
     /// The prefixes of which a table holds a key, in any version, or the mark of a cleared one.

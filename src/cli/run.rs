@@ -24,9 +24,6 @@ pub enum Failure {
     Domain(#[from] crate::error::Error),
     #[error("{0}")]
     Io(#[from] std::io::Error),
-    /// Something that is said best in its own words.
-    #[error("{0}")]
-    Told(String),
 }
 
 /// How a subcommand ended.
@@ -48,8 +45,6 @@ pub async fn run(cli: Cli) -> Result<Outcome, Failure> {
         None => server(&cli.server).await,
         Some(Command::Server(args)) => server(&args).await,
         Some(Command::Demo) => demo().await,
-        Some(Command::Backup(args)) => super::copy::backup(&args).await,
-        Some(Command::RestoreBackup(args)) => super::copy::restore(&args).await,
     }
 }
 

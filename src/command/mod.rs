@@ -46,7 +46,6 @@
 #![allow(clippy::unnecessary_wraps, reason = "all handlers have one signature")]
 
 mod args;
-mod backup;
 mod bucket;
 mod client;
 mod cluster;

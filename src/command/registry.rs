@@ -12,8 +12,8 @@ use tokio::time::Instant;
 
 use super::spec::Pending;
 use super::{
-    Args, CommandStats, Context, Handler, Services, Spec, backup, bucket, client, cluster,
-    connection, document, flags, introspection, lifecycle, namespace, refused, server, session,
+    Args, CommandStats, Context, Handler, Services, Spec, bucket, client, cluster, connection,
+    document, flags, introspection, lifecycle, namespace, refused, server, session,
 };
 use crate::error::{Error, Result};
 use crate::resp::{Reply, Words};
@@ -27,7 +27,6 @@ const FAMILIES: &[&[Spec]] = &[
     session::COMMANDS,
     refused::COMMANDS,
     cluster::COMMANDS,
-    backup::COMMANDS,
     document::COMMANDS,
     lifecycle::COMMANDS,
     bucket::COMMANDS,

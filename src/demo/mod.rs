@@ -10,7 +10,7 @@
 //!
 //! Not here: how a node is put together (`node`).
 
-pub(crate) mod client;
+mod client;
 mod story;
 
 use std::io;

@@ -1,0 +1,85 @@
+//! The scenarios of the removal protocol on whole nodes, several in one
+//! process over one store: see `support/cluster.rs`.
+//!
+//! A scenario is a function over the mistakes that are switched on. Each is a
+//! test with none; `mutations.rs` runs them with the mistakes that they must
+//! find.
+
+#![allow(clippy::unwrap_used, clippy::missing_panics_doc, reason = "a test fails by panicking")]
+#![allow(unreachable_pub, reason = "one binary in several files")]
+
+#[path = "../support/cluster.rs"]
+mod cluster;
+
+mod barrier;
+mod members;
+mod mutations;
+mod purge;
+mod race;
+mod sets;
+mod smoke;
+mod unknown;
+mod writes;
+
+macro_rules! scenarios {
+    ($($module:ident: $($scenario:ident)*;)*) => {
+        $($(
+            #[tokio::test(start_paused = true)]
+            async fn $scenario() {
+                let scenario = $module::$scenario(lethe::cluster::mutation::Mutations::default());
+                if let Err(violated) = cluster::patiently(scenario).await {
+                    panic!("{violated}");
+                }
+            }
+        )*)*
+    };
+}
+
+scenarios! {
+    writes:
+        an_insert_under_way_when_its_bucket_is_removed_never_lands
+        a_snapshot_from_before_the_removal_never_writes_into_the_old_instance
+        work_that_was_checked_before_the_removal_does_not_open_after_it
+        a_batch_that_lands_after_the_purge_is_refused
+        a_batch_of_a_former_incarnation_is_refused
+        a_renamed_bucket_is_reached_by_what_its_name_means_now;
+    barrier:
+        work_beyond_the_grace_is_named_and_waited_for
+        a_node_with_work_that_never_stops_gives_itself_up
+        a_late_clear_leaves_the_busy_row_of_a_later_removal
+        a_late_busy_row_is_not_revived
+        a_late_seen_lowers_nothing
+        the_busy_row_stays_until_the_last_work_ends
+        what_was_not_applied_is_not_acknowledged
+        a_busy_row_that_comes_before_the_flip_commits_stops_it
+        barrier_not_satisfied_names_who_is_missing_and_a_retry_succeeds
+        a_dead_node_does_not_block_a_purge
+        a_request_is_finished_by_the_worker;
+    members:
+        a_silent_member_delays_a_purge_by_its_lease_and_is_refused_on_waking
+        who_was_put_out_acknowledges_nothing
+        clients_of_a_member_that_was_put_out_get_right_answers
+        a_heartbeat_before_the_eviction_commits_saves_the_member
+        an_outage_of_the_store_puts_nobody_out
+        evictions_that_cross_leave_every_shard_with_a_member
+        a_member_without_a_shard_is_waited_for
+        a_member_that_joins_does_not_block_a_purge_that_waits
+        a_join_before_the_flip_commits_makes_it_look_again;
+    purge:
+        a_request_of_an_earlier_removal_does_not_purge_a_later_one
+        a_purge_touches_only_the_removal_that_it_names
+        of_a_restore_and_a_purge_exactly_one_wins
+        what_has_expired_is_purged_and_not_before
+        what_is_removed_without_retention_is_purged_at_once
+        holds_and_pauses_keep_what_has_expired
+        a_hold_before_the_flip_commits_wins
+        nothing_is_purged_while_the_clocks_are_suspect
+        a_reserved_name_is_taken_until_the_purge
+        a_restore_gives_back_exactly_what_was_removed;
+    unknown:
+        a_removal_that_is_tried_again_happens_once
+        an_operation_is_answered_again_by_another_node
+        an_increment_with_an_unknown_result_is_applied_once
+        who_was_put_out_does_not_try_an_increment_again
+        an_insert_with_an_unknown_result_inserts_once;
+}

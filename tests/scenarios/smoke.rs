@@ -1,0 +1,79 @@
+//! The same nodes over TCP, as clients see them.
+
+use std::net::SocketAddr;
+
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufStream};
+use tokio::net::TcpStream;
+
+use crate::cluster::{Claim, Cluster, claim, fail, patiently};
+
+/// A connection that sends inline commands.
+struct Connection(BufStream<TcpStream>);
+
+impl Connection {
+    async fn open(address: SocketAddr) -> Claim<Self> {
+        Ok(Self(BufStream::new(TcpStream::connect(address).await.map_err(fail)?)))
+    }
+
+    /// Sends a command and gives the first line of its reply.
+    async fn send(&mut self, command: &str) -> Claim<String> {
+        self.0.write_all(format!("{command}\r\n").as_bytes()).await.map_err(fail)?;
+        self.0.flush().await.map_err(fail)?;
+        self.line().await
+    }
+
+    async fn line(&mut self) -> Claim<String> {
+        let mut line = String::new();
+        self.0.read_line(&mut line).await.map_err(fail)?;
+        Ok(line.trim_end().to_owned())
+    }
+
+    async fn expect(&mut self, command: &str, expected: &str) -> Claim {
+        let got = self.send(command).await?;
+        claim!(got == expected, "'{command}' answered '{got}' instead of '{expected}'");
+        Ok(())
+    }
+}
+
+async fn story() -> Claim {
+    let mut cluster = Cluster::new(&["A", "B", "C"]).await?;
+    let mut connections = Vec::new();
+    for node in ["A", "B", "C"] {
+        let address = cluster.node(node).addresses()[0];
+        connections.push(Connection::open(address).await?);
+    }
+    let [a, b, c] = connections.as_mut_slice() else { return Err("three of them".to_owned()) };
+    a.expect("BUCKET.CREATE users", "+OK").await?;
+    b.expect("BUCKET.INSERT users DOCS '{\"name\":\"ada\"}'", "*1").await?;
+    let length = b.line().await?;
+    claim!(length == "$24", "an id of another length: {length}");
+    let id = b.line().await?;
+    claim!(id.len() == 24, "no id: {id}");
+    c.expect("BUCKET.REMOVE users", "+OK").await?;
+    let refused = "-BUCKETBEINGREMOVED Bucket 'users' is being removed";
+    for connection in [&mut *a, &mut *b, &mut *c] {
+        connection.expect("BUCKET.INSERT users DOCS {}", refused).await?;
+    }
+    b.expect("BUCKET.RESTORE users", "+OK").await?;
+    c.expect("BUCKET.INSERT users DOCS {}", "*1").await?;
+    c.line().await?;
+    c.line().await?;
+    a.expect("BUCKET.REMOVE users", "+OK").await?;
+    b.expect("BUCKET.PURGE users", "+OK").await?;
+    for connection in [&mut *a, &mut *b, &mut *c] {
+        let gone = "-NOSUCHBUCKET No such bucket: 'users'";
+        connection.expect("BUCKET.INSERT users DOCS {}", gone).await?;
+    }
+    // A node that leaves lets its clients go, and the others go on.
+    cluster.leave("B").await;
+    claim!(b.send("PING").await.is_ok_and(|line| line.is_empty()), "B still answers");
+    a.expect("BUCKET.CREATE users", "+OK").await?;
+    cluster.finish().await
+}
+
+#[tokio::test(start_paused = true)]
+async fn three_nodes_tell_the_whole_story_over_tcp() {
+    if let Err(violated) = patiently(story()).await {
+        panic!("{violated}");
+    }
+}

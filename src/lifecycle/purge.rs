@@ -383,11 +383,7 @@ async fn find(txn: &Transaction, request: &PurgeRequest) -> Result<Resolved> {
 }
 
 /// As [`find`]; once something was found it is always that.
-async fn find_bound(
-    txn: &Transaction,
-    request: &PurgeRequest,
-    bound: &Bound,
-) -> Result<Resolved> {
+async fn find_bound(txn: &Transaction, request: &PurgeRequest, bound: &Bound) -> Result<Resolved> {
     if let Some((removal, name)) = bound.get() {
         let target = Target::Removal(*removal);
         return match target::resolve(txn, NamespaceId::ROOT, &target, false).await {

@@ -15,8 +15,7 @@ use crate::cluster::{
 };
 
 const SOON: Duration = Duration::from_secs(2);
-const NOT_YET: &str =
-    "BARRIERNOTSATISFIED Barrier not satisfied: not all shards observed version ";
+const NOT_YET: &str = "BARRIERNOTSATISFIED Barrier not satisfied: not all shards observed version ";
 
 /// A bucket `b` with a document, on nodes A and B.
 async fn one_bucket(mutations: Mutations) -> Claim<Cluster> {

@@ -208,7 +208,8 @@ pub async fn a_member_without_a_shard_is_waited_for(mutations: Mutations) -> Cla
     let cluster = Cluster::with(&["A", "B", "C"], mutations, settings).await?;
     cluster.expect("A", "BUCKET.CREATE b", "OK").await?;
     let id = cluster.id("A", "b").await?;
-    let Some(idle) = ["A", "B", "C"].into_iter().find(|node| cluster.shard_of(node).is_err()) else {
+    let Some(idle) = ["A", "B", "C"].into_iter().find(|node| cluster.shard_of(node).is_err())
+    else {
         return Err("two shards, three members, and each has one".to_owned());
     };
     let work = cluster.work(idle, id, Scope::Member, "subscription")?;

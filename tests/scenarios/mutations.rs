@@ -6,11 +6,7 @@ use crate::cluster::{Claim, patiently};
 use crate::{barrier, members, purge, writes};
 
 /// Runs a scenario with a mistake; it must fail by this claim.
-async fn found(
-    mistake: Mutation,
-    scenario: impl AsyncFnOnce(Mutations) -> Claim,
-    violated: &str,
-) {
+async fn found(mistake: Mutation, scenario: impl AsyncFnOnce(Mutations) -> Claim, violated: &str) {
     match patiently(scenario(Mutations::of(&[mistake]))).await {
         Ok(()) => panic!("nobody noticed {mistake:?}"),
         Err(text) => assert!(text.contains(violated), "{mistake:?} was found by '{text}'"),
@@ -83,7 +79,6 @@ mistakes! {
 
 #[test]
 fn every_mistake_has_a_test() {
-    let missing: Vec<_> =
-        Mutation::ALL.iter().filter(|mistake| !FOUND.contains(mistake)).collect();
+    let missing: Vec<_> = Mutation::ALL.iter().filter(|mistake| !FOUND.contains(mistake)).collect();
     assert!(missing.is_empty(), "{missing:?}");
 }

@@ -175,7 +175,10 @@ fn explained(events: &[Event], left: &Left) -> bool {
     while let Some((progress, model)) = open.pop() {
         if progress.iter().all(|progress| *progress == Progress::Done) {
             let removed: Vec<u32> = model.removed.iter().map(|(_, documents)| *documents).collect();
-            if model.active == left.active && removed == left.removed && model.purged.len() == left.purged {
+            if model.active == left.active
+                && removed == left.removed
+                && model.purged.len() == left.purged
+            {
                 return true;
             }
             continue;
@@ -263,7 +266,8 @@ async fn left(cluster: &Cluster, name: &str) -> Claim<Left> {
 fn told(events: &[Event]) -> String {
     let mut text = String::new();
     for Event { client, command, begun, ended, answer } in events {
-        let written = writeln!(text, "  {begun:>3} to {ended:>3}, client {client}: {command:?} {answer:?}");
+        let written =
+            writeln!(text, "  {begun:>3} to {ended:>3}, client {client}: {command:?} {answer:?}");
         written.unwrap();
     }
     text
@@ -280,7 +284,8 @@ async fn race(cluster: &Cluster, seed: u64) -> Claim {
         let random = StdRng::seed_from_u64(random.random());
         client(cluster, node, &name, number, random, &order)
     });
-    let (Some(one), Some(two), Some(three)) = (clients.next(), clients.next(), clients.next()) else {
+    let (Some(one), Some(two), Some(three)) = (clients.next(), clients.next(), clients.next())
+    else {
         return Err("three clients".to_owned());
     };
     let (one, two, three) = tokio::try_join!(one, two, three)?;
@@ -310,7 +315,8 @@ async fn races_on_one_name_end_as_some_order_of_the_commands() {
 
 #[test]
 fn an_impossible_history_is_not_explained() {
-    let event = |client, command, begun, ended, answer| Event { client, command, begun, ended, answer };
+    let event =
+        |client, command, begun, ended, answer| Event { client, command, begun, ended, answer };
     let create = event(0, Command::Create, 1, 2, Answer::Ok);
     let insert = event(0, Command::Insert, 3, 6, Answer::Ok);
     let remove = event(1, Command::Remove, 4, 5, Answer::Ok);

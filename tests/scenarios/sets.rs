@@ -182,7 +182,8 @@ async fn removal() -> Claim {
     ])?;
     expected.writes(&scene.rows_of(removal))?;
     expected.writes(&scene.operation("o").await?)?;
-    expected.stamped(&[keys::removed_by_time_now(n), keys::removed_by_time_now(NamespaceId::ROOT)])?;
+    expected
+        .stamped(&[keys::removed_by_time_now(n), keys::removed_by_time_now(NamespaceId::ROOT)])?;
     expected.transition()?;
     expected.0.touch_metadata_version().map_err(fail)?;
     sets.check(&expected)?;

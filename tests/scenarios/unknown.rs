@@ -80,7 +80,9 @@ pub async fn an_operation_is_answered_again_by_another_node(mutations: Mutations
     cluster.expect("B", "BUCKET.REMOVE b OPID one", "OK").await?;
     let other = "ERR OPID 'one' was already used for another command";
     cluster.expect("B", "BUCKET.RESTORE b OPID one", other).await?;
-    for command in ["BUCKET.RESTORE b OPID two", "BUCKET.REMOVE b OPID three", "BUCKET.PURGE b OPID four"] {
+    for command in
+        ["BUCKET.RESTORE b OPID two", "BUCKET.REMOVE b OPID three", "BUCKET.PURGE b OPID four"]
+    {
         let first = line(&cluster.run("A", command).await?);
         cluster.expect("B", command, &first).await?;
     }
@@ -119,7 +121,8 @@ fn increment(cluster: &Cluster, node: &str) -> JoinHandle<DomainResult<()>> {
 async fn with_counter(mutations: Mutations) -> Claim<(Cluster, BucketId)> {
     let cluster = one_bucket(mutations).await?;
     let id = ObjectId::from_bytes(COUNTER).to_hex();
-    let insert = format!("BUCKET.INSERT b DOCS {{\"_id\":\"{id}\",\"number\":{{\"$numberLong\":\"0\"}}}}");
+    let insert =
+        format!("BUCKET.INSERT b DOCS {{\"_id\":\"{id}\",\"number\":{{\"$numberLong\":\"0\"}}}}");
     let reply = cluster.run("A", &insert).await?;
     claim!(matches!(reply, Reply::Array(_)), "{}", line(&reply));
     let bucket = cluster.id("A", "b").await?;

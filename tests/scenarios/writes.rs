@@ -22,7 +22,12 @@ fn batch(
     bucket: BucketId,
     (shard, epoch): (u16, i64),
 ) -> JoinHandle<DomainResult<()>> {
-    async fn send(lifecycle: Lifecycle, bucket: BucketId, shard: u16, epoch: i64) -> DomainResult<()> {
+    async fn send(
+        lifecycle: Lifecycle,
+        bucket: BucketId,
+        shard: u16,
+        epoch: i64,
+    ) -> DomainResult<()> {
         let catalog = lifecycle.catalog();
         let body = |txn: Transaction| async move {
             catalog.cluster().check_shard(&txn, shard, epoch).await?;

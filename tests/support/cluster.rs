@@ -416,8 +416,11 @@ impl Cluster {
     /// Every shard belongs to a member.
     pub async fn all_owned(&self) -> Claim {
         let members = self.rows(&keys::kind_prefix(keys::kind::MEMBER)).await?;
-        let members: Vec<String> =
-            members.iter().map(|(key, _)| keys::parse_node(key)).collect::<Result<_, _>>().map_err(fail)?;
+        let members: Vec<String> = members
+            .iter()
+            .map(|(key, _)| keys::parse_node(key))
+            .collect::<Result<_, _>>()
+            .map_err(fail)?;
         let shards = self.rows(&keys::kind_prefix(keys::kind::SHARD)).await?;
         claim!(shards.len() == self.config.cluster.shards as usize, "a shard has no row");
         for (key, value) in &shards {

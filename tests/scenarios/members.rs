@@ -131,7 +131,7 @@ pub async fn a_heartbeat_before_the_eviction_commits_saves_the_member(
 pub async fn an_outage_of_the_store_puts_nobody_out(mutations: Mutations) -> Claim {
     // An observer that was cut off for a while must not blame the others either.
     let all: &[&str] = &["A", "B", "C"];
-    for (cut_off, duration) in [(all, SILENT_AFTER * 5), (&["A"], SILENT_AFTER - HEARTBEAT * 2)] {
+    for (cut_off, duration) in [(all, SILENT_AFTER * 5), (&["A"], SILENT_AFTER.mul_f64(0.7))] {
         let cluster = one_bucket(&["A", "B", "C"], mutations).await?;
         let before = cluster.rows(&keys::kind_prefix(keys::kind::MEMBER)).await?;
         for node in cut_off {
@@ -182,7 +182,7 @@ pub async fn evictions_that_cross_leave_every_shard_with_a_member(mutations: Mut
     let mut cluster = one_bucket(&["A", "B", "C"], mutations).await?;
     let leave = cluster.hold("C", "leave");
     cluster.pause("B");
-    sleep(SILENT_AFTER - HEARTBEAT).await;
+    sleep(SILENT_AFTER.mul_f64(0.8)).await;
     cluster.node("C").cluster().stop(Stop::Graceful);
     leave.arrived().await;
     let out = async || Ok(!cluster.is_member("B").await?);

@@ -264,6 +264,29 @@ fn an_oversized_request_under_way_gets_its_error() {
 }
 
 #[test]
+fn requests_of_all_clients_together_are_bounded() {
+    let server = Running::start(|config| config.server.buffer_bytes_max = 32 << 20);
+    let large = "x".repeat(60 << 20);
+    let mut client = server.connect();
+    // How much of it is taken before the refusal is a matter of time; the reply is not.
+    let mut sender = client.stream.try_clone().unwrap();
+    let request = array(&["ECHO", &large]);
+    let sending = std::thread::spawn(move || drop(sender.write_all(request.as_bytes())));
+    client.expect("-ERR the requests of all clients are too large together, try again later\r\n");
+    drop(client);
+    sending.join().unwrap();
+    // What was taken is given back.
+    let small = "x".repeat(1 << 20);
+    for _ in 0..10 {
+        let mut client = server.connect();
+        client.send(array(&["PING", &small]));
+        client.expect(format!("$1048576\r\n{small}\r\n"));
+    }
+    let closed = server.services.stats.closed_memory.load(std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(closed, 1);
+}
+
+#[test]
 fn a_protocol_error_is_told_after_the_replies_before_it() {
     let server = Running::start(|_| {});
     check_closes(

@@ -274,8 +274,18 @@ fn clip(word: &[u8], room: usize) -> String {
     String::from_utf8_lossy(word.get(..room).unwrap_or(word)).into_owned()
 }
 
+/// Errors repeat what the client sent, which may be large; nobody reads that much.
+const ERROR_BYTES_MAX: usize = 4 * 1_024;
+
 fn to_reply(result: Result<Reply>) -> Reply {
-    result.unwrap_or_else(|error| Reply::Error(error.to_line()))
+    result.unwrap_or_else(|error| {
+        let mut line = error.to_line();
+        if line.len() > ERROR_BYTES_MAX {
+            line.truncate(line.floor_char_boundary(ERROR_BYTES_MAX));
+            line.push_str("...");
+        }
+        Reply::Error(line)
+    })
 }
 
 fn note(stats: Option<&CommandStats>, took: Duration, failed: bool) {

@@ -51,6 +51,8 @@ pub struct Stats {
     pub closed_slow: AtomicU64,
     /// Connections closed because what came from them can't be read.
     pub closed_protocol: AtomicU64,
+    /// Connections closed because their request had no room beside those of others.
+    pub closed_memory: AtomicU64,
     /// Commands that aren't in the table.
     pub unknown_commands: AtomicU64,
 }
@@ -65,6 +67,7 @@ impl Default for Stats {
             closed_idle: AtomicU64::new(0),
             closed_slow: AtomicU64::new(0),
             closed_protocol: AtomicU64::new(0),
+            closed_memory: AtomicU64::new(0),
             unknown_commands: AtomicU64::new(0),
         }
     }

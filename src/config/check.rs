@@ -80,6 +80,11 @@ impl RawServer {
                 self.output_bytes_max,
                 1_024..=1 << 32,
             )?,
+            buffer_bytes_max: size(
+                "server.buffer_bytes_max",
+                self.buffer_bytes_max,
+                1 << 20..=1 << 40,
+            )?,
             output_timeout: duration("server.output_timeout", &self.output_timeout)?,
         })
     }

@@ -163,6 +163,8 @@ pub struct ServerConfig {
     pub inline_bytes_max: usize,
     /// Bytes of replies that wait for a client to read them; then no further command of it is begun.
     pub output_bytes_max: usize,
+    /// Bytes of requests and replies of all connections together, beyond half a MiB each.
+    pub buffer_bytes_max: usize,
     /// A client with that much waiting that reads nothing for so long is disconnected.
     pub output_timeout: Duration,
 }

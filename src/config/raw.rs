@@ -32,6 +32,7 @@ pub struct RawServer {
     pub nesting_max: u64,
     pub inline_bytes_max: u64,
     pub output_bytes_max: u64,
+    pub buffer_bytes_max: u64,
     pub output_timeout: String,
 }
 
@@ -109,6 +110,7 @@ impl Default for RawServer {
             nesting_max: 8,
             inline_bytes_max: 64 * 1024,
             output_bytes_max: 64 * 1024 * 1024,
+            buffer_bytes_max: 1024 * 1024 * 1024,
             output_timeout: "60s".to_owned(),
         }
     }

@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 use tokio::sync::futures::OwnedNotified;
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::budget::Share;
 use super::link::{Link, Received};
 use crate::command::{Context, Ended, Running, Services, Step, dispatch};
 use crate::config::ServerConfig;
@@ -17,6 +18,9 @@ use crate::session::{Client, Session};
 
 /// Bytes that are read while a command runs, only to learn whether the client is still there.
 const READ_AHEAD: usize = 64 * 1024;
+
+/// Commands after which a connection with many of them may have to let others go first.
+const TURN: u32 = 64;
 
 /// How often a client is looked after that has more than that waiting.
 const LOOK_AFTER: Duration = Duration::from_millis(100);
@@ -34,12 +38,17 @@ const LAST_CALL: Duration = Duration::from_millis(100);
 const OF_A_BROWSER: [&[u8]; 2] = [b"POST", b"HOST:"];
 
 /// Serves one connection to its end.
-pub(super) async fn serve(stream: TcpStream, client: Arc<Client>, services: Arc<Services>) {
+pub(super) async fn serve(
+    stream: TcpStream,
+    client: Arc<Client>,
+    services: Arc<Services>,
+    share: Share,
+) {
     let id = client.id();
     let config = &services.config.server;
     let mut connection = Connection {
         client: Arc::clone(&client),
-        link: Link::new(stream, Arc::clone(&client)),
+        link: Link::new(stream, Arc::clone(&client), share),
         session: Session::new(Arc::clone(&client), Arc::clone(&services.config)),
         scanner: Scanner::new(Limits {
             frame_bytes: config.request_bytes_max,
@@ -145,17 +154,28 @@ impl Connection {
                 self.active = Instant::now();
                 self.session.next_lap(self.active);
                 let missing = self.scanner.missing(&self.link.input);
-                if self.link.receive(missing)? == Received::End {
-                    self.hung_up = Some(self.active);
+                match self.link.receive(missing)? {
+                    Received::Some => Ok(None),
+                    Received::End => {
+                        self.hung_up = Some(self.active);
+                        Ok(None)
+                    }
+                    Received::Refused => {
+                        count_one(&services.stats.closed_memory);
+                        let client = self.client.id();
+                        tracing::warn!(client, missing, "a request had no room beside those of others");
+                        let busy = "ERR the requests of all clients are too large together, try again later";
+                        self.answer(&Reply::Error(busy.to_owned()))?;
+                        Ok(Some(End::Polite))
+                    }
                 }
-                Ok(None)
             }
             // What it is about is seen by the caller's next turn.
             () = self.alert.raised() => Ok(None),
             () = expired(self.idle.as_mut(), self.active, config), if !choked => {
                 count_one(&services.stats.closed_idle);
                 tracing::info!(client = self.client.id(), "closing an idle connection");
-                self.link.push(&Reply::Error("ERR idle timeout".to_owned()), self.session.protocol());
+                self.answer(&Reply::Error("ERR idle timeout".to_owned()))?;
                 Ok(Some(End::Polite))
             }
         }
@@ -164,19 +184,25 @@ impl Connection {
     /// Runs the commands that have arrived, one after the other.
     async fn run_buffered(&mut self, services: &Arc<Services>) -> io::Result<Option<End>> {
         let output_max = services.config.server.output_bytes_max;
+        let mut count = 0_u32;
         while self.link.waiting() < output_max {
+            count += 1;
+            if count.is_multiple_of(TURN) {
+                // Others on this thread get their turn.
+                tokio::task::coop::consume_budget().await;
+            }
             let words = match self.scanner.next(&mut self.link.input) {
                 Ok(Some(Request::Command(words))) => words,
                 Ok(Some(Request::Nested)) => {
                     let refused = "ERR the words of a command are bulk strings, not arrays";
-                    self.answer(&Reply::Error(refused.to_owned()));
+                    self.answer(&Reply::Error(refused.to_owned()))?;
                     continue;
                 }
                 Ok(None) => break,
                 Err(error) => {
                     count_one(&services.stats.closed_protocol);
                     tracing::info!(client = self.client.id(), %error, "protocol error");
-                    self.answer(&Reply::Error(format!("ERR Protocol error: {error}")));
+                    self.answer(&Reply::Error(format!("ERR Protocol error: {error}")))?;
                     return Ok(Some(End::Polite));
                 }
             };
@@ -218,7 +244,7 @@ impl Connection {
                     reply
                 }
             };
-            self.answer(&reply);
+            self.answer(&reply)?;
             if self.session.is_closing() {
                 return Ok(Some(End::Polite));
             }
@@ -230,10 +256,11 @@ impl Connection {
         Ok(None)
     }
 
-    fn answer(&mut self, reply: &Reply) {
+    fn answer(&mut self, reply: &Reply) -> io::Result<()> {
         if self.session.reply_is_wanted() {
-            self.link.push(reply, self.session.protocol());
+            self.link.push(reply, self.session.protocol())?;
         }
+        Ok(())
     }
 }
 

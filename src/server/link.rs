@@ -9,6 +9,7 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
+use super::budget::Share;
 use crate::resp::{Protocol, Reply};
 use crate::session::Client;
 
@@ -16,7 +17,7 @@ use crate::session::Client;
 const CHUNK: usize = 16 * 1024;
 
 /// The most that a request's announcement makes us set aside before its bytes arrive.
-const AHEAD: usize = 1024 * 1024;
+const AHEAD: usize = KEEP;
 
 /// Replies waiting to be sent that are sent before the next command is begun.
 const FLUSH_AT: usize = 64 * 1024;
@@ -34,6 +35,8 @@ pub(super) enum Received {
     Some,
     /// The client sends no more.
     End,
+    /// Nothing: the request under way needs more memory than is left for all requests.
+    Refused,
 }
 
 /// A socket and its two buffers.
@@ -44,18 +47,20 @@ pub(super) struct Link {
     output: BytesMut,
     /// The most that the input has held.
     largest: usize,
+    share: Share,
     client: Arc<Client>,
     /// When the socket last took something and not all; none when nothing waits.
     stuck_since: Option<Instant>,
 }
 
 impl Link {
-    pub(super) fn new(stream: TcpStream, client: Arc<Client>) -> Self {
+    pub(super) fn new(stream: TcpStream, client: Arc<Client>, share: Share) -> Self {
         Self {
             stream,
             input: BytesMut::new(),
             output: BytesMut::new(),
             largest: 0,
+            share,
             client,
             stuck_since: None,
         }
@@ -83,10 +88,15 @@ impl Link {
             // What a large request took is given back.
             self.input = BytesMut::new();
             self.largest = 0;
+            self.shrink();
         }
         if self.input.capacity() - self.input.len() < CHUNK / 4 {
             // Doubling, so that an announced length alone takes little memory.
-            self.input.reserve(missing.min(self.input.len().max(AHEAD)).max(CHUNK));
+            let more = missing.min(self.input.len().max(AHEAD)).max(CHUNK);
+            if !self.share.resize(self.input.len() + more + self.output.capacity()) {
+                return Ok(Received::Refused);
+            }
+            self.input.reserve(more);
         }
         match self.stream.try_read_buf(&mut self.input) {
             Ok(0) => Ok(Received::End),
@@ -100,9 +110,23 @@ impl Link {
         }
     }
 
-    /// Puts a reply behind those that wait.
-    pub(super) fn push(&mut self, reply: &Reply, protocol: Protocol) {
+    /// Puts a reply behind those that wait. An error where it needs more memory than is left for all replies.
+    pub(super) fn push(&mut self, reply: &Reply, protocol: Protocol) -> io::Result<()> {
         reply.encode(protocol, &mut self.output);
+        let held = self.input.capacity() + self.output.capacity();
+        if self.output.len() > KEEP && !self.share.resize(held) {
+            return Err(io::Error::new(
+                io::ErrorKind::OutOfMemory,
+                "the replies of all clients are larger than server.buffer_bytes_max",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Gives back what the buffers don't hold any more.
+    fn shrink(&mut self) {
+        let less = self.share.resize(self.input.capacity() + self.output.capacity());
+        debug_assert!(less, "giving back is never refused");
     }
 
     /// Shows others which command takes its time.
@@ -149,6 +173,7 @@ impl Link {
         }
         if self.output.is_empty() && self.output.capacity() > KEEP {
             self.output = BytesMut::new();
+            self.shrink();
         }
         Ok(())
     }

@@ -14,12 +14,14 @@
 //!
 //! * Commands of one connection run strictly in order, and each has exactly one reply.
 //! * What a connection holds is bounded: the request under way, a chunk read ahead, and
-//!   `server.output_bytes_max` plus one reply. Above that no further command of it is begun.
+//!   `server.output_bytes_max` plus one reply. Above that no further command of it is begun. What all of
+//!   them hold together beyond a small part each is bounded by `server.buffer_bytes_max`.
 //! * A shutdown loses no reply of a command that ended in time, and no commit: a commit
 //!   is the store's, and goes on when its command is dropped.
 //!
 //! Not here: what commands do (`command`), signals and the order of the shutdown as a whole (`node`).
 
+mod budget;
 mod connection;
 mod link;
 
@@ -38,6 +40,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::command::Services;
+use budget::{Budget, Share};
 use link::Link;
 
 /// Refused connections that are given time to read why; beyond it they are just closed.
@@ -80,7 +83,9 @@ impl Server {
     /// that wait with an error, and returns when all connections are closed, after
     /// `server.shutdown_timeout` at the latest.
     pub async fn run(self, stop: CancellationToken) {
-        let shared = Arc::new(Shared { services: self.services, refusals: AtomicUsize::new(0) });
+        let budget = Budget::new(self.services.config.server.buffer_bytes_max);
+        let refusals = AtomicUsize::new(0);
+        let shared = Arc::new(Shared { services: self.services, refusals, budget });
         let mut loops = JoinSet::new();
         for listener in self.listeners {
             loops.spawn(accept(listener, Arc::clone(&shared), stop.clone()));
@@ -109,6 +114,7 @@ impl Server {
 struct Shared {
     services: Arc<Services>,
     refusals: AtomicUsize,
+    budget: Arc<Budget>,
 }
 
 fn listen(address: SocketAddr, backlog: i32) -> io::Result<TcpListener> {
@@ -168,7 +174,8 @@ fn take(
     let Ok(local_address) = stream.local_addr() else { return };
     services.stats.connections.fetch_add(1, Ordering::Relaxed);
     if let Some(client) = services.clients.connect(config.max_clients, address, local_address) {
-        connections.spawn(connection::serve(stream, client, Arc::clone(services)));
+        let share = Share::new(Arc::clone(&shared.budget));
+        connections.spawn(connection::serve(stream, client, Arc::clone(services), share));
         return;
     }
     services.stats.connections_rejected.fetch_add(1, Ordering::Relaxed);

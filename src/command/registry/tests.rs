@@ -197,6 +197,16 @@ mod running {
     }
 
     #[tokio::test]
+    async fn an_error_does_not_repeat_all_that_was_sent() {
+        let mut caller = Caller::new();
+        let long = "ä".repeat(100_000);
+        let Reply::Error(text) = caller.call(["CLIENT", &long]).await else {
+            panic!("it is refused")
+        };
+        assert!(text.len() < 5_000 && text.ends_with("ä..."), "{}", text.len());
+    }
+
+    #[tokio::test]
     async fn a_subcommand_does_not_hide_in_the_name() {
         let mut caller = Caller::new();
         for name in ["CLIENT ID", "client|id"] {

@@ -107,6 +107,7 @@ fn stats(ctx: &Context<'_>, fields: &mut Fields) {
     fields.add("total_net_output_bytes", bytes_out);
     fields.add("closed_idle", load(&stats.closed_idle));
     fields.add("closed_slow_reader", load(&stats.closed_slow));
+    fields.add("closed_no_memory", load(&stats.closed_memory));
     fields.add("closed_protocol_error", load(&stats.closed_protocol));
 }
 

@@ -12,6 +12,7 @@ pub mod worker;
 pub mod command;
 pub mod session;
 
+pub mod check;
 pub mod lifecycle;
 pub mod query;
 

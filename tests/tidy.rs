@@ -23,7 +23,7 @@ const LAYERS: &[&[&str]] = &[
     &["server", "worker"],
     &["command"],
     &["session"],
-    &["query", "lifecycle"],
+    &["query", "lifecycle", "check"],
     &["document"],
     &["index"],
     &["metadata"],

@@ -272,6 +272,13 @@ pub fn reserved_name(namespace: NamespaceId, name: &str) -> Vec<u8> {
     pack(&(kind::RESERVED_NAME, namespace.0, name))
 }
 
+/// # Errors
+/// When the key is no `reserved-name` key.
+pub fn parse_reserved_name(key: &[u8]) -> Result<(NamespaceId, String), DecodeError> {
+    let (_, namespace, name): (u16, u64, String) = decode("reserved-name", key)?;
+    Ok((NamespaceId(namespace), name))
+}
+
 /// `expiry/<time>/<what>/<id>`: what is due when. The time is in milliseconds
 /// since 1970; `what` is one of the constants of [`due`].
 #[must_use]
@@ -595,6 +602,15 @@ pub fn purge_pause() -> Vec<u8> {
 #[must_use]
 pub fn operation(user: &str, operation: &str) -> Vec<u8> {
     pack(&(kind::OPERATION, user, operation))
+}
+
+/// The user and the operation's id.
+///
+/// # Errors
+/// When the key is no `operation` key.
+pub fn parse_operation(key: &[u8]) -> Result<(String, String), DecodeError> {
+    let (_, user, operation): (u16, String, String) = decode("operation", key)?;
+    Ok((user, operation))
 }
 
 /// `attempt/<incarnation>/<slot>`.

@@ -15,6 +15,7 @@
 pub mod duration;
 pub mod id;
 pub mod keys;
+pub mod readable;
 pub mod record;
 pub mod versionstamp;
 

@@ -1,0 +1,81 @@
+//! The check: every key of a store against the rule of its kind.
+//!
+//! [`page`] walks the key space. The rows of a part are looked at in the
+//! transaction that reads them, together with every row that they speak of, so
+//! all of it is one snapshot. What seems wrong is looked at again in a
+//! transaction of its own and reported only if it is still so. A scan of a
+//! running node therefore reports nothing that is merely under way. It reads
+//! by snapshot and writes nothing, so it makes no commit fail.
+//!
+//! # The rules
+//!
+//! | kind | what must hold |
+//! |---|---|
+//! | the whole store | if anything is there: `cluster`, `cluster-time`, `next-id`, a `shard` and a `witness` for each shard, `journal-head` if there is an event |
+//! | all of them | keys and values decode; versions lie behind some commit; ids below `next-id`; kinds and parts are known |
+//! | `namespace/name` | its record is active and has this parent and name |
+//! | `namespace/record` | active: its name points at it; a fence; a way up to the root, at most 10 long |
+//! | `bucket/name` | its record is active and has this namespace and name |
+//! | `bucket/record` | its namespace has a record; shards of the cluster; a fence; active: its name points at it and it is in no removal; removed: no name points at it, `removal-of` leads to its removal; its counters are exact |
+//! | `fence` | a bucket or a namespace of this number |
+//! | `removal` | its bucket is removed and has this name; `removal-of`, `removed-by-name`, both `removed-by-time`, `retention`, and `reserved-name` where reserved, are there and say the same; an `expiry` row unless held or kept for ever; no grave and no reclaim job |
+//! | `retention`, `hold`, `request` | a removal |
+//! | `removed-by-name`, `reserved-name` | a removal that says the same; no active bucket of a reserved name |
+//! | `removed-by-time` | a removal or a reclaim job that says the same |
+//! | `removal-of` | a removal or a grave of this object |
+//! | `expiry` | what it points at is there and due at this time; no removal on hold |
+//! | `grave` | an `expiry` row; `removal-of` leads to it; neither record nor fence of its bucket |
+//! | `reclaim` | both `removed-by-time` rows; neither record nor fence of its bucket |
+//! | `data/<bucket>` | a record, or a reclaim job whose prefix is not dropped yet: one finding for a whole prefix |
+//! | `data/.../change`, `count` | shards of the bucket |
+//! | `data/.../trim` | an `expiry` row, unless the bucket is removed |
+//! | `journal-head` | the version of the last event |
+//! | `member` | `seen` and `beat`; their rows without a member are a warning |
+//! | `shard`, `witness` | a shard of the cluster; an owner that is a member while there are members, else a warning |
+//! | `busy` | its object has a fence; of a dead incarnation it is a warning after ten minutes |
+//! | `attempt` | of a dead incarnation it is a warning |
+//! | `operation` | an `expiry` row |
+//!
+//! # Invariants
+//!
+//! * A healthy store gives no finding, whatever state it is in and whatever its
+//!   nodes are doing.
+//! * Memory is bounded by the page, not by the store.
+//!
+//! Not here: damage below the key space, which the engine reports when it reads
+//! (`store`); mending.
+
+mod cluster;
+mod data;
+mod finding;
+mod look;
+mod names;
+mod queue;
+mod removals;
+mod scan;
+
+pub use finding::{Finding, Kind, Severity};
+pub use scan::{Page, page};
+
+use crate::store::{Result, Store};
+
+/// Keys of a page when nobody says otherwise.
+pub const PAGE_KEYS: usize = 1_000;
+
+/// Scans a whole store and gives all findings: for tests and small stores,
+/// since the list has no bound.
+///
+/// # Errors
+/// Those of the store that do not go away.
+pub async fn all(store: &Store) -> Result<Vec<Finding>> {
+    let mut findings = Vec::new();
+    let mut from = None;
+    loop {
+        let page = page(store, from.as_deref(), PAGE_KEYS).await?;
+        findings.extend(page.findings);
+        match page.next {
+            Some(next) => from = Some(next),
+            None => return Ok(findings),
+        }
+    }
+}

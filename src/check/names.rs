@@ -1,0 +1,252 @@
+//! Namespaces, buckets and fences.
+
+use super::finding::{Kind, Report};
+use super::look::{Look, Row, number};
+use crate::codec::record::{self, BucketRecord, NamespaceRecord, State};
+use crate::codec::{BucketId, NamespaceId, RemovalId, Versionstamp, keys};
+use crate::metadata::name::DEPTH_MAX;
+use crate::store::Result;
+
+pub(super) async fn namespace_name(
+    look: &Look,
+    report: &mut Report<'_>,
+    key: &[u8],
+    value: &[u8],
+) -> Result<()> {
+    let Some((parent, segment)) = report.decoded(keys::parse_namespace_name(key)) else {
+        return Ok(());
+    };
+    let Some(id) = report.decoded(number("namespace/name", value)) else { return Ok(()) };
+    let id = NamespaceId(id);
+    match look.namespace(id).await? {
+        Row::Absent => report.add(
+            Kind::Dangling,
+            format!("it points at the namespace {id}, which has no record"),
+            "the record of an active namespace",
+        ),
+        Row::Broken => {}
+        Row::Is(record) if record.state != State::Active => report.add(
+            Kind::Contradiction,
+            format!("it points at the namespace {id}, which is removed"),
+            "no pointer at a removed namespace",
+        ),
+        Row::Is(record) if record.parent != parent || record.segment != segment => report.add(
+            Kind::Contradiction,
+            format!(
+                "it points at the namespace {id}, whose record has the name '{}' below {}",
+                record.segment, record.parent
+            ),
+            "the same parent and name in both",
+        ),
+        Row::Is(_) => {}
+    }
+    Ok(())
+}
+
+pub(super) async fn namespace_record(
+    look: &Look,
+    report: &mut Report<'_>,
+    key: &[u8],
+    value: &[u8],
+) -> Result<()> {
+    let id = report.decoded(keys::parse_number("namespace/record", key));
+    let record: Option<NamespaceRecord> = report.decoded(record::decode("namespace/record", value));
+    let Some((id, record)) = id.zip(record) else { return Ok(()) };
+    look.expect_reserved(report, id);
+    fence_present(look, report, id).await?;
+    let pointer = look.pointer(&keys::namespace_name(record.parent, &record.segment)).await?;
+    let points_here = matches!(pointer, Row::Is(found) if found == id);
+    match record.state {
+        State::Active if !points_here => no_pointer(report, &pointer),
+        State::Removed if points_here => report.add(
+            Kind::Contradiction,
+            "it is removed, but its name still points at it",
+            "no pointer at a removed namespace",
+        ),
+        State::Active | State::Removed => {}
+    }
+    // The way up: it must end at the root, within the depth that paths may have.
+    let mut above = record.parent;
+    for _ in 0..DEPTH_MAX {
+        if above == NamespaceId::ROOT {
+            return Ok(());
+        }
+        match look.namespace(above).await? {
+            Row::Is(record) => above = record.parent,
+            Row::Broken => return Ok(()),
+            Row::Absent => {
+                report.add(
+                    Kind::Dangling,
+                    format!("the namespace {above} above it has no record"),
+                    "records up to the topmost namespace",
+                );
+                return Ok(());
+            }
+        }
+    }
+    if above != NamespaceId::ROOT {
+        report.add(
+            Kind::EndlessPath,
+            format!("more than {DEPTH_MAX} namespaces lie above each other"),
+            "a path that ends at the root",
+        );
+    }
+    Ok(())
+}
+
+pub(super) async fn bucket_name(
+    look: &Look,
+    report: &mut Report<'_>,
+    key: &[u8],
+    value: &[u8],
+) -> Result<()> {
+    let Some((namespace, name)) = report.decoded(keys::parse_bucket_name(key)) else {
+        return Ok(());
+    };
+    let Some(id) = report.decoded(number("bucket/name", value)) else { return Ok(()) };
+    let id = BucketId(id);
+    match look.bucket(id).await? {
+        Row::Absent => report.add(
+            Kind::Dangling,
+            format!("it points at the bucket {id}, which has no record"),
+            "the record of an active bucket",
+        ),
+        Row::Broken => {}
+        Row::Is(record) if record.state != State::Active => report.add(
+            Kind::Contradiction,
+            format!("it points at the bucket {id}, which is removed"),
+            "no pointer at a removed bucket",
+        ),
+        Row::Is(record) if record.namespace != namespace || record.name != name => report.add(
+            Kind::Contradiction,
+            format!(
+                "it points at the bucket {id}, whose record has the name '{}' in {}",
+                record.name, record.namespace
+            ),
+            "the same namespace and name in both",
+        ),
+        Row::Is(_) => {}
+    }
+    Ok(())
+}
+
+pub(super) async fn bucket_record(
+    look: &Look,
+    report: &mut Report<'_>,
+    key: &[u8],
+    value: &[u8],
+) -> Result<()> {
+    let id = report.decoded(keys::parse_number("bucket/record", key));
+    let record: Option<BucketRecord> = report.decoded(record::decode("bucket/record", value));
+    let Some((id, record)) = id.zip(record) else { return Ok(()) };
+    look.expect_reserved(report, id);
+    fence_present(look, report, id).await?;
+    if look.namespace(record.namespace).await?.is_absent() {
+        report.add(
+            Kind::Dangling,
+            format!("its namespace {} has no record", record.namespace),
+            "the record of a namespace",
+        );
+    }
+    let shards = look.cluster.as_ref().map(|cluster| cluster.shards);
+    let unknown = record.shards.iter().find(|shard| shards.is_some_and(|count| **shard >= count));
+    if let Some(unknown) = unknown {
+        report.add(
+            Kind::Contradiction,
+            format!("it lies on shard {unknown}, which the cluster does not have"),
+            "shards of the cluster",
+        );
+    }
+    if record.shards.is_empty() {
+        report.add(Kind::Contradiction, "it lies on no shard", "at least one shard");
+    }
+    let pointer = look.pointer(&keys::bucket_name(record.namespace, &record.name)).await?;
+    let points_here = matches!(pointer, Row::Is(found) if found == id);
+    let removal = look.pointer(&keys::removal_of(id)).await?;
+    match record.state {
+        State::Active => {
+            if !points_here {
+                no_pointer(report, &pointer);
+            }
+            if let Row::Is(removal) = removal {
+                let removal = RemovalId(removal);
+                report.add(
+                    Kind::Contradiction,
+                    format!("it is active, but removal-of says that it is in removal {removal}"),
+                    "an active bucket is in no removal",
+                );
+            }
+        }
+        State::Removed => {
+            if points_here {
+                report.add(
+                    Kind::Contradiction,
+                    "it is removed, but its name still points at it",
+                    "no pointer at a removed bucket",
+                );
+            }
+            match removal {
+                Row::Absent => report.add(
+                    Kind::Missing,
+                    "it is removed, but removal-of does not say in which removal",
+                    "a removal-of row",
+                ),
+                Row::Broken => {}
+                Row::Is(removal) => {
+                    let removal = RemovalId(removal);
+                    if look.removal(removal).await?.is_absent() {
+                        report.add(
+                            Kind::Missing,
+                            format!("it is removed, but its removal {removal} has no record"),
+                            "a removal record",
+                        );
+                    }
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn no_pointer(report: &mut Report<'_>, pointer: &Row<u64>) {
+    match pointer {
+        Row::Absent => {
+            report.add(Kind::Missing, "it is active, but its name points nowhere", "a pointer at it");
+        }
+        Row::Broken => {}
+        Row::Is(other) => report.add(
+            Kind::Contradiction,
+            format!("it is active, but its name points at number {other}"),
+            "a pointer at it",
+        ),
+    }
+}
+
+async fn fence_present(look: &Look, report: &mut Report<'_>, id: u64) -> Result<()> {
+    if !look.exists(&keys::fence(id)).await? {
+        report.add(Kind::Missing, "it has no fence, which means that it is gone", "a fence");
+    }
+    Ok(())
+}
+
+pub(super) async fn fence(
+    look: &Look,
+    report: &mut Report<'_>,
+    key: &[u8],
+    value: &[u8],
+) -> Result<()> {
+    let Some(id) = report.decoded(keys::parse_number("fence", key)) else { return Ok(()) };
+    if let Some(version) = report.decoded(Versionstamp::decode(value)) {
+        look.expect_past(report, version);
+    }
+    let object = look.exists(&keys::bucket_record(BucketId(id))).await?
+        || look.exists(&keys::namespace_record(NamespaceId(id))).await?;
+    if !object {
+        report.add(
+            Kind::Dangling,
+            "there is neither a bucket nor a namespace of this number",
+            "no fence of what is gone",
+        );
+    }
+    Ok(())
+}

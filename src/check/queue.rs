@@ -1,0 +1,177 @@
+//! What is due, and what a purge leaves behind: expiry rows, operations,
+//! graves, reclaim jobs.
+
+use super::finding::{Kind, Report};
+use super::look::{Look, Row, number};
+use crate::codec::record::{self, GraveRecord, OperationRecord, ReclaimRecord};
+use crate::codec::{BucketId, NamespaceId, RemovalId, keys, readable};
+use crate::store::Result;
+
+pub(super) async fn expiry(look: &Look, report: &mut Report<'_>, key: &[u8]) -> Result<()> {
+    let Some((at, what, id)) = report.decoded(keys::parse_expiry(key)) else { return Ok(()) };
+    if what == keys::due::OPERATION {
+        return match look.record::<OperationRecord>("operation", &id).await? {
+            Row::Absent => {
+                report.add(Kind::Dangling, "there is no such operation row", "an operation row");
+                Ok(())
+            }
+            Row::Is(row) if row.until != at => {
+                wrong_time(report, row.until);
+                Ok(())
+            }
+            Row::Is(_) | Row::Broken => Ok(()),
+        };
+    }
+    let Some(number) = report.decoded(number("expiry", &id)) else { return Ok(()) };
+    match what {
+        keys::due::REMOVAL => {
+            let removal = RemovalId(number);
+            if look.removal(removal).await?.is_absent() {
+                let wrong = format!("there is no removal {removal}");
+                report.add(Kind::Dangling, wrong, "a removal that waits");
+                return Ok(());
+            }
+            match look.retention(removal).await? {
+                Row::Is(row) if row.expires_at != Some(at) => {
+                    wrong_time(report, row.expires_at.unwrap_or(i64::MAX));
+                }
+                Row::Is(_) | Row::Broken | Row::Absent => {}
+            }
+            if look.exists(&keys::hold(removal)).await? {
+                report.add(
+                    Kind::Contradiction,
+                    format!("removal {removal} is on hold, but in the queue of what is due"),
+                    "no row while it is on hold",
+                );
+            }
+        }
+        keys::due::GRAVE => {
+            let removal = RemovalId(number);
+            match look.record::<GraveRecord>("grave", &keys::grave(removal)).await? {
+                Row::Absent => {
+                    let wrong = format!("there is no grave of removal {removal}");
+                    report.add(Kind::Dangling, wrong, "a grave");
+                }
+                Row::Is(grave) if grave.until != at => wrong_time(report, grave.until),
+                Row::Is(_) | Row::Broken => {}
+            }
+        }
+        keys::due::TRIM => {
+            let bucket = BucketId(number);
+            if look.bucket(bucket).await?.is_absent() {
+                let wrong = format!("there is no bucket {bucket}");
+                report.add(Kind::Dangling, wrong, "the record of a bucket");
+            } else if !look.exists(&keys::trim(bucket, at)).await? {
+                report.add(
+                    Kind::Missing,
+                    format!("the bucket {bucket} does not know of this trim"),
+                    readable::key(&keys::trim(bucket, at)),
+                );
+            }
+        }
+        other => report.add(
+            Kind::UnknownKey,
+            format!("something of kind {other} is due"),
+            "a removal, an operation, a grave or a trim",
+        ),
+    }
+    Ok(())
+}
+
+fn wrong_time(report: &mut Report<'_>, at: i64) {
+    let expected = match at {
+        i64::MAX => "no row: it is kept for ever".to_owned(),
+        at => format!("a row at {}", crate::codec::duration::format_instant(at)),
+    };
+    report.add(Kind::Contradiction, "what it points at is due at another time", expected);
+}
+
+pub(super) async fn operation(
+    look: &Look,
+    report: &mut Report<'_>,
+    key: &[u8],
+    value: &[u8],
+) -> Result<()> {
+    report.decoded(keys::parse_operation(key));
+    let row: Option<OperationRecord> = report.decoded(record::decode("operation", value));
+    if let Some(row) = row {
+        expect_due(look, report, &keys::expiry(row.until, keys::due::OPERATION, key)).await?;
+    }
+    Ok(())
+}
+
+async fn expect_due(look: &Look, report: &mut Report<'_>, due: &[u8]) -> Result<()> {
+    if !look.exists(due).await? {
+        report.add(
+            Kind::Missing,
+            "the queue of what is due does not have it, so it is kept for ever",
+            readable::key(due),
+        );
+    }
+    Ok(())
+}
+
+pub(super) async fn grave(
+    look: &Look,
+    report: &mut Report<'_>,
+    key: &[u8],
+    value: &[u8],
+) -> Result<()> {
+    let id = report.decoded(keys::parse_number("grave", key));
+    let row: Option<GraveRecord> = report.decoded(record::decode("grave", value));
+    let Some((id, grave)) = id.zip(row) else { return Ok(()) };
+    expect_due(look, report, &keys::expiry(grave.until, keys::due::GRAVE, &id.to_be_bytes()))
+        .await?;
+    expect_gone(look, report, grave.bucket).await?;
+    match look.pointer(&keys::removal_of(grave.bucket.0)).await? {
+        Row::Is(found) if found == id => {}
+        Row::Broken => {}
+        Row::Absent | Row::Is(_) => report.add(
+            Kind::Missing,
+            format!("removal-of does not lead from the bucket {} to it", grave.bucket),
+            readable::key(&keys::removal_of(grave.bucket.0)),
+        ),
+    }
+    Ok(())
+}
+
+/// Reports what is still there of a purged bucket.
+async fn expect_gone(look: &Look, report: &mut Report<'_>, bucket: BucketId) -> Result<()> {
+    for (key, what) in
+        [(keys::bucket_record(bucket), "a record"), (keys::fence(bucket.0), "a fence")]
+    {
+        if look.exists(&key).await? {
+            report.add(
+                Kind::Contradiction,
+                format!("the bucket {bucket} was purged, but has {what}"),
+                "nothing of a purged bucket",
+            );
+        }
+    }
+    Ok(())
+}
+
+pub(super) async fn reclaim(
+    look: &Look,
+    report: &mut Report<'_>,
+    key: &[u8],
+    value: &[u8],
+) -> Result<()> {
+    let id = report.decoded(keys::parse_number("reclaim", key));
+    let job: Option<ReclaimRecord> = report.decoded(record::decode("reclaim", value));
+    let Some((id, job)) = id.zip(job) else { return Ok(()) };
+    expect_gone(look, report, job.bucket).await?;
+    for namespace in [job.namespace, NamespaceId::ROOT] {
+        let listed = keys::removed_by_time(namespace, job.version);
+        match look.pointer(&listed).await? {
+            Row::Is(found) if found == id => {}
+            Row::Broken => {}
+            Row::Absent | Row::Is(_) => report.add(
+                Kind::Missing,
+                "its removed-by-time row is missing",
+                readable::key(&listed),
+            ),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,198 @@
+//! A node over a store, and the shortest way to each state of its buckets.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use lethe::clock::TestClock;
+use lethe::codec::duration::Retention;
+use lethe::codec::record::Actor;
+use lethe::codec::{BucketId, RemovalId};
+use lethe::config::Config;
+use lethe::error::{Error, Result};
+use lethe::lifecycle::purge::PurgeRequest;
+use lethe::lifecycle::remove::{Keep, Removal, RemoveRequest};
+use lethe::lifecycle::restore::RestoreRequest;
+use lethe::lifecycle::{Lifecycle, Target};
+use lethe::metadata::{Caller, Operation, Path};
+use lethe::node::{Node, NodeOptions};
+use lethe::store::{EmbeddedOptions, Store};
+
+pub(crate) const NOW: i64 = 1_700_000_000_000;
+
+#[derive(Debug)]
+pub(crate) struct World {
+    pub(crate) store: Store,
+    pub(crate) node: Node,
+    pub(crate) clock: TestClock,
+}
+
+impl World {
+    pub(crate) async fn memory() -> Self {
+        Self::over(Store::memory(), "a").await
+    }
+
+    pub(crate) async fn embedded(folder: &std::path::Path) -> Self {
+        let store = Store::open(folder, EmbeddedOptions::default()).await.unwrap();
+        Self::over(store, "a").await
+    }
+
+    pub(crate) async fn over(store: Store, node: &str) -> Self {
+        let clock = TestClock::starting_at(NOW);
+        let node = start(&store, node, &clock).await;
+        Self { store, node, clock }
+    }
+
+    pub(crate) fn lifecycle(&self) -> &Lifecycle {
+        self.node.lifecycle()
+    }
+
+    pub(crate) async fn create(&self, name: &str) -> BucketId {
+        let catalog = self.lifecycle().catalog();
+        catalog.create_bucket(&caller(), &path(), name, Some(&[1, 4]), false).await.unwrap();
+        catalog.bucket("global", name).await.unwrap().0
+    }
+
+    /// Removes a bucket as `change` says.
+    pub(crate) async fn remove(
+        &self,
+        name: &str,
+        change: impl FnOnce(&mut RemoveRequest),
+    ) -> Removal {
+        let mut request = RemoveRequest {
+            namespace: path(),
+            bucket: name.to_owned(),
+            keep: Keep::Default,
+            reason: None,
+            reserve_name: false,
+            if_exists: false,
+            dry_run: false,
+        };
+        change(&mut request);
+        self.lifecycle().remove(&caller(), &request).await.unwrap().unwrap()
+    }
+
+    pub(crate) async fn restore(
+        &self,
+        removal: RemovalId,
+        change: impl FnOnce(&mut RestoreRequest),
+    ) {
+        let mut request = RestoreRequest {
+            namespace: path(),
+            target: Target::Removal(removal),
+            latest: false,
+            name: None,
+            into: None,
+            replace: false,
+            allow_expired: false,
+            dry_run: false,
+        };
+        change(&mut request);
+        self.lifecycle().restore(&caller(), &request).await.unwrap();
+    }
+
+    pub(crate) async fn purge(&self, removal: RemovalId, timeout: Duration) -> Result<()> {
+        let request = PurgeRequest {
+            namespace: path(),
+            target: Target::Removal(removal),
+            latest: false,
+            timeout,
+            dry_run: false,
+        };
+        self.lifecycle().purge(&caller(), &request).await
+    }
+
+    /// Waits until nothing is being reclaimed.
+    pub(crate) async fn reclaimed(&self) {
+        let mut wakes = self.lifecycle().wakes();
+        loop {
+            wakes.mark_unchanged();
+            if self.lifecycle().reclaim_jobs(&path(), None, 1).await.unwrap().is_empty() {
+                return;
+            }
+            wakes.changed().await.unwrap();
+        }
+    }
+
+    /// Everything that a bucket and its removal can be in, at the same time.
+    pub(crate) async fn fill(&self) {
+        let catalog = self.lifecycle().catalog();
+        let deep = Path::parse(b"a.b.c.d").unwrap();
+        catalog.create_namespace(&caller(), &deep).await.unwrap();
+        for name in [
+            "active", "removed", "forever", "held", "reserved", "expired", "asked", "restored",
+            "renamed", "moved", "replacing", "replaced", "purging", "purged", "released",
+        ] {
+            self.create(name).await;
+            self.write(name).await;
+        }
+        self.remove("removed", |_| {}).await;
+        self.remove("forever", |r| r.keep = Keep::For(Retention::Forever)).await;
+        self.remove("reserved", |r| r.reserve_name = true).await;
+        for (name, held) in [("held", true), ("released", false)] {
+            let removal = self.remove(name, |_| {}).await.removal;
+            let target = Target::Removal(removal);
+            self.lifecycle()
+                .hold(&caller(), &path(), &target, false, "for the court", None)
+                .await
+                .unwrap();
+            let week = Keep::For(Retention::For(Duration::from_secs(604_800)));
+            self.lifecycle().retain(&caller(), &path(), &target, false, week).await.unwrap();
+            if !held {
+                self.lifecycle().unhold(&caller(), &path(), &target, false).await.unwrap();
+            }
+        }
+        let restored = self.remove("restored", |r| r.reserve_name = true).await;
+        self.restore(restored.removal, |_| {}).await;
+        self.write("restored").await;
+        let moved = self.remove("moved", |_| {}).await;
+        self.restore(moved.removal, |r| {
+            r.into = Some(Path::parse(b"a.b").unwrap());
+            r.name = Some("elsewhere".to_owned());
+        })
+        .await;
+        let replacing = self.remove("replacing", |_| {}).await;
+        self.restore(replacing.removal, |r| {
+            r.name = Some("replaced".to_owned());
+            r.replace = true;
+        })
+        .await;
+        catalog.rename_bucket(&caller(), &path(), "renamed", "new name").await.unwrap();
+        catalog.protect_bucket(&caller(), &path(), "active", true).await.unwrap();
+        let remembered = Operation::from_client(b"op", [&b"CREATE"[..]].into_iter()).unwrap();
+        let with_id = Caller { operation: Some(remembered), ..caller() };
+        catalog.create_bucket(&with_id, &path(), "remembered", None, false).await.unwrap();
+
+        let purged = self.remove("purged", |_| {}).await;
+        self.purge(purged.removal, Duration::from_secs(5)).await.unwrap();
+        self.reclaimed().await;
+        // From here on nothing is destroyed, so that all that waits goes on waiting.
+        self.lifecycle().pause_purging(&caller()).await.unwrap();
+        let asked = self.remove("asked", |_| {}).await;
+        let refused = self.purge(asked.removal, Duration::ZERO).await;
+        assert!(matches!(refused, Err(Error::PurgePaused(_))), "{refused:?}");
+        self.remove("expired", |r| r.keep = Keep::For(Retention::For(Duration::ZERO))).await;
+    }
+
+    /// A write to a bucket, which schedules a trim of its change log.
+    pub(crate) async fn write(&self, name: &str) {
+        let catalog = self.lifecycle().catalog();
+        catalog.write_data("test", "global", name, |_, _| async { Ok(()) }).await.unwrap();
+    }
+}
+
+pub(crate) async fn start(store: &Store, name: &str, clock: &TestClock) -> Node {
+    let mut config = Config::default();
+    config.server.listen = vec![([127, 0, 0, 1], 0).into()];
+    let options = NodeOptions { name: Some(name.to_owned()), ..NodeOptions::default() };
+    let store = store.as_client(name);
+    Node::start_on(store, Arc::new(config), Arc::new(clock.clone()), options).await.unwrap()
+}
+
+pub(crate) fn caller() -> Caller {
+    let actor = Actor { user: "default".to_owned(), client: "127.0.0.1:1".to_owned() };
+    Caller { actor, operation: None }
+}
+
+pub(crate) fn path() -> Path {
+    Path::parse(b"global").unwrap()
+}

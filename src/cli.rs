@@ -30,6 +30,8 @@ pub struct Cli {
 enum Command {
     /// Run a node (what `lethe` does without a subcommand)
     Server(ServerArgs),
+    /// Scan a store that no node has open, and report every orphaned, dangling or inconsistent key
+    Check(CheckArgs),
     /// Tell the whole story on real data, on a private node in a temporary folder
     Demo,
 }
@@ -54,6 +56,16 @@ struct ServerArgs {
     /// Engine that keeps the data [default: embedded]
     #[arg(long, value_enum)]
     store: Option<StoreArg>,
+    /// Settings file
+    #[arg(long, env = "LETHE_CONFIG")]
+    config: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct CheckArgs {
+    /// Folder of the embedded store [default: lethe-data]
+    #[arg(long)]
+    data_dir: Option<String>,
     /// Settings file
     #[arg(long, env = "LETHE_CONFIG")]
     config: Option<PathBuf>,

@@ -1,17 +1,22 @@
 //! What lies below `data/<bucket>/`, key by key.
 
+use bson::oid::ObjectId;
+use bytes::Bytes;
+
 use super::finding::{Kind, Report};
 use super::look::{Look, Owner};
 use crate::codec::record::{self, BucketRecord, State};
-use crate::codec::{BucketId, keys};
-use crate::store::Result;
+use crate::codec::{BucketId, keys, readable};
+use crate::document::{Home, Limits, Reference, Stored, Value, raw};
+use crate::store::limits::TRANSACTION_BYTES_MAX;
+use crate::store::{RangeRead, Result};
 
 /// Gives the key to go on at when the rest of the prefix need not be looked at.
 pub(super) async fn data(
     look: &mut Look,
     report: &mut Report<'_>,
     key: &[u8],
-    value: &[u8],
+    value: &Bytes,
 ) -> Result<Option<Vec<u8>>> {
     let Some((bucket, part)) = report.decoded(keys::parse_data(key)) else { return Ok(None) };
     let rest = || Some(keys::after(&keys::data_prefix(bucket)));
@@ -38,7 +43,7 @@ pub(super) async fn data(
         keys::data::COUNT => count(report, &record, key, value),
         keys::data::TRIM => trim(look, report, &record, key).await?,
         keys::data::DOCUMENT => {
-            report.decoded(keys::parse_document(key));
+            document(look, report, &Home::of_record(bucket, &record), key, value).await?;
         }
         keys::data::BODY => {
             report.decoded(keys::parse_body_chunk(key));
@@ -50,6 +55,59 @@ pub(super) async fn data(
         ),
     }
     Ok(None)
+}
+
+async fn document(
+    look: &Look,
+    report: &mut Report<'_>,
+    home: &Home,
+    key: &[u8],
+    value: &Bytes,
+) -> Result<()> {
+    let Some((_, id)) = report.decoded(keys::parse_document(key)) else { return Ok(()) };
+    let mut damaged = |wrong: String| {
+        report.add(Kind::DamagedDocument, wrong, "the document as it was written");
+    };
+    let stored = match Stored::decode(value) {
+        Ok(stored) => stored,
+        Err(error) => {
+            damaged(error.to_string());
+            return Ok(());
+        }
+    };
+    if let Stored::Reference(reference) = &stored {
+        if reference.length() as usize > TRANSACTION_BYTES_MAX {
+            damaged(format!("it says that it has {} bytes", reference.length()));
+            return Ok(());
+        }
+        if let Some(piece) = beyond(look, home, reference).await? {
+            damaged(format!("{} lies behind its last piece", readable::key(&piece)));
+        }
+    }
+    let document = match look.document(stored, home).await? {
+        Ok(document) => document,
+        Err(wrong) => {
+            damaged(wrong);
+            return Ok(());
+        }
+    };
+    if let Err(malformed) = raw::validate(document.bytes(), Limits::default().depth_max) {
+        damaged(format!("no valid BSON: {} at byte {}", malformed.what, malformed.at));
+        return Ok(());
+    }
+    let own = document.raw().get(b"_id").map(|field| field.value());
+    if !matches!(own, Some(Value::ObjectId(own)) if own == ObjectId::from_bytes(id)) {
+        damaged("its _id is not the one in its key".to_owned());
+    }
+    Ok(())
+}
+
+/// A piece of a body behind the last that its document has.
+async fn beyond(look: &Look, home: &Home, reference: &Reference) -> Result<Option<Bytes>> {
+    let begin = keys::body_chunk(home.bucket(), reference.body(), reference.chunks());
+    let end = keys::after(&keys::body_prefix(home.bucket(), reference.body()));
+    let page = look.range(RangeRead::new(begin, end).limit(1)).await?;
+    Ok(page.rows.into_iter().next().map(|(key, _)| key))
 }
 
 /// One finding for all that lies below the prefix.
@@ -98,7 +156,7 @@ async fn trim(
         report.add(
             Kind::Missing,
             "the queue of what is due does not have this trim",
-            crate::codec::readable::key(&due),
+            readable::key(&due),
         );
     }
     Ok(())

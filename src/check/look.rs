@@ -9,6 +9,7 @@ use crate::codec::record::{
     ReclaimRecord, RemovalRecord, RetentionRecord,
 };
 use crate::codec::{BucketId, DecodeError, NamespaceId, RemovalId, Versionstamp, keys};
+use crate::document::{Document, Home, Stored};
 use crate::store::{RangeRead, Read, Result, Store, Transaction};
 
 /// A row that another one speaks of.
@@ -104,6 +105,19 @@ impl Look {
 
     pub(super) async fn get(&self, key: &[u8]) -> Result<Option<Bytes>> {
         self.txn.get(key, Read::Snapshot).await
+    }
+
+    /// A document put together from its pieces. `Err`: what is wrong with it.
+    pub(super) async fn document(
+        &self,
+        stored: Stored,
+        home: &Home,
+    ) -> Result<Result<Document, String>> {
+        match stored.load(&self.txn, home, Read::Snapshot).await {
+            Ok(document) => Ok(Ok(document)),
+            Err(crate::error::Error::Store(error)) => Err(error),
+            Err(damage) => Ok(Err(damage.to_string())),
+        }
     }
 
     pub(super) async fn exists(&self, key: &[u8]) -> Result<bool> {

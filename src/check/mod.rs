@@ -53,6 +53,7 @@ mod names;
 mod queue;
 mod removals;
 mod scan;
+mod totals;
 
 pub use finding::{Finding, Kind, Severity};
 pub use scan::{Page, page};

@@ -130,15 +130,16 @@ pub(super) async fn bucket_name(
     Ok(())
 }
 
+/// Gives the bucket when its documents can be counted.
 pub(super) async fn bucket_record(
     look: &Look,
     report: &mut Report<'_>,
     key: &[u8],
     value: &[u8],
-) -> Result<()> {
+) -> Result<Option<BucketId>> {
     let id = report.decoded(keys::parse_number("bucket/record", key));
     let record: Option<BucketRecord> = report.decoded(record::decode("bucket/record", value));
-    let Some((id, record)) = id.zip(record) else { return Ok(()) };
+    let Some((id, record)) = id.zip(record) else { return Ok(None) };
     look.expect_reserved(report, id);
     fence_present(look, report, id).await?;
     if look.namespace(record.namespace).await?.is_absent() {
@@ -205,7 +206,7 @@ pub(super) async fn bucket_record(
             }
         }
     }
-    Ok(())
+    Ok(Some(BucketId(id)))
 }
 
 fn no_pointer(report: &mut Report<'_>, pointer: &Row<u64>) {

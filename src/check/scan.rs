@@ -4,7 +4,8 @@ use bytes::Bytes;
 
 use super::finding::{Finding, Kind, Report};
 use super::look::Look;
-use super::{cluster, data, names, queue, removals};
+use super::{cluster, data, names, queue, removals, totals};
+use crate::codec::BucketId;
 use crate::codec::keys::{self, kind};
 use crate::store::{Error, RangeRead, Result, Store};
 
@@ -29,6 +30,16 @@ struct Examined {
     findings: Vec<Finding>,
     /// Where to go on when that is not the next key.
     skip_to: Option<Vec<u8>>,
+    /// A bucket whose documents are to be counted.
+    bucket: Option<BucketId>,
+}
+
+/// What a page has found so far.
+#[derive(Debug, Default)]
+struct Found {
+    /// To be looked at again.
+    suspects: Vec<Finding>,
+    certain: Vec<Finding>,
 }
 
 /// Patience with a store that asks to try again.
@@ -59,15 +70,15 @@ impl Patience {
 /// Those of the store that do not go away.
 pub async fn page(store: &Store, from: Option<&[u8]>, limit: usize) -> Result<Page> {
     let mut page = Page::default();
-    let mut suspects = Vec::new();
+    let mut found = Found::default();
     if from.is_none() {
-        suspects.extend(whole(store).await?);
+        found.suspects.extend(whole(store).await?);
     }
     let mut at = from.unwrap_or_default().to_vec();
     let mut patience = Patience::default();
     page.next = loop {
         let wanted = limit.max(1) - page.keys;
-        match part(store, &at, wanted, &mut page.keys, &mut suspects).await {
+        match part(store, &at, wanted, &mut page.keys, &mut found).await {
             (None, Ok(())) => break None,
             (Some(next), Ok(())) if page.keys >= limit.max(1) => break Some(next),
             (Some(next), Ok(())) => {
@@ -83,7 +94,8 @@ pub async fn page(store: &Store, from: Option<&[u8]>, limit: usize) -> Result<Pa
             }
         }
     };
-    page.findings = verified(store, suspects).await?;
+    page.findings = verified(store, found.suspects).await?;
+    page.findings.extend(found.certain);
     Ok(page)
 }
 
@@ -94,7 +106,7 @@ async fn part(
     from: &[u8],
     limit: usize,
     keys: &mut usize,
-    suspects: &mut Vec<Finding>,
+    found: &mut Found,
 ) -> (Option<Vec<u8>>, Result<()>) {
     let mut at = from.to_vec();
     let result = async {
@@ -106,7 +118,10 @@ async fn part(
                 continue;
             }
             let examined = examine(&mut look, key, value).await?;
-            suspects.extend(examined.findings);
+            if let Some(bucket) = examined.bucket {
+                found.certain.extend(totals::check(store, bucket).await?);
+            }
+            found.suspects.extend(examined.findings);
             *keys += 1;
             at = examined.skip_to.unwrap_or_else(|| keys::next(key));
         }
@@ -184,11 +199,11 @@ async fn again(store: &Store, key: &[u8]) -> Result<Option<Vec<Finding>>> {
 /// The rule for one key.
 async fn examine(look: &mut Look, key: &[u8], value: &Bytes) -> Result<Examined> {
     let mut report = Report::on(key);
-    let mut skip_to = None;
+    let (mut skip_to, mut bucket) = (None, None);
     let r = &mut report;
     let Ok(kind) = keys::kind_of(key) else {
         r.add(Kind::UnknownKey, "it does not begin with a kind", "no such key");
-        return Ok(Examined { findings: report.into_findings(), skip_to });
+        return Ok(Examined { findings: report.into_findings(), skip_to, bucket });
     };
     match kind {
         kind::CLUSTER => cluster::cluster(r, key, value),
@@ -196,7 +211,7 @@ async fn examine(look: &mut Look, key: &[u8], value: &Bytes) -> Result<Examined>
         kind::NAMESPACE_NAME => names::namespace_name(look, r, key, value).await?,
         kind::NAMESPACE_RECORD => names::namespace_record(look, r, key, value).await?,
         kind::BUCKET_NAME => names::bucket_name(look, r, key, value).await?,
-        kind::BUCKET_RECORD => names::bucket_record(look, r, key, value).await?,
+        kind::BUCKET_RECORD => bucket = names::bucket_record(look, r, key, value).await?,
         kind::FENCE => names::fence(look, r, key, value).await?,
         kind::REMOVAL => removals::removal(look, r, key, value).await?,
         kind::RETENTION | kind::HOLD | kind::REQUEST => {
@@ -226,5 +241,5 @@ async fn examine(look: &mut Look, key: &[u8], value: &Bytes) -> Result<Examined>
         kind::ATTEMPT => cluster::attempt(look, r, key),
         other => r.add(Kind::UnknownKey, format!("there is no kind {other}"), "no such key"),
     }
-    Ok(Examined { findings: report.into_findings(), skip_to })
+    Ok(Examined { findings: report.into_findings(), skip_to, bucket })
 }

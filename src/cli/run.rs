@@ -1,7 +1,8 @@
 use std::io::{IsTerminal, Write};
 use std::sync::Arc;
 
-use super::{Cli, Command, ServerArgs};
+use super::{CheckArgs, Cli, Command, ServerArgs};
+use crate::check::{self, PAGE_KEYS, Severity};
 use crate::clock::SystemClock;
 use crate::cluster::Ended;
 use crate::config::{Config, ConfigError, StoreKind};
@@ -18,6 +19,9 @@ pub enum Failure {
     Start(#[from] StartError),
     #[error("{0}")]
     Store(#[from] store::Error),
+    /// Opening the folder would create an empty store there.
+    #[error("there is no store in {0}")]
+    NoStore(String),
     #[error("{0}")]
     Demo(#[from] demo::Error),
     #[error("{0}")]
@@ -44,6 +48,7 @@ pub async fn run(cli: Cli) -> Result<Outcome, Failure> {
     match cli.command {
         None => server(&cli.server).await,
         Some(Command::Server(args)) => server(&args).await,
+        Some(Command::Check(args)) => check(&args).await,
         Some(Command::Demo) => demo().await,
     }
 }
@@ -64,6 +69,46 @@ async fn server(args: &ServerArgs) -> Result<Outcome, Failure> {
             Ok(Outcome::Done)
         }
     }
+}
+
+async fn check(args: &CheckArgs) -> Result<Outcome, Failure> {
+    let server = ServerArgs {
+        data_dir: args.data_dir.clone(),
+        config: args.config.clone(),
+        ..ServerArgs::default()
+    };
+    let mut config = server.load()?;
+    // The one kind of store that lies in a folder.
+    config.store = StoreKind::Embedded;
+    if !config.data_dir.join("FORMAT").is_file() {
+        return Err(Failure::NoStore(config.data_dir.display().to_string()));
+    }
+    let store = crate::node::open_store(&config).await?;
+    let outcome = print_findings(&store, &mut std::io::stdout()).await;
+    store.close().await;
+    outcome
+}
+
+async fn print_findings(store: &Store, out: &mut impl Write) -> Result<Outcome, Failure> {
+    let (mut keys, mut errors, mut warnings) = (0, 0, 0);
+    let mut from = None;
+    loop {
+        let page = check::page(store, from.as_deref(), PAGE_KEYS).await?;
+        keys += page.keys;
+        for finding in &page.findings {
+            match finding.severity() {
+                Severity::Error => errors += 1,
+                Severity::Warning => warnings += 1,
+            }
+            writeln!(out, "{finding} [{}]", finding.raw_key())?;
+        }
+        match page.next {
+            Some(next) => from = Some(next),
+            None => break,
+        }
+    }
+    writeln!(out, "{keys} keys checked: {errors} errors, {warnings} warnings")?;
+    Ok(if errors > 0 { Outcome::Findings } else { Outcome::Done })
 }
 
 fn greet(node: &Node, config: &Config) -> std::io::Result<()> {

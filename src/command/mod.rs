@@ -47,6 +47,7 @@
 
 mod args;
 mod bucket;
+mod check;
 mod client;
 mod cluster;
 mod connection;

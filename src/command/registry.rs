@@ -12,8 +12,8 @@ use tokio::time::Instant;
 
 use super::spec::Pending;
 use super::{
-    Args, CommandStats, Context, Handler, Services, Spec, bucket, client, cluster, connection,
-    document, flags, introspection, lifecycle, namespace, refused, server, session,
+    Args, CommandStats, Context, Handler, Services, Spec, bucket, check, client, cluster,
+    connection, document, flags, introspection, lifecycle, namespace, refused, server, session,
 };
 use crate::error::{Error, Result};
 use crate::resp::{Reply, Words};
@@ -27,6 +27,7 @@ const FAMILIES: &[&[Spec]] = &[
     session::COMMANDS,
     refused::COMMANDS,
     cluster::COMMANDS,
+    check::COMMANDS,
     document::COMMANDS,
     lifecycle::COMMANDS,
     bucket::COMMANDS,

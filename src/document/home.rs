@@ -2,12 +2,13 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use bson::oid::ObjectId;
 
+use crate::codec::record::BucketRecord;
 use crate::codec::{BucketId, keys};
 use crate::metadata::LiveBucket;
 
-/// Where the documents of an active bucket lie. Made only from a
-/// [`LiveBucket`], so whoever holds one has passed the fence in its
-/// transaction; it must not outlive that.
+/// Where the documents of an active bucket lie. Made from a [`LiveBucket`], so
+/// whoever holds one has passed the fence in its transaction; it must not
+/// outlive that. Only the check, which writes nothing, makes one of a record.
 #[derive(Clone, Debug)]
 pub struct Home {
     bucket: BucketId,
@@ -25,6 +26,12 @@ impl Home {
     #[cfg(test)]
     pub(crate) fn for_test(bucket: u64, shards: &[u16]) -> Self {
         Self { bucket: BucketId(bucket), shards: shards.to_vec() }
+    }
+
+    /// Where the documents of a bucket lie, active or removed: for reading by
+    /// somebody who shows them to nobody.
+    pub fn of_record(bucket: BucketId, record: &BucketRecord) -> Self {
+        Self { bucket, shards: record.shards.clone() }
     }
 
     /// The bucket.

@@ -80,6 +80,11 @@ impl Reference {
         self.body
     }
 
+    /// Bytes of the document.
+    pub fn length(&self) -> u32 {
+        self.length
+    }
+
     /// How many pieces there are.
     pub fn chunks(&self) -> u32 {
         self.length.div_ceil(u32::try_from(CHUNK_BYTES).unwrap_or(u32::MAX))

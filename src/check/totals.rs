@@ -1,0 +1,324 @@
+//! What can be said of a bucket only from all its documents: whether its
+//! counters are exact, and whether a document refers to each body.
+//!
+//! A bucket whose documents are read within the life of one snapshot is counted
+//! in that snapshot. A larger one is counted in several, each where the last
+//! one ended; the sum of a shard is then compared only if neither its counters
+//! nor its change log has moved from the first snapshot to the last. A shard
+//! that was written to during each of [`PASSES_MAX`] passes is not compared:
+//! nothing certain can be said of it while it is that busy. A removed bucket
+//! stands still, so it is always compared.
+//!
+//! A body is written in the commit that writes the key of its document, and
+//! both go in one commit, so a body that was there before all documents were
+//! looked at, that none of them refers to, and that is still there afterwards,
+//! belongs to nobody. No single snapshot is needed for that.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bson::oid::ObjectId;
+
+use super::finding::{Finding, Kind, Report};
+use super::look::{Look, Row};
+use super::scan::Patience;
+use crate::codec::record::{self, BucketRecord};
+use crate::codec::{BucketId, keys};
+use crate::document::{Home, Stored};
+use crate::store::{RangeRead, Result, Store};
+
+/// Passes over the documents of a bucket before its busy shards are given up.
+const PASSES_MAX: usize = 4;
+/// Bodies looked for in one pass over the documents.
+const BODIES_AT_ONCE: usize = 10_000;
+/// Most bodies without a document that are reported of one bucket.
+const BODIES_REPORTED_MAX: usize = 100;
+
+/// Findings about a bucket as a whole, verified.
+pub(super) async fn check(store: &Store, bucket: BucketId) -> Result<Vec<Finding>> {
+    let mut findings = counters(store, bucket).await?;
+    findings.extend(bodies(store, bucket).await?);
+    Ok(findings)
+}
+
+/// What the documents of a shard come to.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct Sums {
+    documents: i64,
+    bytes: i64,
+    /// A document could not be read, which is a finding of its own.
+    unclear: bool,
+}
+
+impl Sums {
+    fn add(&mut self, stored: Option<&Stored>) {
+        self.documents += 1;
+        match stored {
+            Some(Stored::Inline(document)) => {
+                self.bytes += i64::try_from(document.bytes().len()).unwrap_or(i64::MAX);
+            }
+            Some(Stored::Reference(reference)) => self.bytes += i64::from(reference.length()),
+            None => self.unclear = true,
+        }
+    }
+}
+
+/// The counters of a shard, and how far its change log goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Mark {
+    /// `None`: the counter does not decode, which is a finding of its own.
+    documents: Option<i64>,
+    bytes: Option<i64>,
+    last_change: Option<bytes::Bytes>,
+}
+
+type Marks = BTreeMap<u16, Mark>;
+
+async fn counters(store: &Store, bucket: BucketId) -> Result<Vec<Finding>> {
+    let mut before: Option<Vec<Finding>> = None;
+    for _ in 0..PASSES_MAX {
+        let Some((wrong, busy)) = compare(store, bucket).await? else { return Ok(Vec::new()) };
+        if wrong.is_empty() && !busy {
+            return Ok(wrong);
+        }
+        if let Some(before) = &before {
+            let both: Vec<Finding> =
+                wrong.iter().filter(|finding| before.contains(finding)).cloned().collect();
+            if !both.is_empty() {
+                return Ok(both);
+            }
+        }
+        before = Some(wrong);
+    }
+    Ok(Vec::new())
+}
+
+/// Counts the documents once. Gives the counters that differ, and whether a
+/// shard could not be compared; `None` when the bucket is gone.
+async fn compare(store: &Store, bucket: BucketId) -> Result<Option<(Vec<Finding>, bool)>> {
+    let mut walk = Walk::new(store, bucket);
+    let mut sums: BTreeMap<u16, Sums> = BTreeMap::new();
+    let mut begin: Option<Marks> = None;
+    let mut spans = false;
+    let end = loop {
+        match walk.step().await? {
+            Step::Gone => return Ok(None),
+            Step::Opened if begin.is_some() => spans = true,
+            Step::Opened => match walk.marks().await? {
+                Some(marks) => begin = Some(marks),
+                None => return Ok(Some((Vec::new(), true))),
+            },
+            Step::Documents(documents) => {
+                for (shard, stored) in documents {
+                    sums.entry(shard).or_default().add(stored.as_ref());
+                }
+            }
+            Step::End => match walk.marks().await? {
+                Some(marks) => break marks,
+                None => return Ok(Some((Vec::new(), true))),
+            },
+        }
+    };
+    let (mut wrong, mut busy) = (Vec::new(), false);
+    for (shard, end) in end {
+        let sums = sums.get(&shard).copied().unwrap_or_default();
+        if spans && begin.as_ref().and_then(|begin| begin.get(&shard)) != Some(&end) {
+            busy = true;
+            continue;
+        }
+        let counters = [
+            (keys::counted::DOCUMENTS, end.documents, sums.documents, "documents"),
+            (keys::counted::BYTES, end.bytes, sums.bytes, "bytes"),
+        ];
+        for (what, says, is, unit) in counters {
+            if let Some(says) = says
+                && says != is
+                && !(sums.unclear && what == keys::counted::BYTES)
+            {
+                let key = keys::count(bucket, shard, what);
+                let mut report = Report::on(&key);
+                report.add(
+                    Kind::WrongCount,
+                    format!("it says {says} {unit}, but there are {is}"),
+                    format!("{is} {unit}"),
+                );
+                wrong.extend(report.into_findings());
+            }
+        }
+    }
+    Ok(Some((wrong, busy)))
+}
+
+/// A pass over the documents of a bucket, in as many snapshots as it takes.
+struct Walk<'a> {
+    store: &'a Store,
+    bucket: BucketId,
+    look: Option<(Look, BucketRecord)>,
+    next: Option<RangeRead>,
+    patience: Patience,
+}
+
+enum Step {
+    /// The bucket has no record any more.
+    Gone,
+    /// A snapshot was opened, the first or another.
+    Opened,
+    /// Documents, each with its shard; `None` where it cannot be read.
+    Documents(Vec<(u16, Option<Stored>)>),
+    End,
+}
+
+impl<'a> Walk<'a> {
+    fn new(store: &'a Store, bucket: BucketId) -> Self {
+        let next = Some(RangeRead::prefix(keys::data_part(bucket, keys::data::DOCUMENT)));
+        Self { store, bucket, look: None, next, patience: Patience::default() }
+    }
+
+    async fn step(&mut self) -> Result<Step> {
+        loop {
+            match self.try_step().await {
+                Ok(step) => return Ok(step),
+                Err(error) => {
+                    self.look = None;
+                    self.patience.wait(error).await?;
+                }
+            }
+        }
+    }
+
+    async fn try_step(&mut self) -> Result<Step> {
+        let Some((look, record)) = &self.look else {
+            let look = Look::open(self.store).await?;
+            let Row::Is(record) = look.bucket(self.bucket).await? else { return Ok(Step::Gone) };
+            self.look = Some((look, record));
+            return Ok(Step::Opened);
+        };
+        let Some(range) = &self.next else { return Ok(Step::End) };
+        let home = Home::of_record(self.bucket, record);
+        let page = look.range(range.clone()).await?;
+        let mut documents = Vec::with_capacity(page.rows.len());
+        for (key, value) in &page.rows {
+            // A key that does not decode is a finding of its own.
+            if let Ok((_, id)) = keys::parse_document(key) {
+                let shard = home.shard_of(&ObjectId::from_bytes(id));
+                documents.push((shard, Stored::decode(value).ok()));
+            }
+        }
+        self.next = range.after(&page);
+        self.patience.renew();
+        Ok(Step::Documents(documents))
+    }
+
+    /// The counters at the present snapshot; `None` when it has grown too old.
+    async fn marks(&self) -> Result<Option<Marks>> {
+        let Some((look, record)) = &self.look else { return Ok(None) };
+        let mut marks = Marks::new();
+        for &shard in &record.shards {
+            match mark(look, self.bucket, shard).await {
+                Ok(mark) => marks.insert(shard, mark),
+                Err(error) if error.is_retryable() => return Ok(None),
+                Err(error) => return Err(error),
+            };
+        }
+        Ok(Some(marks))
+    }
+}
+
+async fn mark(look: &Look, bucket: BucketId, shard: u16) -> Result<Mark> {
+    let changes = RangeRead::prefix(keys::change_prefix(bucket, shard)).reverse().limit(1);
+    Ok(Mark {
+        documents: sum(look, &keys::count(bucket, shard, keys::counted::DOCUMENTS)).await?,
+        bytes: sum(look, &keys::count(bucket, shard, keys::counted::BYTES)).await?,
+        last_change: look.range(changes).await?.rows.into_iter().next().map(|(key, _)| key),
+    })
+}
+
+async fn sum(look: &Look, key: &[u8]) -> Result<Option<i64>> {
+    Ok(record::decode_sum("count", look.get(key).await?.as_deref()).ok())
+}
+
+async fn bodies(store: &Store, bucket: BucketId) -> Result<Vec<Finding>> {
+    let mut findings = Vec::new();
+    let (mut from, _) = keys::range(&keys::data_part(bucket, keys::data::BODY));
+    loop {
+        let (mut lonely, next) = some_bodies(store, bucket, &from).await?;
+        let mut walk = Walk::new(store, bucket);
+        while !lonely.is_empty() {
+            match walk.step().await? {
+                Step::Gone => return Ok(Vec::new()),
+                Step::Opened => {}
+                Step::Documents(documents) => {
+                    for (_, stored) in documents {
+                        if let Some(Stored::Reference(reference)) = stored {
+                            lonely.remove(&reference.body());
+                        }
+                    }
+                }
+                Step::End => break,
+            }
+        }
+        for body in lonely {
+            let Some(key) = first_piece(store, bucket, body).await? else { continue };
+            if findings.len() < BODIES_REPORTED_MAX {
+                let mut report = Report::on(&key);
+                report.add(
+                    Kind::OrphanedBody,
+                    "no document refers to this body, of which this is the first piece",
+                    "a document that refers to it",
+                );
+                findings.extend(report.into_findings());
+            }
+        }
+        match next {
+            Some(next) => from = next,
+            None => return Ok(findings),
+        }
+    }
+}
+
+/// The first piece of a body, if it is still there.
+async fn first_piece(store: &Store, bucket: BucketId, body: u64) -> Result<Option<bytes::Bytes>> {
+    let pieces = RangeRead::prefix(keys::body_prefix(bucket, body)).limit(1);
+    let mut patience = Patience::default();
+    loop {
+        let read = async { Look::open(store).await?.range(pieces.clone()).await };
+        match read.await {
+            Ok(page) => return Ok(page.rows.into_iter().next().map(|(key, _)| key)),
+            Err(error) => patience.wait(error).await?,
+        }
+    }
+}
+
+/// The numbers of the next bodies, and where to go on.
+async fn some_bodies(
+    store: &Store,
+    bucket: BucketId,
+    from: &[u8],
+) -> Result<(BTreeSet<u64>, Option<Vec<u8>>)> {
+    let mut found = BTreeSet::new();
+    let end = keys::after(&keys::data_part(bucket, keys::data::BODY));
+    let mut at = from.to_vec();
+    let mut patience = Patience::default();
+    loop {
+        let result = async {
+            let look = Look::open(store).await?;
+            while found.len() < BODIES_AT_ONCE {
+                let range = RangeRead::new(at.clone(), end.clone()).limit(1);
+                let page = look.range(range).await?;
+                let Some((key, _)) = page.rows.first() else { return Ok(true) };
+                patience.renew();
+                at = if let Ok((_, body, _)) = keys::parse_body_chunk(key) {
+                    found.insert(body);
+                    keys::after(&keys::body_prefix(bucket, body))
+                } else {
+                    keys::next(key)
+                };
+            }
+            Ok(false)
+        };
+        match result.await {
+            Ok(true) => return Ok((found, None)),
+            Ok(false) => return Ok((found, Some(at))),
+            Err(error) => patience.wait(error).await?,
+        }
+    }
+}

@@ -9,7 +9,7 @@ use crate::codec::readable;
 pub(super) const COMMANDS: &[Spec] = &[Spec {
     name: "CHECK",
     arity: -1,
-    flags: flags::READ | flags::ADMIN | flags::NO_TRANSACTION,
+    flags: flags::READ | flags::ADMIN,
     since: "0.1",
     group: Group::Cluster,
     summary: "Scans the store for orphaned, dangling and inconsistent keys, page by page.",

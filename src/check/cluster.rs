@@ -18,7 +18,8 @@ pub(super) async fn whole(look: &Look, findings: &mut Vec<super::Finding>) -> Re
     let next_id = keys::next_id();
     let below = RangeRead::new(Vec::new(), next_id.clone()).limit(1);
     let above = RangeRead::new(keys::next(&next_id), vec![0xff]).limit(1);
-    let empty = look.range(below).await?.rows.is_empty() && look.range(above).await?.rows.is_empty();
+    let empty =
+        look.range(below).await?.rows.is_empty() && look.range(above).await?.rows.is_empty();
     if empty {
         return Ok(());
     }

@@ -148,7 +148,12 @@ impl<'a> Report<'a> {
         Self { key, findings: Vec::new() }
     }
 
-    pub(super) fn add(&mut self, kind: Kind, wrong: impl Into<String>, expected: impl Into<String>) {
+    pub(super) fn add(
+        &mut self,
+        kind: Kind,
+        wrong: impl Into<String>,
+        expected: impl Into<String>,
+    ) {
         self.findings.push(Finding {
             kind,
             key: self.key.to_vec(),

@@ -86,9 +86,8 @@ impl Look {
             look.now = Some(now);
         }
         let next_id = look.get(&keys::next_id()).await?;
-        look.next_id = next_id
-            .and_then(|value| <[u8; 8]>::try_from(&value[..]).ok())
-            .map(u64::from_le_bytes);
+        look.next_id =
+            next_id.and_then(|value| <[u8; 8]>::try_from(&value[..]).ok()).map(u64::from_le_bytes);
         let mut next = Some(RangeRead::prefix(keys::kind_prefix(keys::kind::MEMBER)).snapshot());
         while let Some(range) = next {
             let page = look.range(range.clone()).await?;
@@ -181,7 +180,10 @@ impl Look {
     async fn reclaimer(&self, bucket: BucketId) -> Result<Owner> {
         let state = |job: ReclaimRecord| if job.dropped { Owner::Dropped } else { Owner::Waiting };
         if let Row::Is(removal) = self.pointer(&keys::removal_of(bucket.0)).await? {
-            match self.record::<ReclaimRecord>("reclaim", &keys::reclaim(RemovalId(removal))).await? {
+            match self
+                .record::<ReclaimRecord>("reclaim", &keys::reclaim(RemovalId(removal)))
+                .await?
+            {
                 Row::Is(job) if job.bucket == bucket => return Ok(state(job)),
                 Row::Broken => return Ok(Owner::Unclear),
                 Row::Is(_) | Row::Absent => {}

@@ -24,7 +24,6 @@ pub(super) async fn namespace_name(
             format!("it points at the namespace {id}, which has no record"),
             "the record of an active namespace",
         ),
-        Row::Broken => {}
         Row::Is(record) if record.state != State::Active => report.add(
             Kind::Contradiction,
             format!("it points at the namespace {id}, which is removed"),
@@ -38,7 +37,7 @@ pub(super) async fn namespace_name(
             ),
             "the same parent and name in both",
         ),
-        Row::Is(_) => {}
+        Row::Is(_) | Row::Broken => {}
     }
     Ok(())
 }
@@ -111,7 +110,6 @@ pub(super) async fn bucket_name(
             format!("it points at the bucket {id}, which has no record"),
             "the record of an active bucket",
         ),
-        Row::Broken => {}
         Row::Is(record) if record.state != State::Active => report.add(
             Kind::Contradiction,
             format!("it points at the bucket {id}, which is removed"),
@@ -125,7 +123,7 @@ pub(super) async fn bucket_name(
             ),
             "the same namespace and name in both",
         ),
-        Row::Is(_) => {}
+        Row::Is(_) | Row::Broken => {}
     }
     Ok(())
 }
@@ -212,7 +210,11 @@ pub(super) async fn bucket_record(
 fn no_pointer(report: &mut Report<'_>, pointer: &Row<u64>) {
     match pointer {
         Row::Absent => {
-            report.add(Kind::Missing, "it is active, but its name points nowhere", "a pointer at it");
+            report.add(
+                Kind::Missing,
+                "it is active, but its name points nowhere",
+                "a pointer at it",
+            );
         }
         Row::Broken => {}
         Row::Is(other) => report.add(

@@ -27,22 +27,19 @@ pub(super) async fn removal(
             format!("its bucket {} has no record", record.bucket),
             "the record of a removed bucket",
         ),
-        Row::Broken => {}
         Row::Is(bucket) if bucket.state != State::Removed => report.add(
             Kind::Contradiction,
             format!("its bucket {} is active", record.bucket),
             "a removed bucket",
         ),
-        Row::Is(bucket)
-            if bucket.namespace != record.namespace || bucket.name != record.name =>
-        {
+        Row::Is(bucket) if bucket.namespace != record.namespace || bucket.name != record.name => {
             report.add(
                 Kind::Contradiction,
                 format!("its bucket has the name '{}' in {}", bucket.name, bucket.namespace),
                 format!("'{}' in {}", record.name, record.namespace),
             );
         }
-        Row::Is(_) => {}
+        Row::Is(_) | Row::Broken => {}
     }
     expect_value(look, report, &keys::removal_of(record.bucket.0), &id.to_be_bytes(), "removal-of")
         .await?;
@@ -68,7 +65,6 @@ pub(super) async fn removal(
     let held = look.exists(&keys::hold(removal)).await?;
     match look.retention(removal).await? {
         Row::Absent => report.add(Kind::Missing, "it has no retention", "a retention row"),
-        Row::Broken => {}
         // What is on hold, and what is kept for ever, is not in the queue.
         Row::Is(RetentionRecord { expires_at: Some(at) }) if !held => {
             let due = keys::expiry(at, keys::due::REMOVAL, &id.to_be_bytes());
@@ -80,7 +76,7 @@ pub(super) async fn removal(
                 );
             }
         }
-        Row::Is(_) => {}
+        Row::Is(_) | Row::Broken => {}
     }
     Ok(())
 }
@@ -148,12 +144,9 @@ pub(super) async fn removed_by_name(
     let version = report.decoded(Versionstamp::decode(value));
     let Some(((namespace, name, id), version)) = parsed.zip(version) else { return Ok(()) };
     match look.removal(id).await? {
-        Row::Absent => report.add(
-            Kind::Dangling,
-            format!("there is no removal {id}"),
-            "a removal that waits",
-        ),
-        Row::Broken => {}
+        Row::Absent => {
+            report.add(Kind::Dangling, format!("there is no removal {id}"), "a removal that waits");
+        }
         Row::Is((at, record))
             if at != version || record.namespace != namespace || record.name != name =>
         {
@@ -163,7 +156,7 @@ pub(super) async fn removed_by_name(
                 "the removal's own namespace, name and version",
             );
         }
-        Row::Is(_) => {}
+        Row::Is(_) | Row::Broken => {}
     }
     Ok(())
 }
@@ -182,13 +175,11 @@ pub(super) async fn removed_by_time(
         Row::Is((at, record)) => Some((at, record.namespace)),
         Row::Broken => return Ok(()),
         // It stays listed while its bytes are being reclaimed.
-        Row::Absent => {
-            match look.record::<ReclaimRecord>("reclaim", &keys::reclaim(id)).await? {
-                Row::Is(job) => Some((job.version, job.namespace)),
-                Row::Broken => return Ok(()),
-                Row::Absent => None,
-            }
-        }
+        Row::Absent => match look.record::<ReclaimRecord>("reclaim", &keys::reclaim(id)).await? {
+            Row::Is(job) => Some((job.version, job.namespace)),
+            Row::Broken => return Ok(()),
+            Row::Absent => None,
+        },
     };
     match found {
         None => report.add(
@@ -196,9 +187,7 @@ pub(super) async fn removed_by_time(
             format!("removal {id} neither waits nor is being reclaimed"),
             "a removal or a reclaim job",
         ),
-        Some((at, of))
-            if at != version || (namespace != of && namespace != NamespaceId::ROOT) =>
-        {
+        Some((at, of)) if at != version || (namespace != of && namespace != NamespaceId::ROOT) => {
             report.add(
                 Kind::Contradiction,
                 format!("removal {id} is of {of} at {at}"),
@@ -262,7 +251,6 @@ pub(super) async fn reserved_name(
             format!("there is no removal {id}, so the name is taken for ever"),
             "a removal that waits",
         ),
-        Row::Broken => {}
         Row::Is((_, record))
             if !record.reserved || record.namespace != namespace || record.name != name =>
         {
@@ -272,7 +260,7 @@ pub(super) async fn reserved_name(
                 "the name that the removal reserves",
             );
         }
-        Row::Is(_) => {}
+        Row::Is(_) | Row::Broken => {}
     }
     if look.exists(&keys::bucket_name(namespace, &name)).await? {
         report.add(

@@ -1,7 +1,7 @@
 //! CHECK: the scan of the whole store, page by page.
 
-use super::support::bad_cursor;
 use super::support::LIST_MAX;
+use super::support::bad_cursor;
 use super::{Args, Argument, Context, Error, Group, Reply, Result, Spec, flags, run};
 use crate::check::{self, Finding, PAGE_KEYS};
 use crate::codec::readable;

@@ -119,8 +119,21 @@ impl World {
         let deep = Path::parse(b"a.b.c.d").unwrap();
         catalog.create_namespace(&caller(), &deep).await.unwrap();
         for name in [
-            "active", "removed", "forever", "held", "reserved", "expired", "asked", "restored",
-            "renamed", "moved", "replacing", "replaced", "purging", "purged", "released",
+            "active",
+            "removed",
+            "forever",
+            "held",
+            "reserved",
+            "expired",
+            "asked",
+            "restored",
+            "renamed",
+            "moved",
+            "replacing",
+            "replaced",
+            "purging",
+            "purged",
+            "released",
         ] {
             self.create(name).await;
             self.write(name).await;

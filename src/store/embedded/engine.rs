@@ -119,7 +119,7 @@ impl FjallEngine {
             || data.l0_table_count() >= YOUNG_TABLES_MAX
         {
             self.handles.healthy()?;
-            std::thread::sleep(BACKPRESSURE_STEP);
+            std::thread::park_timeout(BACKPRESSURE_STEP);
         }
         Ok(())
     }

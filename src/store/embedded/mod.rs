@@ -189,7 +189,7 @@ impl Embedded {
             return;
         };
         let flushed = reclaim::flush(&running.handles, || {
-            std::thread::sleep(CLOSE_STEP);
+            std::thread::park_timeout(CLOSE_STEP);
             false
         });
         let synced = flushed.and_then(|flushed| sequencer.engine().sync_all(flushed));

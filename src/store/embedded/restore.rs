@@ -83,7 +83,7 @@ impl Restoring {
     pub(in crate::store) fn finish(mut self) -> Result<()> {
         self.write()?;
         let flushed = flush(&self.handles, || {
-            std::thread::sleep(CLOSE_STEP);
+            std::thread::park_timeout(CLOSE_STEP);
             false
         })?;
         self.engine.sync_all(flushed)?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::limits::RETRY_TIME_MAX;
-use super::types::{Committed, Outcome, Read};
+use super::types::{Outcome, Read};
 use super::{Error, Result, Store, Transaction};
 
 /// Lets [`Store::run`] see a store error inside an error of the domain.
@@ -139,7 +139,8 @@ impl Store {
             let value = match body(txn.clone()).await {
                 Ok(value) => value,
                 Err(error) => match error.store() {
-                    // Reads of another transaction's unknown commit do not concern this one.
+                    // The body may have commits of its own, and only one that may repeat itself may repeat those.
+                    Some(Error::CommitUnknown) if resolve != Resolve::Idempotent => return Err(error),
                     Some(store) if may_retry(store) => continue,
                     Some(store) if unknown => {
                         return Err(final_error(store.clone(), unknown).into());
@@ -255,11 +256,4 @@ async fn enter_slot<T>(
 /// After an unknown result no error may claim that nothing has happened.
 fn final_error(error: Error, unknown: bool) -> Error {
     if unknown { Error::CommitUnknown } else { error }
-}
-
-impl Outcome<()> {
-    /// Of work that needed no transaction of its own.
-    pub const fn done(committed: Committed) -> Self {
-        Self { value: (), committed: Some(committed), attempts: 1 }
-    }
 }

@@ -193,7 +193,7 @@ pub struct Stats {
     pub history: u64,
     /// Dropped prefixes whose bytes are not all given back.
     pub dropped_prefixes: u64,
-    /// Bytes on disk; 0 for an engine in memory.
+    /// Bytes of the tables on disk, without the journal; 0 for an engine in memory.
     pub disk_bytes: u64,
 }
 

@@ -73,7 +73,7 @@ pub struct EmbeddedOptions {
     pub durability: Durability,
     /// Memory for blocks read from disk.
     pub cache_bytes: u64,
-    /// Written bytes kept in memory before they become a table.
+    /// Written bytes kept in memory before they become a table. Settled when the store is created.
     pub memtable_bytes: u64,
 }
 
@@ -163,8 +163,7 @@ impl Embedded {
     }
 
     pub(super) fn stats(&self) -> Stats {
-        let disk_bytes =
-            self.with_handles(|handles| handles.database.disk_space().unwrap_or_default());
+        let disk_bytes = self.with_handles(|handles| handles.data.disk_space());
         Stats {
             fsyncs: self.fsyncs.load(Ordering::Relaxed),
             disk_bytes: disk_bytes.unwrap_or_default(),

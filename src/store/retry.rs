@@ -140,7 +140,9 @@ impl Store {
                 Ok(value) => value,
                 Err(error) => match error.store() {
                     // The body may have commits of its own, and only one that may repeat itself may repeat those.
-                    Some(Error::CommitUnknown) if resolve != Resolve::Idempotent => return Err(error),
+                    Some(Error::CommitUnknown) if resolve != Resolve::Idempotent => {
+                        return Err(error);
+                    }
                     Some(store) if may_retry(store) => continue,
                     Some(store) if unknown => {
                         return Err(final_error(store.clone(), unknown).into());

@@ -158,13 +158,15 @@ fn run_step(connections: &mut Connections<'_>, namespace: &str, step: &Step) -> 
     let expected = expect::substitute(&step.expect, namespace);
     let connection = step.conn.as_deref().unwrap_or("a");
     let deadline = Instant::now() + Duration::from_secs(step.retry_s.unwrap_or(0));
+    let mut first = None;
     loop {
         let reply = connections.call(connection, &step.cmd)?;
-        let verdict = expect::check(&expected, &reply);
+        let Err(error) = expect::check(&expected, &reply) else { return Ok(()) };
         // Asked again at once: the round trip to the node is the pause.
-        if verdict.is_ok() || Instant::now() >= deadline {
-            return verdict;
+        if Instant::now() >= deadline {
+            return Err(first.map_or(error.clone(), |first| format!("{first}; at last {error}")));
         }
+        first.get_or_insert(error);
     }
 }
 

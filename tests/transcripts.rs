@@ -246,11 +246,12 @@ fn every_transcript_reads_as_recorded_on_both_stores() {
 }
 
 #[test]
-fn every_transcript_in_the_command_pages_reads_as_recorded_on_both_stores() {
-    let pages: Vec<PathBuf> = files_below(&root().join("docs/commands"))
+fn every_transcript_in_the_manual_reads_as_recorded_on_both_stores() {
+    let mut pages: Vec<PathBuf> = files_below(&root().join("docs/commands"))
         .into_iter()
         .filter(|path| path.file_name().is_some_and(|name| name != "README.md"))
         .collect();
+    pages.push(root().join("README.md"));
     check_all(&pages, check_page);
 }
 

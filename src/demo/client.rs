@@ -10,19 +10,19 @@ use super::Error;
 
 /// A connection to the node: sends one command, reads one reply, in RESP2.
 #[derive(Debug)]
-pub(super) struct Client {
+pub(crate) struct Client {
     stream: TcpStream,
     buffer: BytesMut,
 }
 
 impl Client {
-    pub(super) async fn connect(address: SocketAddr) -> Result<Self, Error> {
+    pub(crate) async fn connect(address: SocketAddr) -> Result<Self, Error> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
         Ok(Self { stream, buffer: BytesMut::with_capacity(1 << 16) })
     }
 
-    pub(super) async fn call(&mut self, argv: &[&str]) -> Result<Answer, Error> {
+    pub(crate) async fn call(&mut self, argv: &[&str]) -> Result<Answer, Error> {
         let mut frame = format!("*{}\r\n", argv.len()).into_bytes();
         for argument in argv {
             frame.extend_from_slice(format!("${}\r\n{argument}\r\n", argument.len()).as_bytes());
@@ -41,7 +41,7 @@ impl Client {
 
 /// A reply, as the story looks at it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Answer {
+pub(crate) enum Answer {
     /// A simple or a bulk string.
     Text(String),
     Error(String),
@@ -65,12 +65,12 @@ impl From<BytesFrame> for Answer {
 }
 
 impl Answer {
-    pub(super) fn list(&self) -> &[Answer] {
+    pub(crate) fn list(&self) -> &[Answer] {
         if let Self::List(items) = self { items } else { &[] }
     }
 
     /// A field of a map, which RESP2 lays out flat.
-    pub(super) fn field(&self, name: &str) -> Option<&Answer> {
+    pub(crate) fn field(&self, name: &str) -> Option<&Answer> {
         let (pairs, _) = self.list().as_chunks::<2>();
         pairs
             .iter()
@@ -79,7 +79,7 @@ impl Answer {
     }
 
     /// On one line, as the story prints it.
-    pub(super) fn line(&self) -> String {
+    pub(crate) fn line(&self) -> String {
         match self {
             Self::Text(text) => text.clone(),
             Self::Error(text) => format!("(error) {text}"),

@@ -10,7 +10,7 @@
 //!
 //! Not here: how a node is put together (`node`).
 
-mod client;
+pub(crate) mod client;
 mod story;
 
 use std::io;

@@ -25,6 +25,11 @@ async fn one_bucket(mutations: Mutations) -> Claim<Cluster> {
     Ok(cluster)
 }
 
+/// Of the member B, or of a shard that it owns.
+fn scope(cluster: &Cluster, member: bool) -> Claim<Scope> {
+    Ok(if member { Scope::Member } else { Scope::Shard(cluster.shard_of("B")?.0) })
+}
+
 /// Scenario 6.
 pub async fn work_beyond_the_grace_is_named_and_waited_for(mutations: Mutations) -> Claim {
     for member in [false, true] {
@@ -61,7 +66,7 @@ pub async fn a_node_with_work_that_never_stops_gives_itself_up(mutations: Mutati
     for member in [false, true] {
         let mut cluster = one_bucket(mutations).await?;
         let id = cluster.id("A", "b").await?;
-        let scope = if member { Scope::Member } else { Scope::Shard(cluster.shard_of("B")?.0) };
+        let scope = scope(&cluster, member)?;
         let work = cluster.work("B", id, scope, "subscription")?;
         let removed = cluster.remove("A", "b").await?;
         let purge = cluster.ask("A", "BUCKET.PURGE b TIMEOUT 600000");
@@ -87,9 +92,17 @@ pub async fn a_node_with_work_that_never_stops_gives_itself_up(mutations: Mutati
 
 /// Scenario 8.
 pub async fn a_late_clear_leaves_the_busy_row_of_a_later_removal(mutations: Mutations) -> Claim {
+    for member in [true, false] {
+        late_clear(mutations, member).await?;
+    }
+    Ok(())
+}
+
+async fn late_clear(mutations: Mutations, member: bool) -> Claim {
     let cluster = one_bucket(mutations).await?;
     let id = cluster.id("A", "b").await?;
-    let first = cluster.work("B", id, Scope::Member, "first")?;
+    let scope = scope(&cluster, member)?;
+    let first = cluster.work("B", id, scope, "first")?;
     cluster.remove("A", "b").await?;
     sleep(GRACE * 2).await;
     claim!(cluster.busy(id).await? == 1, "no busy row");
@@ -99,7 +112,7 @@ pub async fn a_late_clear_leaves_the_busy_row_of_a_later_removal(mutations: Muta
     sleep(Duration::from_millis(200)).await;
     claim!(cluster.busy(id).await? == 0, "the retry did not clear the busy row");
     cluster.expect("A", "BUCKET.RESTORE b", "OK").await?;
-    let second = cluster.work("B", id, Scope::Member, "second")?;
+    let second = cluster.work("B", id, scope, "second")?;
     let removed = cluster.remove("A", "b").await?;
     sleep(GRACE * 2).await;
     claim!(cluster.busy(id).await? == 1, "no busy row for the second removal");
@@ -114,10 +127,10 @@ pub async fn a_late_clear_leaves_the_busy_row_of_a_later_removal(mutations: Muta
 
 /// Scenario 9, the first commit late and refused, or landed while its result was unknown.
 pub async fn a_late_busy_row_is_not_revived(mutations: Mutations) -> Claim {
-    for landed_first in [false, true] {
+    for (landed_first, member) in [(false, true), (true, true), (false, false), (true, false)] {
         let cluster = one_bucket(mutations).await?;
         let id = cluster.id("A", "b").await?;
-        let work = cluster.work("B", id, Scope::Member, "scan")?;
+        let work = cluster.work("B", id, scope(&cluster, member)?, "scan")?;
         let lost = cluster.lose("B", "acknowledge");
         let retry = cluster.hold("B", "acknowledge");
         let removed = cluster.remove("A", "b").await?;
@@ -180,9 +193,16 @@ pub async fn a_late_seen_lowers_nothing(mutations: Mutations) -> Claim {
 
 /// Scenario 11.
 pub async fn the_busy_row_stays_until_the_last_work_ends(mutations: Mutations) -> Claim {
+    for member in [false, true] {
+        two_works(mutations, member).await?;
+    }
+    Ok(())
+}
+
+async fn two_works(mutations: Mutations, member: bool) -> Claim {
     let cluster = one_bucket(mutations).await?;
     let id = cluster.id("A", "b").await?;
-    let scope = Scope::Shard(cluster.shard_of("B")?.0);
+    let scope = scope(&cluster, member)?;
     let (one, two) = (cluster.work("B", id, scope, "one")?, cluster.work("B", id, scope, "two")?);
     let removed = cluster.remove("A", "b").await?;
     let text = cluster.expect_start("A", "BUCKET.PURGE b TIMEOUT 2000", NOT_YET).await?;

@@ -17,6 +17,7 @@ mod mutations;
 mod purge;
 mod race;
 mod sets;
+mod simulation;
 mod smoke;
 mod unknown;
 mod writes;
@@ -42,6 +43,7 @@ scenarios! {
         work_that_was_checked_before_the_removal_does_not_open_after_it
         a_batch_that_lands_after_the_purge_is_refused
         a_batch_of_a_former_incarnation_is_refused
+        a_trim_under_way_is_named_and_refused
         a_renamed_bucket_is_reached_by_what_its_name_means_now;
     barrier:
         work_beyond_the_grace_is_named_and_waited_for

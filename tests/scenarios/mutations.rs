@@ -34,7 +34,8 @@ mistakes! {
         writes::a_snapshot_from_before_the_removal_never_writes_into_the_old_instance
             => "a write landed in",
         writes::a_batch_that_lands_after_the_purge_is_refused
-            => "a stopped worker's batch landed after the purge";
+            => "a stopped worker's batch landed after the purge",
+        writes::a_trim_under_way_is_named_and_refused => "a trim landed in a removed bucket";
     witnesses_come_after_the_drain: WitnessBeforeDrain,
         barrier::work_beyond_the_grace_is_named_and_waited_for => "answered 'OK'",
         writes::work_that_was_checked_before_the_removal_does_not_open_after_it

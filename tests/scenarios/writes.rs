@@ -5,6 +5,7 @@ use std::time::Duration;
 use lethe::cluster::mutation::Mutations;
 use lethe::cluster::work::Scope;
 use lethe::codec::BucketId;
+use lethe::config::Config;
 use lethe::error::{Error, Result as DomainResult};
 use lethe::lifecycle::Lifecycle;
 use lethe::store::{Error as StoreError, Resolve, Transaction};
@@ -159,6 +160,33 @@ pub async fn a_batch_that_lands_after_the_purge_is_refused(mutations: Mutations)
         "a stopped worker's batch landed after the purge: {landed:?}"
     );
     claim!(cluster.raw_scan(id).await? == 0, "the purge left keys");
+    cluster.finish().await
+}
+
+/// Scenario 4 with the job that every bucket has: its change log is trimmed.
+pub async fn a_trim_under_way_is_named_and_refused(mutations: Mutations) -> Claim {
+    let settings = |config: &mut Config| config.changes_retention = Duration::from_secs(5);
+    let cluster = Cluster::with(&["A", "B"], mutations, settings).await?;
+    let (shard, _) = cluster.shard_of("B")?;
+    cluster.expect("A", &format!("BUCKET.CREATE b SHARDS {shard}"), "OK").await?;
+    cluster.insert("A", "b", 1).await?;
+    let id = cluster.id("A", "b").await?;
+    let before = cluster.raw_scan(id).await?;
+    let held = cluster.hold("B", "trim");
+    held.arrived().await;
+    let removed = cluster.remove("A", "b").await?;
+    let text =
+        cluster.expect_start("A", "BUCKET.PURGE b TIMEOUT 2500", "BARRIERNOTSATISFIED ").await?;
+    let named = format!("shard {shard} on B busy with trim of the change log since ");
+    claim!(text.contains(&named), "'{named}' is not in '{text}'");
+    let landed = held.release();
+    claim!(
+        matches!(landed, Some(Err(StoreError::Conflict))),
+        "a trim landed in a removed bucket: {landed:?}"
+    );
+    claim!(cluster.raw_scan(id).await? == before, "the removed bucket is not what it was");
+    // The worker ends, and the request is carried out.
+    cluster.purged(&removed, SOON).await?;
     cluster.finish().await
 }
 

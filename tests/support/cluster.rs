@@ -15,6 +15,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use lethe::check::{self, Severity};
 use lethe::clock::TestClock;
 use lethe::cluster::mutation::Mutations;
 use lethe::cluster::view::ClusterView;
@@ -256,6 +257,11 @@ impl Cluster {
         ended.map_err(|_| format!("the incarnation of {name} never ended"))
     }
 
+    /// Whether the node's incarnation is over.
+    pub async fn is_over(&self, name: &str) -> bool {
+        timeout(Duration::ZERO, self.node(name).ended()).await.is_ok()
+    }
+
     /// The wall clock of a node.
     pub fn clock(&self, name: &str) -> &TestClock {
         match self.clocks.get(name) {
@@ -486,7 +492,16 @@ impl Cluster {
         sleep(SILENT_AFTER * 2).await;
         self.all_owned().await?;
         self.nothing_is_left_of_what_was_purged().await?;
-        self.one_audit_row_for_each_transition().await
+        self.one_audit_row_for_each_transition().await?;
+        self.the_store_is_in_order().await
+    }
+
+    async fn the_store_is_in_order(&self) -> Claim {
+        let mut findings = check::all(&self.store).await.map_err(fail)?;
+        findings.retain(|finding| finding.severity() == Severity::Error);
+        let findings: Vec<String> = findings.iter().map(ToString::to_string).collect();
+        claim!(findings.is_empty(), "the check finds: {}", findings.join("; "));
+        Ok(())
     }
 
     async fn nothing_is_left_of_what_was_purged(&self) -> Claim {

@@ -6,8 +6,10 @@
 //!
 //! Not here: the process itself, its runtime and its log (`main`).
 
+mod copy;
 mod run;
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -34,12 +36,37 @@ enum Command {
     Check(CheckArgs),
     /// Tell the whole story on real data, on a private node in a temporary folder
     Demo,
+    /// Copy a whole store, also while a node runs on it
+    Backup(BackupArgs),
+    /// Make a data folder from a copy
+    RestoreBackup(RestoreArgs),
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum StoreArg {
     Embedded,
     Memory,
+}
+
+#[derive(Debug, Args)]
+struct BackupArgs {
+    /// Where to; must be empty or not there
+    to: PathBuf,
+    /// Folder to copy, while no node has it open
+    #[arg(long, default_value = "lethe-data")]
+    data_dir: PathBuf,
+    /// Let this running node, on this machine, make the copy
+    #[arg(long, value_name = "HOST:PORT", conflicts_with = "data_dir")]
+    node: Option<SocketAddr>,
+}
+
+#[derive(Debug, Args)]
+struct RestoreArgs {
+    /// The copy
+    from: PathBuf,
+    /// The new data folder; must be empty or not there
+    #[arg(long, default_value = "lethe-data")]
+    data_dir: PathBuf,
 }
 
 #[derive(Debug, Default, Args)]

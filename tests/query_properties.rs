@@ -1,12 +1,16 @@
 //! What filters mean, compared with a naive evaluator; JSON there and back;
-//! and that asking a filter allocates nothing.
+//! that asking a filter allocates nothing; and the document commands on a node.
 //!
 //! `PROPTEST_CASES` sets how many cases each property tries.
 
-#![allow(clippy::unwrap_used, reason = "what is generated here fits")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "what is generated here fits")]
 
 #[path = "query/allocations.rs"]
 mod allocations;
+#[path = "query/commands.rs"]
+mod commands;
+#[path = "query/door.rs"]
+mod door;
 #[path = "query/generate.rs"]
 mod generate;
 #[path = "query/oracle.rs"]

@@ -28,6 +28,9 @@ pub enum Failure {
     Domain(#[from] crate::error::Error),
     #[error("{0}")]
     Io(#[from] std::io::Error),
+    /// Something that is said best in its own words.
+    #[error("{0}")]
+    Told(String),
 }
 
 /// How a subcommand ended.
@@ -50,6 +53,8 @@ pub async fn run(cli: Cli) -> Result<Outcome, Failure> {
         Some(Command::Server(args)) => server(&args).await,
         Some(Command::Check(args)) => check(&args).await,
         Some(Command::Demo) => demo().await,
+        Some(Command::Backup(args)) => super::copy::backup(&args).await,
+        Some(Command::RestoreBackup(args)) => super::copy::restore(&args).await,
     }
 }
 

@@ -6,8 +6,8 @@ mod query;
 
 use bytes::Bytes;
 
-use super::{Argument, Context, Group, Reply, Spec, flags, run};
-use crate::document::{Document, json};
+use super::{Argument, Context, Group, Reply, Services, Spec, flags, run};
+use crate::document::{Document, Limits, json};
 use crate::session::{DocumentFormat, ObjectIdFormat};
 
 const DIRECTION: &[Argument] =
@@ -124,6 +124,12 @@ impl Action {
             Self::Delete => "DELETE",
         }
     }
+}
+
+/// What a document may be, by the settings.
+fn document_limits(services: &Services) -> Limits {
+    let config = services.config.document;
+    Limits { depth_max: config.depth_max, bytes_max: config.bytes_max }
 }
 
 /// An id in a reply, in the form that the session wants.

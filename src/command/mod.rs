@@ -46,6 +46,7 @@
 #![allow(clippy::unnecessary_wraps, reason = "all handlers have one signature")]
 
 mod args;
+mod backup;
 mod bucket;
 mod check;
 mod client;

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::spec::Pending;
 use super::{
-    Args, CommandStats, Context, Handler, Services, Spec, bucket, check, client, cluster,
+    Args, CommandStats, Context, Handler, Services, Spec, backup, bucket, check, client, cluster,
     connection, document, flags, introspection, lifecycle, namespace, refused, server, session,
 };
 use crate::error::{Error, Result};
@@ -27,6 +27,7 @@ const FAMILIES: &[&[Spec]] = &[
     session::COMMANDS,
     refused::COMMANDS,
     cluster::COMMANDS,
+    backup::COMMANDS,
     check::COMMANDS,
     document::COMMANDS,
     lifecycle::COMMANDS,

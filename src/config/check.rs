@@ -4,10 +4,11 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::raw::{RawCluster, RawServer, RawSession};
+use super::raw::{RawCluster, RawQuery, RawServer, RawSession};
 use super::{
-    ClusterConfig, Config, ConfigError, DocumentFormat, Durability, ObjectIdFormat, PurgeConfig,
-    RawConfig, RemovalConfig, Retention, ServerConfig, SessionConfig, StoreKind,
+    ClusterConfig, Config, ConfigError, DocumentConfig, DocumentFormat, Durability, ObjectIdFormat,
+    PurgeConfig, QueryConfig, RawConfig, RemovalConfig, Retention, ServerConfig, SessionConfig,
+    StoreKind,
 };
 use crate::codec::duration::{parse_duration, parse_retention};
 
@@ -35,6 +36,11 @@ impl RawConfig {
             },
             server: self.server.check()?,
             session: self.session.check()?,
+            document: DocumentConfig {
+                bytes_max: size("document.bytes_max", self.document.bytes_max, 1_024..=9_000_000)?,
+                depth_max: size("document.depth_max", self.document.depth_max, 1..=200)?,
+            },
+            query: self.query.check()?,
             removal: RemovalConfig {
                 retention: retention("removal.retention", &self.removal.retention)?,
                 reserve_names: self.removal.reserve_names,
@@ -108,6 +114,21 @@ impl RawSession {
                 refuse("session.object_id_format", &self.object_id_format, "hex or bytes")
             })?,
             cursors_max: size("session.cursors_max", self.cursors_max, 1..=100_000)?,
+        })
+    }
+}
+
+impl RawQuery {
+    fn check(&self) -> Result<QueryConfig> {
+        let time_max = duration("query.time_max", &self.time_max)?;
+        if time_max.is_zero() || time_max > Duration::from_secs(4) {
+            // A transaction lives five seconds.
+            return Err(refuse("query.time_max", &self.time_max, "1ms to 4s"));
+        }
+        Ok(QueryConfig {
+            examined_max: size("query.examined_max", self.examined_max, 1..=1 << 32)?,
+            time_max,
+            sort_bytes_max: size("query.sort_bytes_max", self.sort_bytes_max, 1_024..=1 << 32)?,
         })
     }
 }

@@ -122,6 +122,10 @@ pub struct Config {
     pub server: ServerConfig,
     /// What a session starts with.
     pub session: SessionConfig,
+    /// What a document may be.
+    pub document: DocumentConfig,
+    /// What a query may cost.
+    pub query: QueryConfig,
     /// What becomes of removed buckets and namespaces.
     pub removal: RemovalConfig,
     /// Purging.
@@ -184,6 +188,26 @@ pub struct SessionConfig {
     pub object_id_format: ObjectIdFormat,
     /// Open cursors at a time.
     pub cursors_max: usize,
+}
+
+/// What a document may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DocumentConfig {
+    /// Bytes of BSON; one transaction has to hold it.
+    pub bytes_max: usize,
+    /// Documents and arrays inside each other.
+    pub depth_max: usize,
+}
+
+/// What one batch of a query may cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueryConfig {
+    /// Documents looked at.
+    pub examined_max: usize,
+    /// After so long a batch ends, however little it has found.
+    pub time_max: Duration,
+    /// Bytes of documents held while sorting without an index.
+    pub sort_bytes_max: usize,
 }
 
 /// What becomes of removed buckets and namespaces.

@@ -9,6 +9,8 @@ pub struct RawConfig {
     pub durability: String,
     pub server: RawServer,
     pub session: RawSession,
+    pub document: RawDocument,
+    pub query: RawQuery,
     pub removal: RawRemoval,
     pub purge: RawPurge,
     pub cluster: RawCluster,
@@ -49,6 +51,22 @@ pub struct RawSession {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+pub struct RawDocument {
+    pub bytes_max: u64,
+    pub depth_max: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[allow(clippy::struct_field_names, reason = "the names of the settings")]
+pub struct RawQuery {
+    pub examined_max: u64,
+    pub time_max: String,
+    pub sort_bytes_max: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct RawRemoval {
     pub retention: String,
     pub reserve_names: bool,
@@ -85,6 +103,8 @@ impl Default for RawConfig {
             durability: "sync".to_owned(),
             server: RawServer::default(),
             session: RawSession::default(),
+            document: RawDocument::default(),
+            query: RawQuery::default(),
             removal: RawRemoval::default(),
             purge: RawPurge::default(),
             cluster: RawCluster::default(),
@@ -126,6 +146,18 @@ impl Default for RawSession {
             object_id_format: "hex".to_owned(),
             cursors_max: 100,
         }
+    }
+}
+
+impl Default for RawDocument {
+    fn default() -> Self {
+        Self { bytes_max: 8 * 1024 * 1024, depth_max: 100 }
+    }
+}
+
+impl Default for RawQuery {
+    fn default() -> Self {
+        Self { examined_max: 50_000, time_max: "2s".to_owned(), sort_bytes_max: 64 * 1024 * 1024 }
     }
 }
 

@@ -38,6 +38,7 @@ pub enum Test {
     /// None is equal; a present value of another bracket does not match.
     NotEqual(Operand),
     Compare(Comparison, Operand),
+    /// Any is listed; of an array only its elements count.
     In(Members),
     /// An array with all of these.
     All(Vec<AllMember>),

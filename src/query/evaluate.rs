@@ -118,7 +118,13 @@ fn holds(test: &Test, value: Option<Value<'_>>, reach: Reach) -> bool {
             let operand = operand.value();
             one_or_element(value, reach, |value| compares(*comparison, value, &operand))
         }
-        Test::In(members) => one_or_element(value, reach, |value| members.contains(value)),
+        // Of an array the elements are looked up, never the array as a whole.
+        Test::In(members) => match value {
+            Value::Array(array) if reach.elements => {
+                array.values().any(|element| members.contains(&element))
+            }
+            _ => members.contains(&value),
+        },
         Test::Matches(pattern) => one_or_element(value, reach, |value| pattern.accepts(value)),
         Test::Size(size) => {
             matches!(value, Value::Array(array) if u64::try_from(array.iter().count()) == Ok(*size))

@@ -330,6 +330,10 @@ impl<'a> Candidates<'a> {
     }
 
     async fn turn_page(&mut self) -> Result<()> {
+        if self.examined > 0 {
+            // A long scan lets others run, and ends here when its client has gone.
+            tokio::task::yield_now().await;
+        }
         let Source { txn, home, read, descending } = self.source;
         match &mut self.rest {
             Rest::Nothing => {}

@@ -87,6 +87,9 @@ fn lists_sizes_and_existence() {
     check(SCALARS, "{a: {$exists: true}}", &[0, 1, 2, 3, 4, 5, 7, 8, 9, 10]);
     check(SCALARS, "{a: {$exists: false}}", &[6]);
     let tags = &["{t: ['a', 'b', 'c']}", "{t: 'a'}", "{t: [['a', 'b'], 'c']}", "{t: ['a', 'b']}"];
+    check(tags, "{t: {$in: [['a', 'b']]}}", &[2]);
+    check(tags, "{t: {$nin: [['a', 'b'], 'a']}}", &[]);
+    check(tags, "{t: {$nin: [['a', 'b']]}}", &[0, 1, 3]);
     check(tags, "{t: {$all: ['a', 'b']}}", &[0, 3]);
     check(tags, "{t: {$all: ['a']}}", &[0, 3]);
     check(tags, "{t: {$all: [['a', 'b']]}}", &[2, 3]);

@@ -78,6 +78,16 @@ fn operator(name: &str, wanted: &Bson, found: &Found, inside: bool, id: bool) ->
     let equal = |wanted: &Bson| {
         any(&|value| order(value, wanted).is_eq()) || (*wanted == Bson::Null && missing)
     };
+    // A list is looked up by the elements of an array, not by the array as a whole.
+    let listed = |member: &Bson| {
+        let same = |value: &Bson| order(value, member).is_eq();
+        let here = |value: &Bson| match value {
+            Bson::Array(array) if inside => array.iter().any(same),
+            value => same(value),
+        };
+        found.iter().any(|(value, _)| value.as_ref().is_some_and(here))
+            || (*member == Bson::Null && missing)
+    };
     let compare = |accept: fn(Ordering) -> bool| {
         any(&|value| {
             rank(value) == rank(wanted)
@@ -103,8 +113,8 @@ fn operator(name: &str, wanted: &Bson, found: &Found, inside: bool, id: bool) ->
         "$gte" => compare(Ordering::is_ge),
         "$lt" => compare(Ordering::is_lt),
         "$lte" => compare(Ordering::is_le),
-        "$in" => list(wanted).iter().any(|member| equal(&as_id(member, id))),
-        "$nin" => !list(wanted).iter().any(|member| equal(&as_id(member, id))),
+        "$in" => list(wanted).iter().any(|member| listed(&as_id(member, id))),
+        "$nin" => !list(wanted).iter().any(|member| listed(&as_id(member, id))),
         "$all" => {
             let members = list(wanted);
             !members.is_empty() && members.iter().all(|member| has_member(member, found))

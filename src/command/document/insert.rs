@@ -1,8 +1,8 @@
 use bson::oid::ObjectId;
 
-use super::id_reply;
+use super::{document_limits, id_reply};
 use crate::command::{Args, Context, Error, Reply, Result, support};
-use crate::document::{self, ChangeOrder, Document, Home, Limits, NewDocument, Origin};
+use crate::document::{self, ChangeOrder, Document, Home, NewDocument, Origin};
 use crate::metadata::{LiveBucket, name};
 use crate::session::DocumentFormat;
 use crate::store::Transaction;
@@ -47,7 +47,7 @@ fn parse(ctx: &Context<'_>, args: &Args, keyword: usize) -> Result<Vec<NewDocume
     if count == 0 {
         return Err(Error::syntax("No documents provided"));
     }
-    let limits = Limits::default();
+    let limits = document_limits(ctx.services);
     let mut documents = Vec::with_capacity(count);
     for index in first..args.len() {
         let (document, origin) = match ctx.session.attributes.input_type {

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Action, document_reply};
+use super::{Action, document_limits, document_reply};
 use crate::command::{Args, Context, Error, Options, Reply, Result, Services};
 use crate::document::{Document, Home};
 use crate::metadata::name;
@@ -13,6 +13,9 @@ use crate::query::{
 use crate::resp::Protocol;
 use crate::store::Read;
 
+/// Bytes of a filter or a projection: every open cursor keeps its own.
+const FILTER_BYTES_MAX: usize = 1 << 20;
+
 /// `LIMIT` must stay below.
 const LIMIT_MAX: i64 = 10_000;
 
@@ -20,7 +23,7 @@ const LIMIT_MAX: i64 = 10_000;
 pub(super) async fn query(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
     let bucket = name::bucket(args.required(0)?)?;
     let filter = args.bytes(1)?;
-    let asked = Arc::new(parse(&filter, &args, ctx.session.attributes.limit)?);
+    let asked = Arc::new(parse(ctx, &filter, &args)?);
     let namespace = ctx.session.namespace.clone();
     ctx.session.cursors.expect_room().map_err(|error| Error::Syntax(error.to_string()))?;
     let batch = run(ctx.services, &namespace, bucket, &asked, &Position::Start).await?;
@@ -73,7 +76,13 @@ async fn run(
     from: &Position,
 ) -> Result<Batch> {
     let catalog = services.lifecycle()?.catalog();
-    let budget = &Budget::default();
+    let config = services.config.query;
+    let budget = &Budget {
+        examined_max: config.examined_max,
+        time_max: config.time_max,
+        sort_bytes_max: config.sort_bytes_max,
+        ..Budget::default()
+    };
     catalog
         .read_data("query", namespace, bucket, |txn, live| async move {
             let home = Home::from(&live);
@@ -103,8 +112,9 @@ fn batch_reply(protocol: Protocol, id: u64, what: &'static str, items: Vec<Reply
     }
 }
 
-fn parse(filter: &Bytes, args: &Args, session_limit: u32) -> Result<Asked> {
-    let limits = Limits::default();
+fn parse(ctx: &Context<'_>, filter: &Bytes, args: &Args) -> Result<Asked> {
+    let mut limits = Limits { document: document_limits(ctx.services), ..Limits::default() };
+    limits.document.bytes_max = limits.document.bytes_max.min(FILTER_BYTES_MAX);
     let (mut order, mut result_sort, mut projection, mut limit) = (None, None, None, 0);
     let mut options = args.options(2);
     while let Some(option) = options.next() {
@@ -128,7 +138,7 @@ fn parse(filter: &Bytes, args: &Args, session_limit: u32) -> Result<Asked> {
         )));
     }
     if limit == 0 {
-        limit = usize::try_from(session_limit).unwrap_or(1).max(1);
+        limit = usize::try_from(ctx.session.attributes.limit).unwrap_or(1).max(1);
     }
     let filter = query::parse(filter, &limits).map_err(|error| Error::Syntax(error.to_string()))?;
     let query = Query { plan: Plan::new(filter.clone()), order, limit };

@@ -1,0 +1,79 @@
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use super::{BackupArgs, Failure, Outcome, RestoreArgs};
+use crate::demo::client::{Answer, Client};
+use crate::store::{self, BackupSummary, EmbeddedOptions, Store};
+
+/// `lethe backup`: by the node that runs, or from a folder that no node has open.
+pub(super) async fn backup(args: &BackupArgs) -> Result<Outcome, Failure> {
+    match args.node {
+        Some(node) => by_node(node, &args.to).await,
+        None => from_folder(&args.data_dir, &args.to).await,
+    }
+}
+
+async fn from_folder(folder: &Path, to: &Path) -> Result<Outcome, Failure> {
+    if !folder.is_dir() {
+        return Err(Failure::Told(format!("there is no data folder {}", folder.display())));
+    }
+    let store = Store::open(folder, EmbeddedOptions::default()).await.map_err(|error| {
+        Failure::Told(format!(
+            "{error}. While a node has the folder open, let it make the copy: lethe backup --node 127.0.0.1:5484 {}",
+            to.display()
+        ))
+    })?;
+    let summary = store::backup(&store, to).await;
+    store.close().await;
+    tell("copied", &summary?, to)
+}
+
+async fn by_node(node: SocketAddr, to: &Path) -> Result<Outcome, Failure> {
+    let to = absolute(to)?;
+    let Some(folder) = to.to_str() else {
+        return Err(Failure::Told("the folder's name is not UTF-8".to_owned()));
+    };
+    let mut client = Client::connect(node).await?;
+    match client.call(&["BACKUP", folder]).await? {
+        Answer::Error(error) => Err(Failure::Told(error)),
+        Answer::List(fields) => {
+            // Names and values in turn: version, rows, bytes.
+            let number = |name: &str| {
+                fields.chunks(2).find_map(|pair| match pair {
+                    [Answer::Text(key), Answer::Integer(value)] if key == name => {
+                        u64::try_from(*value).ok()
+                    }
+                    _ => None,
+                })
+            };
+            let summary = BackupSummary {
+                version: number("version").unwrap_or_default(),
+                rows: number("rows").unwrap_or_default(),
+                bytes: number("bytes").unwrap_or_default(),
+            };
+            tell("copied", &summary, &to)
+        }
+        answer => Err(Failure::Told(format!("the node answered {answer:?}"))),
+    }
+}
+
+/// `lethe restore-backup`.
+pub(super) async fn restore(args: &RestoreArgs) -> Result<Outcome, Failure> {
+    let summary = store::restore_backup(&args.from, &args.data_dir).await?;
+    tell("restored", &summary, &args.data_dir)
+}
+
+fn tell(what: &str, summary: &BackupSummary, to: &Path) -> Result<Outcome, Failure> {
+    let BackupSummary { version, rows, bytes } = summary;
+    writeln!(
+        std::io::stdout(),
+        "{what} {rows} rows, {bytes} bytes, as of version {version}, to {}",
+        to.display()
+    )?;
+    Ok(Outcome::Done)
+}
+
+fn absolute(path: &Path) -> std::io::Result<PathBuf> {
+    std::path::absolute(path)
+}

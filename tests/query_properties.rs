@@ -64,8 +64,7 @@ proptest! {
 
     #[test]
     fn a_filter_matches_what_the_naive_evaluator_says(
-        filter in generate::filter(),
-        documents in prop::collection::vec(generate::document(), 1..8),
+        (documents, filter) in generate::world(),
     ) {
         let parsed = parse(&raw(&filter), &Limits::default()).unwrap();
         for one in documents {
@@ -76,8 +75,7 @@ proptest! {
 
     #[test]
     fn a_plan_finds_what_the_filter_matches(
-        filter in generate::filter(),
-        documents in prop::collection::vec(generate::document(), 1..8),
+        (documents, filter) in generate::world(),
     ) {
         let parsed = parse(&raw(&filter), &Limits::default()).unwrap();
         let plan = Plan::new(parsed.clone());
@@ -96,8 +94,7 @@ proptest! {
 
     #[test]
     fn a_filter_means_the_same_as_json_and_as_bson(
-        filter in generate::filter(),
-        documents in prop::collection::vec(generate::document(), 1..4),
+        (documents, filter) in generate::world(),
     ) {
         let from_bson = parse(&raw(&filter), &Limits::default()).unwrap();
         let json = Bytes::from(document(&filter).to_json());
@@ -195,8 +192,7 @@ proptest! {
 
     #[test]
     fn asking_a_filter_allocates_nothing(
-        filter in generate::filter(),
-        documents in prop::collection::vec(generate::document(), 1..4),
+        (documents, filter) in generate::world(),
     ) {
         let parsed = parse(&raw(&filter), &Limits::default()).unwrap();
         let documents: Vec<_> = documents.iter().map(document).collect();

@@ -77,12 +77,9 @@ async fn insert(door: &mut Door, bucket: &str, documents: &[Document]) -> Reply 
 
 #[test]
 fn cursors_give_each_matching_document_once_whatever_the_limit() {
-    let strategy = (
-        prop::collection::vec(generate::document(), 1..20).prop_map(numbered),
-        generate::filter(),
-        1_usize..7,
-    );
-    on_a_node(200, strategy, &async |door, bucket, (documents, filter, limit)| {
+    let world = generate::world().prop_map(|(documents, filter)| (numbered(documents), filter));
+    let strategy = (world, 1_usize..7);
+    on_a_node(200, strategy, &async |door, bucket, ((documents, filter), limit)| {
         insert(door, bucket, &documents).await;
         let text = limit.to_string();
         let (words, filter_bytes) = (["BUCKET.QUERY", bucket, "LIMIT", &text], bytes(&filter));

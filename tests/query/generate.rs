@@ -32,8 +32,8 @@ fn scalar() -> impl Strategy<Value = Bson> {
     prop_oneof![
         5 => small_number(),
         3 => text(),
-        2 => Just(Bson::Null),
-        1 => any::<bool>().prop_map(Bson::Boolean),
+        3 => Just(Bson::Null),
+        3 => any::<bool>().prop_map(Bson::Boolean),
         1 => oid().prop_map(Bson::ObjectId),
         1 => (-1_i64..3).prop_map(|millis| Bson::DateTime(DateTime::from_millis(millis))),
         1 => prop::collection::vec(any::<u8>(), 0..2).prop_map(|bytes| {
@@ -45,7 +45,7 @@ fn scalar() -> impl Strategy<Value = Bson> {
 }
 
 fn names() -> impl Strategy<Value = String> {
-    prop::sample::select(vec!["a", "b", "c", "0"]).prop_map(str::to_owned)
+    prop::sample::select(vec!["a", "a", "a", "b", "b", "c", "0"]).prop_map(str::to_owned)
 }
 
 fn fields(inner: impl Strategy<Value = Bson> + 'static) -> impl Strategy<Value = Document> {
@@ -85,16 +85,50 @@ pub(crate) fn document() -> impl Strategy<Value = Document> {
 }
 
 fn path() -> impl Strategy<Value = String> {
-    prop::sample::select(vec!["a", "a", "b", "c", "a.b", "a.0", "b.a", "a.b.c", "a.0.b", "b.1.a"])
-        .prop_map(str::to_owned)
+    prop::sample::select(vec![
+        "a", "a", "a", "b", "b", "c", "a.b", "a.b", "a.0", "b.a", "b.0", "a.b.c", "a.0.b", "b.1.a",
+    ])
+    .prop_map(str::to_owned)
 }
 
-fn comparable() -> impl Strategy<Value = Bson> {
-    value().prop_filter("null cannot be compared", |value| !matches!(value, Bson::Null))
-}
+/// What a filter may ask for: values that stand in the documents, so that they meet, and others.
+#[derive(Clone, Debug)]
+struct Pool(std::sync::Arc<Vec<Bson>>);
 
-fn list() -> impl Strategy<Value = Bson> {
-    prop::collection::vec(value(), 0..4).prop_map(Bson::Array)
+impl Pool {
+    fn of(documents: &[Document]) -> Self {
+        fn collect(value: &Bson, values: &mut Vec<Bson>) {
+            match value {
+                Bson::Document(inner) => inner.values().for_each(|value| collect(value, values)),
+                Bson::Array(inner) => inner.iter().for_each(|value| collect(value, values)),
+                _ => {}
+            }
+            values.push(value.clone());
+        }
+        let mut values = vec![Bson::Null];
+        for document in documents {
+            for (name, value) in document {
+                if name != "_id" {
+                    collect(value, &mut values);
+                }
+            }
+        }
+        Self(std::sync::Arc::new(values))
+    }
+
+    fn value(&self) -> BoxedStrategy<Bson> {
+        let known = prop::sample::select(self.0.as_ref().clone());
+        prop_oneof![3 => known, 1 => value()].boxed()
+    }
+
+    fn comparable(&self) -> BoxedStrategy<Bson> {
+        let usable = |value: &Bson| !matches!(value, Bson::Null);
+        self.value().prop_filter("null cannot be compared", usable).boxed()
+    }
+
+    fn list(&self) -> BoxedStrategy<Bson> {
+        prop::collection::vec(self.value(), 0..4).prop_map(Bson::Array).boxed()
+    }
 }
 
 fn pattern() -> impl Strategy<Value = Bson> {
@@ -102,29 +136,34 @@ fn pattern() -> impl Strategy<Value = Bson> {
 }
 
 /// Operators of which all may be asked of one path; none nests.
-fn simple_operators() -> impl Strategy<Value = Document> {
+fn simple_operators(pool: &Pool) -> BoxedStrategy<Document> {
     let operator = prop_oneof![
-        value().prop_map(|value| ("$eq", value)),
-        value().prop_map(|value| ("$ne", value)),
-        comparable().prop_map(|value| ("$gt", value)),
-        comparable().prop_map(|value| ("$gte", value)),
-        comparable().prop_map(|value| ("$lt", value)),
-        comparable().prop_map(|value| ("$lte", value)),
-        list().prop_map(|list| ("$in", list)),
-        list().prop_map(|list| ("$nin", list)),
-        list().prop_map(|list| ("$all", list)),
+        pool.value().prop_map(|value| ("$eq", value)),
+        pool.value().prop_map(|value| ("$ne", value)),
+        pool.comparable().prop_map(|value| ("$gt", value)),
+        pool.comparable().prop_map(|value| ("$gte", value)),
+        pool.comparable().prop_map(|value| ("$lt", value)),
+        pool.comparable().prop_map(|value| ("$lte", value)),
+        pool.list().prop_map(|list| ("$in", list)),
+        pool.list().prop_map(|list| ("$nin", list)),
+        pool.list().prop_map(|list| ("$all", list)),
         (0_i32..4).prop_map(|size| ("$size", Bson::Int32(size))),
         any::<bool>().prop_map(|flag| ("$exists", Bson::Boolean(flag))),
         pattern().prop_map(|pattern| ("$regex", pattern)),
     ];
-    prop::collection::vec(operator, 1..3).prop_map(|operators| {
+    let collect = |operators: Vec<(&str, Bson)>| {
         operators.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
-    })
+    };
+    prop_oneof![
+        2 => operator.clone().prop_map(move |one| collect(vec![one])),
+        1 => prop::collection::vec(operator, 2..3).prop_map(collect),
+    ]
+    .boxed()
 }
 
 /// Operators on one path, nested ones among them.
-fn operators() -> BoxedStrategy<Document> {
-    simple_operators()
+fn operators(pool: &Pool) -> BoxedStrategy<Document> {
+    simple_operators(pool)
         .prop_recursive(2, 8, 2, |inner| {
             let joined = (inner.clone(), inner.clone());
             let logical = prop::sample::select(vec!["$and", "$or", "$nor"]);
@@ -143,15 +182,12 @@ fn operators() -> BoxedStrategy<Document> {
         .boxed()
 }
 
-/// What may be equal without an operator: not an empty document, nor one that looks like operators.
-fn implicit() -> impl Strategy<Value = Bson> {
-    value().prop_filter(
+fn condition(pool: &Pool) -> BoxedStrategy<Document> {
+    // Without an operator an empty document is refused.
+    let implicit = pool.value().prop_filter(
         "an empty document is refused",
         |value| !matches!(value, Bson::Document(document) if document.is_empty()),
-    )
-}
-
-fn condition() -> impl Strategy<Value = Document> {
+    );
     let id = prop_oneof![
         oid().prop_map(|id| doc! {"_id": id}),
         oid().prop_map(|id| doc! {"_id": id.to_hex()}),
@@ -161,17 +197,18 @@ fn condition() -> impl Strategy<Value = Document> {
         small_number().prop_map(|number| doc! {"_id": number}),
     ];
     prop_oneof![
-        3 => (path(), implicit()).prop_map(|(path, value)| doc! {path: value}),
-        6 => (path(), operators()).prop_map(|(path, operators)| doc! {path: operators}),
+        3 => (path(), implicit).prop_map(|(path, value)| doc! {path: value}),
+        8 => (path(), operators(pool)).prop_map(|(path, operators)| doc! {path: operators}),
         1 => id,
     ]
+    .boxed()
 }
 
-/// A whole filter.
-pub(crate) fn filter() -> impl Strategy<Value = Document> {
-    let conditions = prop::collection::vec(condition(), 0..3)
+fn filter_on(pool: &Pool) -> BoxedStrategy<Document> {
+    let several = prop::collection::vec(condition(pool), 0..3)
         .prop_map(|conditions| conditions.into_iter().flatten().collect::<Document>());
-    conditions.prop_recursive(2, 8, 3, |inner| {
+    let conditions = prop_oneof![3 => condition(pool), 1 => several];
+    let nested = conditions.clone().prop_recursive(2, 8, 3, |inner| {
         let logical = prop::sample::select(vec!["$and", "$or", "$nor"]);
         prop_oneof![
             (logical, prop::collection::vec(inner.clone(), 0..3), inner.clone()).prop_map(
@@ -182,7 +219,19 @@ pub(crate) fn filter() -> impl Strategy<Value = Document> {
             ),
             inner.prop_map(|filter| doc! {"$not": filter}),
         ]
-    })
+    });
+    prop_oneof![3 => conditions, 1 => nested].boxed()
+}
+
+/// Documents, and a filter that asks for values which stand in them.
+pub(crate) fn world() -> impl Strategy<Value = (Vec<Document>, Document)> {
+    prop::collection::vec(document(), 1..16)
+        .prop_flat_map(|documents| (Just(documents.clone()), filter_on(&Pool::of(&documents))))
+}
+
+/// A filter on its own.
+pub(crate) fn filter() -> impl Strategy<Value = Document> {
+    filter_on(&Pool::of(&[]))
 }
 
 /// JSON objects as other programs write them.

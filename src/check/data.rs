@@ -41,7 +41,10 @@ pub(super) async fn data(
             report.decoded(record::decode_change(value));
         }
         keys::data::COUNT => count(report, &record, key, value),
-        keys::data::TRIM => trim(look, report, &record, key).await?,
+        keys::data::TRIM => {
+            report.expect_empty(value);
+            trim(look, report, &record, key).await?;
+        }
         keys::data::DOCUMENT => {
             document(look, report, &Home::of_record(bucket, &record), key, value).await?;
         }

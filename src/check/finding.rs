@@ -173,6 +173,13 @@ impl<'a> Report<'a> {
         }
     }
 
+    /// Reports a value where the key says it all.
+    pub(super) fn expect_empty(&mut self, value: &[u8]) {
+        if !value.is_empty() {
+            self.add(Kind::Undecodable, "it has a value", "nothing: its key says it all");
+        }
+    }
+
     pub(super) fn into_findings(self) -> Vec<Finding> {
         self.findings
     }

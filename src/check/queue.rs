@@ -7,7 +7,13 @@ use crate::codec::record::{self, GraveRecord, OperationRecord, ReclaimRecord};
 use crate::codec::{BucketId, NamespaceId, RemovalId, keys, readable};
 use crate::store::Result;
 
-pub(super) async fn expiry(look: &Look, report: &mut Report<'_>, key: &[u8]) -> Result<()> {
+pub(super) async fn expiry(
+    look: &Look,
+    report: &mut Report<'_>,
+    key: &[u8],
+    value: &[u8],
+) -> Result<()> {
+    report.expect_empty(value);
     let Some((at, what, id)) = report.decoded(keys::parse_expiry(key)) else { return Ok(()) };
     if what == keys::due::OPERATION {
         return match look.record::<OperationRecord>("operation", &id).await? {

@@ -221,7 +221,7 @@ async fn examine(look: &mut Look, key: &[u8], value: &Bytes) -> Result<Examined>
         kind::REMOVED_BY_TIME => removals::removed_by_time(look, r, key, value).await?,
         kind::REMOVAL_OF => removals::removal_of(look, r, key, value).await?,
         kind::RESERVED_NAME => removals::reserved_name(look, r, key, value).await?,
-        kind::EXPIRY => queue::expiry(look, r, key).await?,
+        kind::EXPIRY => queue::expiry(look, r, key, value).await?,
         kind::GRAVE => queue::grave(look, r, key, value).await?,
         kind::RECLAIM => queue::reclaim(look, r, key, value).await?,
         kind::OPERATION => queue::operation(look, r, key, value).await?,

@@ -322,3 +322,65 @@ async fn some_bodies(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::clock::TestClock;
+    use crate::codec::NamespaceId;
+    use crate::codec::record::State;
+    use crate::document::{ChangeOrder, Document, Limits, NewDocument, ObjectIds, Origin, insert};
+
+    const BUCKET: BucketId = BucketId(7);
+
+    async fn bucket_of(store: &Store, documents: usize) {
+        let record = BucketRecord {
+            namespace: NamespaceId(1),
+            name: "x".to_owned(),
+            state: State::Active,
+            created_at: 0,
+            shards: vec![2, 5],
+            protected: false,
+        };
+        let txn = store.begin("create");
+        txn.set(&keys::bucket_record(BUCKET), &record::encode(&record)).unwrap();
+        txn.commit().await.unwrap();
+        let ids = ObjectIds::new([1; 5], Arc::new(TestClock::starting_at(0)));
+        let home = Home::of_record(BUCKET, &record);
+        let text = format!("{{t: '{}'}}", "x".repeat(80_000));
+        for _ in 0..documents {
+            let document = Document::from_json(text.as_bytes(), Limits::default()).unwrap();
+            let new = NewDocument::new(document, Origin::Json, &ids).unwrap();
+            let txn = store.begin("insert");
+            insert(&txn, &home, &[new], &mut ChangeOrder::default(), 0).await.unwrap();
+            txn.commit().await.unwrap();
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_walk_goes_on_in_another_snapshot_and_shows_each_document_once() {
+        let store = Store::memory();
+        bucket_of(&store, 40).await;
+        let mut walk = Walk::new(&store, BUCKET);
+        let (mut opened, mut shown) = (0, 0);
+        loop {
+            match walk.step().await.unwrap() {
+                Step::Opened => opened += 1,
+                Step::Documents(documents) => {
+                    shown += documents.len();
+                    // Longer than a snapshot lives.
+                    tokio::time::advance(Duration::from_secs(6)).await;
+                }
+                Step::End => break,
+                Step::Gone => panic!("the bucket is there"),
+            }
+        }
+        assert_eq!(shown, 40);
+        assert!(opened > 2, "{opened} snapshots");
+        assert!(walk.marks().await.unwrap().is_none(), "the last one is too old by now");
+        assert_eq!(compare(&store, BUCKET).await.unwrap(), Some((Vec::new(), false)));
+    }
+}

@@ -3,7 +3,7 @@
 use foundationdb_tuple::{Element, unpack};
 
 use super::duration::format_instant;
-use super::keys::{data, due, kind};
+use super::keys::{self, data, due, kind};
 use super::{BucketId, NamespaceId, RemovalId, Versionstamp};
 
 /// What an element of a key is, where it is more than itself.
@@ -79,7 +79,7 @@ const fn u16_of(number: i64) -> Result<u16, ()> {
 /// tuple, or of no known kind, is hex.
 #[must_use]
 pub fn key(key: &[u8]) -> String {
-    let Ok(elements) = unpack::<Vec<Element<'_>>>(key) else { return hex(key) };
+    let Ok(elements) = unpack::<Vec<Element<'_>>>(key) else { return other(key) };
     let Some((Element::Int(kind), rest)) = elements.split_first() else { return hex(key) };
     let Some((name, forms)) = layout(*kind) else { return hex(key) };
     let mut text = name.to_owned();
@@ -89,6 +89,19 @@ pub fn key(key: &[u8]) -> String {
         text.push_str(&readable(form, element, rest.first_chunk::<2>().map(|[_, due]| due)));
     }
     text
+}
+
+/// A key whose elements have no form of their own: numbers of bodies may need
+/// all 64 bits.
+fn other(key: &[u8]) -> String {
+    match keys::parse_body_chunk(key) {
+        Ok((bucket, body, chunk))
+            if keys::parse_data(key).is_ok_and(|(_, part)| part == data::BODY) =>
+        {
+            format!("data/{bucket}/body/{body}/{chunk}")
+        }
+        _ => hex(key),
+    }
 }
 
 fn readable(form: As, element: &Element<'_>, due: Option<&Element<'_>>) -> String {
@@ -181,7 +194,6 @@ pub fn from_hex(text: &str) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codec::keys;
 
     #[test]
     fn keys_read_as_in_the_manual() {
@@ -200,6 +212,10 @@ mod tests {
             key(&keys::expiry(0, due::REMOVAL, &7_u64.to_be_bytes())),
             format!("expiry/1970-01-01T00:00:00.000Z/removal/{}", RemovalId(7))
         );
+        for body in [5, u64::MAX] {
+            let text = format!("data/{bucket}/body/{body}/3");
+            assert_eq!(key(&keys::body_chunk(bucket, body, 3)), text);
+        }
         let operation = keys::operation("default", "\u{1}5");
         assert_eq!(
             key(&keys::expiry(0, due::OPERATION, &operation)),
@@ -216,7 +232,7 @@ mod tests {
     #[test]
     fn what_is_no_key_of_ours_is_hex() {
         assert_eq!(key(b"\xfe\x01"), "fe01");
-        assert_eq!(key(&foundationdb_tuple::pack(&(999, "x"))), "1603e702780 0".replace(' ', ""));
+        assert_eq!(key(&foundationdb_tuple::pack(&(999, "x"))), "1603e7027800");
         assert_eq!(key(b""), "");
     }
 }

@@ -1,13 +1,15 @@
 //! A node over a store, and the shortest way to each state of its buckets.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lethe::clock::TestClock;
+use lethe::clock::{Clock, TestClock};
 use lethe::codec::duration::Retention;
 use lethe::codec::record::Actor;
 use lethe::codec::{BucketId, RemovalId};
 use lethe::config::Config;
+use lethe::document::{self, ChangeOrder, Document, Home, Limits, NewDocument, Origin};
 use lethe::error::{Error, Result};
 use lethe::lifecycle::purge::PurgeRequest;
 use lethe::lifecycle::remove::{Keep, Removal, RemoveRequest};
@@ -15,9 +17,21 @@ use lethe::lifecycle::restore::RestoreRequest;
 use lethe::lifecycle::{Lifecycle, Target};
 use lethe::metadata::{Caller, Operation, Path};
 use lethe::node::{Node, NodeOptions};
-use lethe::store::{EmbeddedOptions, Store};
+use lethe::store::{EmbeddedOptions, Held, Matcher, Store};
 
 pub(crate) const NOW: i64 = 1_700_000_000_000;
+
+/// The buckets of [`World::fill`] and the removals they are or were in, by name.
+#[derive(Debug, Default)]
+pub(crate) struct Filled {
+    pub(crate) buckets: BTreeMap<&'static str, BucketId>,
+    pub(crate) removals: BTreeMap<&'static str, RemovalId>,
+    /// Reclaim jobs that stand still: commits that were held.
+    _held: Vec<Held>,
+}
+
+/// The buckets that get a document in pieces as well.
+const LARGE: &[&str] = &["active", "removed", "held", "restored", "a", "busy"];
 
 #[derive(Debug)]
 pub(crate) struct World {
@@ -114,15 +128,17 @@ impl World {
     }
 
     /// Everything that a bucket and its removal can be in, at the same time.
-    pub(crate) async fn fill(&self) {
+    pub(crate) async fn fill(&self) -> Filled {
         let catalog = self.lifecycle().catalog();
         let deep = Path::parse(b"a.b.c.d").unwrap();
         catalog.create_namespace(&caller(), &deep).await.unwrap();
+        let mut filled = Filled::default();
         for name in [
             "active",
             "removed",
             "forever",
             "held",
+            "released",
             "reserved",
             "expired",
             "asked",
@@ -132,28 +148,45 @@ impl World {
             "replacing",
             "replaced",
             "purging",
+            "dropped",
             "purged",
-            "released",
         ] {
-            self.create(name).await;
+            filled.buckets.insert(name, self.create(name).await);
             self.write(name).await;
         }
-        self.remove("removed", |_| {}).await;
-        self.remove("forever", |r| r.keep = Keep::For(Retention::Forever)).await;
-        self.remove("reserved", |r| r.reserve_name = true).await;
+        catalog.rename_bucket(&caller(), &path(), "renamed", "new name").await.unwrap();
+        catalog.protect_bucket(&caller(), &path(), "active", true).await.unwrap();
+        let remembered = Operation::from_client(b"op", [&b"CREATE"[..]].into_iter()).unwrap();
+        let with_id = Caller { operation: Some(remembered), ..caller() };
+        catalog.create_bucket(&with_id, &path(), "remembered", None, false).await.unwrap();
+        self.remove_some(&mut filled.removals).await;
+        self.restore_some(&mut filled.removals).await;
+        self.purge_some(&mut filled).await;
+        filled
+    }
+
+    async fn remove_some(&self, removals: &mut BTreeMap<&'static str, RemovalId>) {
+        removals.insert("removed", self.remove("removed", |_| {}).await.removal);
+        let forever = self.remove("forever", |r| r.keep = Keep::For(Retention::Forever)).await;
+        removals.insert("forever", forever.removal);
+        let reserved = self.remove("reserved", |r| r.reserve_name = true).await;
+        removals.insert("reserved", reserved.removal);
         for (name, held) in [("held", true), ("released", false)] {
             let removal = self.remove(name, |_| {}).await.removal;
             let target = Target::Removal(removal);
-            self.lifecycle()
-                .hold(&caller(), &path(), &target, false, "for the court", None)
-                .await
-                .unwrap();
+            let lifecycle = self.lifecycle();
+            let reason = "for the court";
+            lifecycle.hold(&caller(), &path(), &target, false, reason, None).await.unwrap();
             let week = Keep::For(Retention::For(Duration::from_secs(604_800)));
-            self.lifecycle().retain(&caller(), &path(), &target, false, week).await.unwrap();
+            lifecycle.retain(&caller(), &path(), &target, false, week).await.unwrap();
             if !held {
-                self.lifecycle().unhold(&caller(), &path(), &target, false).await.unwrap();
+                lifecycle.unhold(&caller(), &path(), &target, false).await.unwrap();
             }
+            removals.insert(name, removal);
         }
+    }
+
+    async fn restore_some(&self, removals: &mut BTreeMap<&'static str, RemovalId>) {
         let restored = self.remove("restored", |r| r.reserve_name = true).await;
         self.restore(restored.removal, |_| {}).await;
         self.write("restored").await;
@@ -169,27 +202,65 @@ impl World {
             r.replace = true;
         })
         .await;
-        catalog.rename_bucket(&caller(), &path(), "renamed", "new name").await.unwrap();
-        catalog.protect_bucket(&caller(), &path(), "active", true).await.unwrap();
-        let remembered = Operation::from_client(b"op", [&b"CREATE"[..]].into_iter()).unwrap();
-        let with_id = Caller { operation: Some(remembered), ..caller() };
-        catalog.create_bucket(&with_id, &path(), "remembered", None, false).await.unwrap();
-
-        let purged = self.remove("purged", |_| {}).await;
-        self.purge(purged.removal, Duration::from_secs(5)).await.unwrap();
-        self.reclaimed().await;
-        // From here on nothing is destroyed, so that all that waits goes on waiting.
-        self.lifecycle().pause_purging(&caller()).await.unwrap();
-        let asked = self.remove("asked", |_| {}).await;
-        let refused = self.purge(asked.removal, Duration::ZERO).await;
-        assert!(matches!(refused, Err(Error::PurgePaused(_))), "{refused:?}");
-        self.remove("expired", |r| r.keep = Keep::For(Retention::For(Duration::ZERO))).await;
+        removals.insert("restored", restored.removal);
     }
 
-    /// A write to a bucket, which schedules a trim of its change log.
+    async fn purge_some(&self, filled: &mut Filled) {
+        let purged = self.remove("purged", |_| {}).await.removal;
+        self.purge(purged, Duration::from_secs(5)).await.unwrap();
+        self.reclaimed().await;
+        filled.removals.insert("purged", purged);
+        for (name, label) in [("purging", "reclaim-drop"), ("dropped", "reclaim-done")] {
+            let removal = self.remove(name, |_| {}).await.removal;
+            filled.removals.insert(name, removal);
+            // Where commits can be held, the job stands still half-way.
+            let held = self.store.faults().map(|faults| faults.hold(Matcher::any().label(label)));
+            self.purge(removal, Duration::from_secs(5)).await.unwrap();
+            if let Some(held) = held {
+                held.arrived().await;
+                filled._held.push(held);
+            }
+        }
+        // From here on nothing is destroyed, so that all that waits goes on waiting.
+        self.lifecycle().pause_purging(&caller()).await.unwrap();
+        let asked = self.remove("asked", |r| r.keep = Keep::For(Retention::For(Duration::ZERO)));
+        filled.removals.insert("asked", asked.await.removal);
+        let expired = self.remove("expired", |r| r.keep = Keep::Until(self.clock.now() + 1)).await;
+        self.clock.jump(2);
+        filled.removals.insert("expired", expired.removal);
+        let refused = self.purge(expired.removal, Duration::ZERO).await;
+        assert!(matches!(refused, Err(Error::PurgePaused(_))), "{refused:?}");
+    }
+
+    /// Small documents and a large one; the first write schedules a trim.
     pub(crate) async fn write(&self, name: &str) {
+        self.try_write(name).await.unwrap();
+    }
+
+    pub(crate) async fn try_write(&self, name: &str) -> Result<()> {
+        let ids = &self.node.services().object_ids;
+        let large = format!("{{large: '{}'}}", "x".repeat(2 * 90_000 + 5));
+        let mut texts = vec!["{a: 1}", "{b: [2, {c: 3}]}", "{}"];
+        if LARGE.contains(&name) {
+            texts.push(&large);
+        }
+        let documents: Vec<NewDocument> = texts
+            .into_iter()
+            .map(|text| {
+                let document = Document::from_json(text.as_bytes(), Limits::default()).unwrap();
+                NewDocument::new(document, Origin::Json, ids).unwrap()
+            })
+            .collect();
+        let (at, documents) = (self.clock.now(), &documents);
         let catalog = self.lifecycle().catalog();
-        catalog.write_data("test", "global", name, |_, _| async { Ok(()) }).await.unwrap();
+        catalog
+            .write_data("insert", "global", name, |txn, live| async move {
+                let home = Home::from(&live);
+                let order = &mut ChangeOrder::default();
+                document::insert(&txn, &home, documents, order, at).await
+            })
+            .await?;
+        Ok(())
     }
 }
 

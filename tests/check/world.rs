@@ -27,7 +27,7 @@ pub(crate) struct Filled {
     pub(crate) buckets: BTreeMap<&'static str, BucketId>,
     pub(crate) removals: BTreeMap<&'static str, RemovalId>,
     /// Reclaim jobs that stand still: commits that were held.
-    _held: Vec<Held>,
+    held: Vec<Held>,
 }
 
 /// The buckets that get a document in pieces as well.
@@ -214,11 +214,11 @@ impl World {
             let removal = self.remove(name, |_| {}).await.removal;
             filled.removals.insert(name, removal);
             // Where commits can be held, the job stands still half-way.
-            let held = self.store.faults().map(|faults| faults.hold(Matcher::any().label(label)));
+            let commit = self.store.faults().map(|faults| faults.hold(Matcher::any().label(label)));
             self.purge(removal, Duration::from_secs(5)).await.unwrap();
-            if let Some(held) = held {
-                held.arrived().await;
-                filled._held.push(held);
+            if let Some(commit) = commit {
+                commit.arrived().await;
+                filled.held.push(commit);
             }
         }
         // From here on nothing is destroyed, so that all that waits goes on waiting.

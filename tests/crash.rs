@@ -92,7 +92,10 @@ fn field(reply: &Value, name: &str) -> Option<String> {
         Value::Int(number) => Some(number.to_string()),
         _ => None,
     };
-    items.chunks(2).find(|pair| text(&pair[0]).as_deref() == Some(name)).and_then(|pair| text(&pair[1]))
+    items
+        .chunks(2)
+        .find(|pair| text(&pair[0]).as_deref() == Some(name))
+        .and_then(|pair| text(&pair[1]))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -171,9 +174,11 @@ async fn nothing_acknowledged_is_lost_and_nothing_removed_comes_back_after_kill_
             assert_eq!(field(row, "state").as_deref(), Some("removed"));
         }
         for old in 0..=round {
-            let error = run(&mut connection, &format!("BUCKET.DESCRIBE gone{old}")).await.unwrap_err();
+            let error =
+                run(&mut connection, &format!("BUCKET.DESCRIBE gone{old}")).await.unwrap_err();
             assert_eq!(error.code(), Some("NOSUCHBUCKET"), "gone{old} is back");
-            let error = run(&mut connection, &format!("BUCKET.DESCRIBE kept{old}")).await.unwrap_err();
+            let error =
+                run(&mut connection, &format!("BUCKET.DESCRIBE kept{old}")).await.unwrap_err();
             assert_eq!(error.code(), Some("BUCKETBEINGREMOVED"), "kept{old} is back");
         }
         node = Some(restarted);

@@ -3,6 +3,8 @@
 //! What was acknowledged is there, what was removed stays removed with the same
 //! expiry, what was purged stays gone, and the check finds nothing.
 
+#![allow(clippy::unwrap_used, reason = "a test ends where something is missing")]
+
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
 use std::path::Path;

@@ -310,3 +310,97 @@ impl<'a> Reader<'a> {
         self.array().map(u64::from_le_bytes)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A batch as the engine writes it. The places of its checksum and of the keyspace's number, which only the engine
+    /// checks, are returned too.
+    fn batch(before: Option<Link>, sequence: u64) -> (Vec<u8>, Link) {
+        let previous = before.map_or(0, |link| link.state.chain);
+        let mut state = State {
+            version: before.map_or(1, |link| link.state.version + 1),
+            previous,
+            previous_end: before.map_or(0, |link| link.sequence + 1),
+            ..State::default()
+        };
+        let rows: [(Kind, &[u8], &[u8]); 2] = [(Kind::Write, b"key", b"value"), (Kind::Clear, b"gone", b"")];
+        let mut chain = Chain::new(previous);
+        rows.iter().for_each(|(kind, key, value)| chain.item(*kind, key, value));
+        state.chain = chain.finish(&state);
+        let encoded = state.encode();
+        let mut bytes = vec![TAG_START, 3, 0, 0, 0];
+        bytes.extend_from_slice(&sequence.to_le_bytes());
+        for (kind, key, value) in rows.into_iter().chain([(Kind::Write, STATE_KEY, encoded.as_slice())]) {
+            let value_bytes = u32::try_from(value.len()).unwrap().to_le_bytes();
+            bytes.extend_from_slice(&[TAG_ITEM, u8::from(kind == Kind::Clear), 0]);
+            bytes.extend_from_slice(&1u64.to_le_bytes());
+            bytes.extend_from_slice(&u16::try_from(key.len()).unwrap().to_le_bytes());
+            bytes.extend_from_slice(&value_bytes);
+            bytes.extend_from_slice(&value_bytes);
+            bytes.extend_from_slice(key);
+            bytes.extend_from_slice(value);
+        }
+        bytes.push(TAG_END);
+        bytes.extend_from_slice(&[0; 8]);
+        bytes.extend_from_slice(TRAILER);
+        (bytes, Link { state, sequence })
+    }
+
+    #[test]
+    fn the_chain_alone_notices_every_change_of_a_row_and_of_the_order() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("0.jnl");
+        let (one, first) = batch(None, 5);
+        let (two, second) = batch(Some(first), 6);
+        let (three, last) = batch(Some(second), 7);
+        let whole = [one.clone(), two.clone(), three.clone(), vec![0; 500]].concat();
+        std::fs::write(&path, &whole).unwrap();
+        let (scanned, tail) = scan(folder.path()).unwrap();
+        assert_eq!(scanned, Some(Scanned { first, last }));
+        assert!(tail.is_none(), "zeros are no tail");
+
+        let accepted = |bytes: &[u8]| {
+            std::fs::write(&path, bytes).unwrap();
+            scan(folder.path()).is_ok_and(|(scanned, _)| scanned == Some(Scanned { first, last }))
+        };
+        let mut unnoticed = Vec::new();
+        for at in 0..one.len() + two.len() {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 1 << (at % 8);
+            if accepted(&bytes) {
+                unnoticed.push(at % one.len());
+            }
+        }
+        // The engine's own checksum (8 bytes) and three times the number of the keyspace (8 bytes), in each of two batches.
+        assert_eq!(unnoticed.len(), 2 * (8 + 3 * 8), "{unnoticed:?}");
+        assert!(!accepted(&[one.clone(), three.clone()].concat()), "a batch is missing");
+        assert!(!accepted(&[one.clone(), two.clone(), two, three].concat()), "a batch is there twice");
+        assert!(!accepted(&one), "the end is missing");
+    }
+
+    #[test]
+    fn a_torn_tail_is_told_from_zeros_and_can_be_put_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("3.jnl");
+        let (one, first) = batch(None, 5);
+        let (two, _) = batch(Some(first), 6);
+        let torn = [&one, &two[..40], &[0; 300][..]].concat();
+        std::fs::write(&path, &torn).unwrap();
+        let (scanned, tail) = scan(folder.path()).unwrap();
+        assert_eq!(scanned, Some(Scanned { first, last: first }));
+        let tail = tail.unwrap();
+        tail.cut().unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), one);
+        tail.restore().unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), torn);
+        // A file that is followed by another may not end like that, and no number may be missing.
+        std::fs::write(folder.path().join("4.jnl"), b"").unwrap();
+        assert!(scan(folder.path()).is_err());
+        std::fs::write(&path, &one).unwrap();
+        assert!(scan(folder.path()).is_ok());
+        std::fs::rename(folder.path().join("4.jnl"), folder.path().join("5.jnl")).unwrap();
+        assert!(scan(folder.path()).is_err());
+    }
+}

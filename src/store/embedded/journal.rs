@@ -325,14 +325,17 @@ mod tests {
             previous_end: before.map_or(0, |link| link.sequence + 1),
             ..State::default()
         };
-        let rows: [(Kind, &[u8], &[u8]); 2] = [(Kind::Write, b"key", b"value"), (Kind::Clear, b"gone", b"")];
+        let rows: [(Kind, &[u8], &[u8]); 2] =
+            [(Kind::Write, b"key", b"value"), (Kind::Clear, b"gone", b"")];
         let mut chain = Chain::new(previous);
         rows.iter().for_each(|(kind, key, value)| chain.item(*kind, key, value));
         state.chain = chain.finish(&state);
         let encoded = state.encode();
         let mut bytes = vec![TAG_START, 3, 0, 0, 0];
         bytes.extend_from_slice(&sequence.to_le_bytes());
-        for (kind, key, value) in rows.into_iter().chain([(Kind::Write, STATE_KEY, encoded.as_slice())]) {
+        for (kind, key, value) in
+            rows.into_iter().chain([(Kind::Write, STATE_KEY, encoded.as_slice())])
+        {
             let value_bytes = u32::try_from(value.len()).unwrap().to_le_bytes();
             bytes.extend_from_slice(&[TAG_ITEM, u8::from(kind == Kind::Clear), 0]);
             bytes.extend_from_slice(&1u64.to_le_bytes());
@@ -376,7 +379,10 @@ mod tests {
         // The engine's own checksum (8 bytes) and three times the number of the keyspace (8 bytes), in each of two batches.
         assert_eq!(unnoticed.len(), 2 * (8 + 3 * 8), "{unnoticed:?}");
         assert!(!accepted(&[one.clone(), three.clone()].concat()), "a batch is missing");
-        assert!(!accepted(&[one.clone(), two.clone(), two, three].concat()), "a batch is there twice");
+        assert!(
+            !accepted(&[one.clone(), two.clone(), two, three].concat()),
+            "a batch is there twice"
+        );
         assert!(!accepted(&one), "the end is missing");
     }
 

@@ -328,7 +328,9 @@ mod tests {
         let rows: [(Kind, &[u8], &[u8]); 2] =
             [(Kind::Write, b"key", b"value"), (Kind::Clear, b"gone", b"")];
         let mut chain = Chain::new(previous);
-        rows.iter().for_each(|(kind, key, value)| chain.item(*kind, key, value));
+        for (kind, key, value) in rows {
+            chain.item(kind, key, value);
+        }
         state.chain = chain.finish(&state);
         let encoded = state.encode();
         let mut bytes = vec![TAG_START, 3, 0, 0, 0];

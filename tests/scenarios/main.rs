@@ -72,6 +72,7 @@ scenarios! {
         a_purge_touches_only_the_removal_that_it_names
         of_a_restore_and_a_purge_exactly_one_wins
         what_has_expired_is_purged_and_not_before
+        a_restore_wins_over_an_expiry_under_way
         what_is_removed_without_retention_is_purged_at_once
         holds_and_pauses_keep_what_has_expired
         a_hold_before_the_flip_commits_wins
@@ -83,5 +84,6 @@ scenarios! {
         an_operation_is_answered_again_by_another_node
         an_increment_with_an_unknown_result_is_applied_once
         who_was_put_out_does_not_try_an_increment_again
-        an_insert_with_an_unknown_result_inserts_once;
+        an_insert_with_an_unknown_result_inserts_once
+        an_insert_that_is_sent_again_gets_the_stored_ids;
 }

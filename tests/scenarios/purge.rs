@@ -162,6 +162,28 @@ pub async fn what_has_expired_is_purged_and_not_before(mutations: Mutations) -> 
     cluster.finish().await
 }
 
+/// The worker's flip of what has expired, held, while somebody thinks better of it.
+pub async fn a_restore_wins_over_an_expiry_under_way(mutations: Mutations) -> Claim {
+    for keep in ["BUCKET.RESTORE b ALLOW-EXPIRED", "BUCKET.RETAIN b 1h"] {
+        let cluster = one_bucket(mutations).await?;
+        let flip = cluster.hold_any("flip");
+        let removed = cluster.remove("A", "b RETAIN 2s").await?;
+        flip.arrived().await;
+        cluster.expect_start("B", "BUCKET.RESTORE b", "REMOVEDEXPIRED ").await?;
+        cluster.expect("B", keep, "OK").await?;
+        let landed = flip.release();
+        claim!(
+            matches!(landed, Some(Err(StoreError::Conflict))),
+            "the flip committed against {keep}: {landed:?}"
+        );
+        sleep(LONG).await;
+        claim!(!cluster.is_purged(&removed).await?, "purged against {keep}");
+        claim!(cluster.documents(removed.bucket).await? == 1, "the document is gone");
+        cluster.finish().await?;
+    }
+    Ok(())
+}
+
 /// RETAIN 0s.
 pub async fn what_is_removed_without_retention_is_purged_at_once(mutations: Mutations) -> Claim {
     let cluster = one_bucket(mutations).await?;

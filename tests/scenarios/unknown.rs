@@ -241,3 +241,26 @@ pub async fn an_insert_with_an_unknown_result_inserts_once(mutations: Mutations)
     }
     Ok(())
 }
+
+/// An INSERT with an operation id, sent again to another node, also when the
+/// bucket has been removed since.
+pub async fn an_insert_that_is_sent_again_gets_the_stored_ids(mutations: Mutations) -> Claim {
+    let mut cluster = one_bucket(mutations).await?;
+    let bucket = cluster.id("A", "b").await?;
+    let command = "BUCKET.INSERT b OPID one DOCS {\"number\":2}";
+    let lost = cluster.lose("B", "insert");
+    drop(cluster.ask("B", command));
+    lost.arrived().await;
+    cluster.kill("B").await;
+    claim!(lost.land().is_some_and(|landed| landed.is_ok()), "nothing was in its way");
+    let first = cluster.run("A", command).await?;
+    claim!(matches!(first, Reply::Array(_)), "the insert answered {}", line(&first));
+    cluster.start("B").await?;
+    cluster.remove("A", "b").await?;
+    let again = cluster.run("B", command).await?;
+    claim!(again == first, "{} and then {}", line(&first), line(&again));
+    claim!(cluster.documents(bucket).await? == 2, "inserted more than once");
+    let other = "ERR OPID 'one' was already used for another command";
+    cluster.expect("A", "BUCKET.INSERT b OPID one DOCS {}", other).await?;
+    cluster.finish().await
+}

@@ -283,6 +283,11 @@ impl Cluster {
         self.faults().hold(Matcher::any().client(node).label(label))
     }
 
+    /// Holds the next commit of this kind, whoever makes it.
+    pub fn hold_any(&self, label: &str) -> Held {
+        self.faults().hold(Matcher::any().label(label))
+    }
+
     /// Reports the next commit of this kind of this node as unknown, and keeps it.
     pub fn lose(&self, node: &str, label: &str) -> Lost {
         self.faults().lose(Matcher::any().client(node).label(label))

@@ -60,11 +60,13 @@ pub async fn run(cli: Cli) -> Result<Outcome, Failure> {
 
 async fn server(args: &ServerArgs) -> Result<Outcome, Failure> {
     let config = Arc::new(args.load()?);
+    // Before anybody is told that the node is there, and could stop it.
+    let told_to_stop = told_to_stop();
     let node = Node::start(Arc::clone(&config), Arc::new(SystemClock)).await?;
     greet(&node, &config)?;
     let ended = tokio::select! {
         ended = node.ended() => Some(ended),
-        () = told_to_stop() => None,
+        () = told_to_stop => None,
     };
     match ended {
         // An incarnation that is over leaves nothing behind but a new process.
@@ -129,19 +131,21 @@ fn greet(node: &Node, config: &Config) -> std::io::Result<()> {
     out.flush()
 }
 
-/// Waits for SIGTERM or SIGINT.
-async fn told_to_stop() {
+/// Waits for SIGTERM or SIGINT, from the call on: a signal that comes before anybody awaits is not lost.
+fn told_to_stop() -> impl Future<Output = ()> {
     use tokio::signal::unix::{SignalKind, signal};
     let (terminate, interrupt) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
-    match (terminate, interrupt) {
-        (Ok(mut terminate), Ok(mut interrupt)) => {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
+    async move {
+        match (terminate, interrupt) {
+            (Ok(mut terminate), Ok(mut interrupt)) => {
+                tokio::select! {
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
+                }
             }
+            // Without signals only the end of the process ends the node.
+            _ => std::future::pending().await,
         }
-        // Without signals only the end of the process ends the node.
-        _ => std::future::pending().await,
     }
 }
 

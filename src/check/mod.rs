@@ -27,6 +27,9 @@
 //! | `grave` | an `expiry` row; `removal-of` leads to it; neither record nor fence of its bucket |
 //! | `reclaim` | both `removed-by-time` rows; neither record nor fence of its bucket |
 //! | `data/<bucket>` | a record, or a reclaim job whose prefix is not dropped yet: one finding for a whole prefix |
+//! | `data/.../doc` | valid BSON whose `_id` is that of the key; in pieces: all are there, none is behind the last, and length and checksum are right |
+//! | `data/.../body` | a document refers to it |
+//! | `data/.../count` | exactly the documents and bytes of its shard |
 //! | `data/.../change`, `count` | shards of the bucket |
 //! | `data/.../trim` | an `expiry` row, unless the bucket is removed |
 //! | `journal-head` | the version of the last event |
@@ -35,6 +38,15 @@
 //! | `busy` | its object has a fence; of a dead incarnation it is a warning after ten minutes |
 //! | `attempt` | of a dead incarnation it is a warning |
 //! | `operation` | an `expiry` row |
+//!
+//! # Large buckets
+//!
+//! The page that has a bucket's record reads all of the bucket's documents, and
+//! once more for every 10,000 bodies. Counters are compared in one snapshot if
+//! the documents can be read in one, which lives for five seconds. Of a larger
+//! bucket a shard is compared only if nothing was written to it during a whole
+//! pass, of which there are four: a shard that is never quiet for so long is
+//! not compared, and nothing says so. `totals` has the details.
 //!
 //! # Invariants
 //!

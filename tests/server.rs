@@ -547,11 +547,11 @@ fn what_destroys_at_once_in_redis_is_refused() {
     let server = Running::start(|_| {});
     let mut client = server.connect();
     for (line, instead) in [
-        ("FLUSHALL", "NAMESPACE REMOVE"),
-        ("FLUSHDB ASYNC", "NAMESPACE REMOVE"),
-        ("DEL a b", "BUCKET.DELETE"),
+        ("FLUSHALL", "BUCKET.REMOVE"),
+        ("FLUSHDB ASYNC", "BUCKET.REMOVE"),
+        ("DEL a b", "BUCKET.REMOVE"),
         ("UNLINK a", "BUCKET.REMOVE"),
-        ("GETDEL a", "BUCKET.DELETE"),
+        ("GETDEL a", "BUCKET.REMOVE"),
         ("SHUTDOWN NOSAVE", "SIGTERM"),
     ] {
         client.send(format!("{line}\r\n"));
@@ -654,7 +654,7 @@ async fn the_redis_crate_connects_and_pipelines() {
         let info: redis::InfoDict = redis::cmd("INFO").query_async(&mut connection).await.unwrap();
         assert_eq!(info.get::<String>("redis_mode").as_deref(), Some("standalone"));
         let error = redis::cmd("FLUSHALL").query_async::<()>(&mut connection).await.unwrap_err();
-        assert!(error.to_string().contains("NAMESPACE REMOVE"), "{error}");
+        assert!(error.to_string().contains("BUCKET.REMOVE"), "{error}");
     }
 }
 

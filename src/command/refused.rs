@@ -22,11 +22,25 @@ const fn refused(
 }
 
 pub(super) const COMMANDS: &[Spec] = &[
-    refused("DEL", "Refused: use BUCKET.DELETE or BUCKET.REMOVE.", |_, _| delete("DEL")),
-    refused("UNLINK", "Refused: use BUCKET.DELETE or BUCKET.REMOVE.", |_, _| delete("UNLINK")),
-    refused("GETDEL", "Refused: use BUCKET.QUERY and BUCKET.DELETE.", |_, _| delete("GETDEL")),
-    refused("FLUSHALL", "Refused: use NAMESPACE REMOVE.", |_, _| flush("FLUSHALL")),
-    refused("FLUSHDB", "Refused: use NAMESPACE REMOVE.", |_, _| flush("FLUSHDB")),
+    refused("DEL", "Refused: there are no keys; BUCKET.REMOVE removes a bucket.", |_, _| {
+        delete("DEL")
+    }),
+    refused("UNLINK", "Refused: there are no keys; BUCKET.REMOVE removes a bucket.", |_, _| {
+        delete("UNLINK")
+    }),
+    refused("GETDEL", "Refused: there are no keys; BUCKET.QUERY finds documents.", |_, _| {
+        delete("GETDEL")
+    }),
+    refused(
+        "FLUSHALL",
+        "Refused: BUCKET.REMOVE removes a bucket, and it can be restored.",
+        |_, _| flush("FLUSHALL"),
+    ),
+    refused(
+        "FLUSHDB",
+        "Refused: BUCKET.REMOVE removes a bucket, and it can be restored.",
+        |_, _| flush("FLUSHDB"),
+    ),
     refused("SHUTDOWN", "Refused: stop the process with SIGTERM.", |_, _| {
         say("SHUTDOWN is not supported: stop the process with SIGTERM")
     }),
@@ -38,14 +52,14 @@ fn say(message: impl Into<String>) -> Result<Reply> {
 
 fn delete(name: &str) -> Result<Reply> {
     say(format!(
-        "{name} is not supported: there are no keys. BUCKET.DELETE deletes documents and \
-         BUCKET.REMOVE a bucket; both can be undone until they expire"
+        "{name} is not supported: there are no keys. BUCKET.REMOVE removes a bucket, which can be \
+         restored until it expires"
     ))
 }
 
 fn flush(name: &str) -> Result<Reply> {
     say(format!(
-        "{name} is not supported: nothing is destroyed at once. BUCKET.REMOVE removes a bucket and NAMESPACE REMOVE \
-         a namespace with all it holds; both can be restored until they expire"
+        "{name} is not supported: nothing is destroyed at once. BUCKET.REMOVE removes a bucket, \
+         which can be restored until it expires"
     ))
 }

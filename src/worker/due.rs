@@ -52,6 +52,7 @@ pub(super) async fn run(workers: Workers, stop: CancellationToken) {
             }
         };
         tokio::select! {
+            biased;
             _ = wakes.changed() => {}
             _ = shards.changed() => {}
             () = signal => {}

@@ -105,9 +105,11 @@ pub(crate) fn put_off(what: &str, subject: &dyn std::fmt::Display, error: &Error
 async fn refusals(lifecycle: Lifecycle, stop: CancellationToken) {
     loop {
         tokio::select! {
+            biased;
             () = lifecycle.refusals().some() => {
                 // The first of a burst waits for the others of its second.
                 tokio::select! {
+            biased;
                     () = tokio::time::sleep(Duration::from_secs(1)) => {}
                     () = stop.cancelled() => {}
                 }

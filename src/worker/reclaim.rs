@@ -49,6 +49,7 @@ pub(super) async fn run(workers: Workers, stop: CancellationToken) {
             Err(error) => put_off("reclaim", &"queue", &error),
         }
         tokio::select! {
+            biased;
             _ = wakes.changed() => {}
             _ = shards.changed() => {}
             Some(ended) = jobs.join_next() => match ended {
@@ -57,6 +58,7 @@ pub(super) async fn run(workers: Workers, stop: CancellationToken) {
                     put_off("reclaim", &removal, &error);
                     note_error(&workers, removal, &error).await;
                     tokio::select! {
+            biased;
                         () = sleep(AGAIN) => {}
                         () = stop.cancelled() => {}
                     }

@@ -38,6 +38,7 @@ pub(super) async fn run(workers: Workers, stop: CancellationToken) {
             }
         };
         tokio::select! {
+            biased;
             _ = shards.changed() => {}
             () = sleep(pause.min(DEADMAN)) => {}
             () = stop.cancelled() => {}
@@ -163,8 +164,10 @@ async fn settle(workers: &Workers, bucket: BucketId, at: i64, now: i64) -> Resul
             workers.check_shard(txn, first, epoch).await?;
             catalog.handles().open_id(txn, bucket).await?;
             metadata::bucket::unschedule_trim(txn, bucket, at)?;
+            // With conflict: a change that is written meanwhile must not be left
+            // without a trim.
             let changes = RangeRead::prefix(keys::data_part(bucket, keys::data::CHANGE));
-            let rest = txn.range(changes.limit(1).snapshot()).await?;
+            let rest = txn.range(changes.limit(1)).await?;
             if !rest.rows.is_empty() {
                 let again = now.saturating_add(retention.max(1_000));
                 metadata::bucket::schedule_trim(txn, bucket, again)?;

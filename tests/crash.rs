@@ -179,8 +179,8 @@ async fn nothing_acknowledged_is_lost_and_nothing_removed_comes_back_after_kill_
             let error =
                 run(&mut connection, &format!("BUCKET.DESCRIBE gone{old}")).await.unwrap_err();
             assert_eq!(error.code(), Some("NOSUCHBUCKET"), "gone{old} is back");
-            let error =
-                run(&mut connection, &format!("BUCKET.DESCRIBE kept{old}")).await.unwrap_err();
+            let query = format!("BUCKET.QUERY kept{old} {{}}");
+            let error = run(&mut connection, &query).await.unwrap_err();
             assert_eq!(error.code(), Some("BUCKETBEINGREMOVED"), "kept{old} is back");
         }
         node = Some(restarted);

@@ -44,10 +44,19 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
     (duration <= DURATION_MAX).then_some(duration)
 }
 
-/// Prints a duration as [`parse_duration`] reads it: `7days`, `1h 30m`.
+/// Prints a duration as [`parse_duration`] reads it: `7d`, `36h`, `1h 30m`.
 #[must_use]
 pub fn format_duration(duration: Duration) -> String {
-    humantime::format_duration(duration).to_string()
+    let seconds = duration.as_secs();
+    let whole = [("d", 86_400), ("h", 3_600), ("m", 60)]
+        .into_iter()
+        .find(|(_, unit)| seconds > 0 && seconds.is_multiple_of(*unit));
+    match whole {
+        Some((unit, length)) if duration.subsec_nanos() == 0 => {
+            format!("{}{unit}", seconds / length)
+        }
+        _ => humantime::format_duration(duration).to_string(),
+    }
 }
 
 /// Reads an ISO 8601 instant, as milliseconds since 1970.
@@ -83,6 +92,17 @@ mod tests {
         check("P7D", Some(604_800));
         check("PT48H", Some(172_800));
         assert_eq!(parse_retention("FOREVER"), Some(Retention::Forever));
+    }
+
+    #[test]
+    fn what_is_printed_reads_back() {
+        for (seconds, text) in [(604_800, "7d"), (129_600, "36h"), (1_800, "30m"), (0, "0s")] {
+            let duration = Duration::from_secs(seconds);
+            assert_eq!(format_duration(duration), text);
+            assert_eq!(parse_duration(text), Some(duration));
+        }
+        let odd = Duration::from_millis(5_430_250);
+        assert_eq!(parse_duration(&format_duration(odd)), Some(odd));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use super::support::{Paging, caller, current, time_reply, to_hex};
 use super::{Args, Argument, Context, Error, Group, Reply, Result, Spec, flags, run};
+use crate::codec::NamespaceId;
 use crate::codec::duration::{Retention, format_instant};
 use crate::error::Error as DomainError;
 use crate::lifecycle::Target;
@@ -246,25 +247,27 @@ async fn describe(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
     let path = current(ctx)?;
     let lifecycle = ctx.services.lifecycle()?;
     let catalog = lifecycle.catalog();
-    // A name means the active bucket; only ids reach removed ones.
+    // A name means the active bucket if there is one, else the removed one.
     let (target, path) = (&target, &path);
     let described = catalog
         .read("describe", |txn: Transaction| async move {
             let txn = &txn;
             let (id, record, removal) = match target {
                 Target::Name(name) => {
-                    let here = namespace::resolve(txn, path, Read::Snapshot).await?;
-                    let found = bucket::find(txn, here.id(), name).await?;
-                    (found.id, found.record, None)
+                    let here = namespace::resolve(txn, path, Read::Snapshot).await?.id();
+                    match bucket::find_active(txn, here, name).await? {
+                        Some(found) => (found.id, found.record, None),
+                        None => removed_bucket(txn, here, target).await?,
+                    }
                 }
                 Target::Instance(id) => match bucket::read_record(txn, *id, Read::Snapshot).await {
                     Ok(record) if record.state == crate::codec::record::State::Active => {
                         (*id, record, None)
                     }
-                    Ok(_) => removed_bucket(txn, target).await?,
+                    Ok(_) => removed_bucket(txn, NamespaceId::ROOT, target).await?,
                     Err(error) => return Err(error),
                 },
-                Target::Removal(_) => removed_bucket(txn, target).await?,
+                Target::Removal(_) => removed_bucket(txn, NamespaceId::ROOT, target).await?,
             };
             let above = namespace::path_of(txn, record.namespace, Read::Snapshot).await?;
             let counts = bucket::counts(txn, id).await?;
@@ -307,9 +310,12 @@ type Described = (
     Option<(crate::codec::RemovalId, Option<i64>)>,
 );
 
-async fn removed_bucket(txn: &crate::store::Transaction, target: &Target) -> Result<Described> {
-    let root = crate::codec::NamespaceId::ROOT;
-    let removed = target::resolve_removed(txn, root, target, false).await?;
+async fn removed_bucket(
+    txn: &Transaction,
+    here: NamespaceId,
+    target: &Target,
+) -> Result<Described> {
+    let removed = target::resolve_removed(txn, here, target, false).await?;
     let removal = Some((removed.removal, removed.retention.expires_at));
     Ok((removed.record.bucket, removed.bucket, removal))
 }

@@ -8,6 +8,10 @@ use clap::Parser;
 use lethe::cli::{self, Cli, Outcome};
 use tracing_subscriber::EnvFilter;
 
+/// A fifth of the time of a point read goes into allocating; this one takes less of it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let filter = EnvFilter::try_from_env("LETHE_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));

@@ -24,7 +24,10 @@ pub mod cluster;
 pub mod error;
 pub mod store;
 
-pub mod clock;
-pub mod codec;
 pub mod config;
 pub mod resp;
+
+pub mod value;
+
+pub mod clock;
+pub mod codec;

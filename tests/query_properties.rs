@@ -18,8 +18,9 @@ mod oracle;
 
 use bson::{Bson, RawDocumentBuf};
 use bytes::Bytes;
-use lethe::document::{Document, Limits as DocumentLimits, Value, value};
+use lethe::document::{Document, Limits as DocumentLimits};
 use lethe::query::{Access, Limits, Plan, matches, parse};
+use lethe::value::{Value, order};
 use proptest::prelude::*;
 
 fn raw(document: &bson::Document) -> Bytes {
@@ -113,7 +114,7 @@ proptest! {
         let stored = document(&original);
         let text = stored.to_json();
         let back = Document::from_json(&text, DocumentLimits::default()).unwrap();
-        let order = value::compare(&Value::Document(stored.raw()), &Value::Document(back.raw()));
+        let order = order::compare(&Value::Document(stored.raw()), &Value::Document(back.raw()));
         prop_assert!(order.is_eq(), "{} {}", original, String::from_utf8_lossy(&text));
         prop_assert_eq!(back.to_json(), text);
     }
@@ -139,7 +140,7 @@ proptest! {
             .map(|value| document(&bson::doc! {"v": value}));
         let compare = |left: usize, right: usize| {
             let value = |index: usize| documents[index].raw().get(b"v").unwrap().value();
-            value::compare(&value(left), &value(right))
+            order::compare(&value(left), &value(right))
         };
         prop_assert_eq!(compare(0, 1), oracle::order(&left, &middle), "{:?} {:?}", left, middle);
         prop_assert_eq!(compare(0, 1), compare(1, 0).reverse());
@@ -153,7 +154,7 @@ proptest! {
         left in generate::number(), right in generate::number(),
     ) {
         let [left_document, right_document] = [&left, &right].map(|value| document(&bson::doc! {"v": value.clone()}));
-        let order = value::compare(
+        let order = order::compare(
             &left_document.raw().get(b"v").unwrap().value(),
             &right_document.raw().get(b"v").unwrap().value(),
         );

@@ -32,6 +32,7 @@ const LAYERS: &[&[&str]] = &[
     &["store"],
     // A setting such as a retention is written as the commands write it, so `config` stands on `codec`.
     &["resp", "config"],
+    &["value"],
     &["codec", "clock"],
 ];
 

@@ -5,7 +5,8 @@
 #![no_main]
 
 use bytes::Bytes;
-use lethe::document::{Document, Limits as DocumentLimits, Value};
+use lethe::document::{Document, Limits as DocumentLimits};
+use lethe::value::Value;
 use lethe::query::{Limits, Plan, Projection, matches, parse};
 use libfuzzer_sys::fuzz_target;
 
@@ -26,6 +27,6 @@ fuzz_target!(|input: &[u8]| {
     }
     if let Ok(projection) = projection {
         let projected = projection.apply(&document, &filter);
-        lethe::document::raw::validate(projected.bytes(), LIMITS.depth_max).expect("still valid");
+        lethe::value::raw::validate(projected.bytes(), LIMITS.depth_max).expect("still valid");
     }
 });

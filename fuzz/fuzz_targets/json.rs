@@ -2,7 +2,8 @@
 
 #![no_main]
 
-use lethe::document::{Document, Limits, raw};
+use lethe::document::{Document, Limits};
+use lethe::value::raw;
 use libfuzzer_sys::fuzz_target;
 
 const LIMITS: Limits = Limits { depth_max: 20, bytes_max: 1 << 16 };

@@ -7,9 +7,10 @@ use super::finding::{Kind, Report};
 use super::look::{Look, Owner};
 use crate::codec::record::{self, BucketRecord, State};
 use crate::codec::{BucketId, keys, readable};
-use crate::document::{Home, Limits, Reference, Stored, Value, raw};
+use crate::document::{Home, Limits, Reference, Stored};
 use crate::store::limits::TRANSACTION_BYTES_MAX;
 use crate::store::{RangeRead, Result};
+use crate::value::{Value, raw};
 
 /// Gives the key to go on at when the rest of the prefix need not be looked at.
 pub(super) async fn data(

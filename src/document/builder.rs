@@ -1,5 +1,6 @@
-use super::{Document, Field, raw::tag};
+use super::Document;
 use crate::document::json::push_decimal;
+use crate::value::{Field, raw::tag};
 
 /// Puts a document together from fields of valid documents.
 #[derive(Debug)]

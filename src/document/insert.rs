@@ -3,14 +3,12 @@ use std::collections::{BTreeMap, HashSet};
 use bson::oid::ObjectId;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{
-    Builder, Document, Home, ObjectIds, Raw, Value, builder::append_id, join::join_all, raw::tag,
-    stored,
-};
+use super::{Builder, Document, Home, ObjectIds, builder::append_id, join::join_all, stored};
 use crate::codec::keys;
 use crate::codec::record::{Change, ChangeOp, encode_change};
 use crate::error::{Error, Result};
 use crate::store::{Atomic, Read, Transaction};
+use crate::value::{Raw, Value, raw::tag};
 
 /// Existing ids looked up at the same time.
 const READS_AT_ONCE: usize = 64;
@@ -210,11 +208,11 @@ mod tests {
         let made = new(&ids, "{a: 1}").unwrap();
         let json = String::from_utf8(made.document().to_json()).unwrap();
         assert_eq!(json, format!("{{\"a\":1,\"_id\":\"{}\"}}", made.id().to_hex()));
-        crate::document::raw::validate(made.document().bytes(), 9).unwrap();
+        crate::value::raw::validate(made.document().bytes(), 9).unwrap();
         let given = new(&ids, "{a: 1, '_id': '6835a1c0e4b0f72a3c000001', b: 'x'}").unwrap();
         let json = String::from_utf8(given.document().to_json()).unwrap();
         assert_eq!(json, r#"{"a":1,"_id":"6835a1c0e4b0f72a3c000001","b":"x"}"#);
-        crate::document::raw::validate(given.document().bytes(), 9).unwrap();
+        crate::value::raw::validate(given.document().bytes(), 9).unwrap();
         let same = new(&ids, "{'_id': {$oid: '6835a1c0e4b0f72a3c000001'}}").unwrap();
         assert_eq!(same.id(), given.id());
         for wrong in ["{'_id': 1}", "{'_id': 'x'}", "{'_id': null}", "{'_id': {}}"] {

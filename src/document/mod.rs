@@ -4,7 +4,7 @@
 //! A document is BSON inside. [`Document`] is the proof that bytes were
 //! checked: it is made only by [`Document::from_json`] and
 //! [`Document::from_bson`], and everything behind them walks the bytes with
-//! [`raw`], without decoding.
+//! [`crate::value`], without decoding.
 //!
 //! # Invariants
 //!
@@ -24,20 +24,18 @@ mod id;
 mod insert;
 mod join;
 pub mod json;
-pub mod number;
-pub mod raw;
 mod read;
 pub mod stored;
-pub mod value;
 
 use bytes::Bytes;
+
+use crate::value::{Raw, raw};
 
 pub use builder::Builder;
 pub use home::Home;
 pub use id::ObjectIds;
 pub use insert::{ChangeOrder, NewDocument, Origin, insert};
 pub use json::JsonError;
-pub use raw::{Field, Raw, Value};
 pub use read::{Page, Scan, get, get_many, scan};
 pub use stored::{Reference, Stored};
 

@@ -4,11 +4,10 @@ use std::cmp::Ordering;
 
 use bytes::Bytes;
 
-use super::{path::Path, pattern::Pattern};
-use crate::document::{
-    Field, Value,
+use super::pattern::Pattern;
+use crate::value::{
+    Bracket, Field, Path, Value, compare,
     raw::{self, tag},
-    value::{Bracket, compare},
 };
 
 /// A filter, or a part of one.

@@ -99,7 +99,7 @@ impl QueryCursor {
 
 fn shown(filter: &Bytes) -> String {
     let mut json = Vec::new();
-    let text = match crate::document::Raw::new(filter) {
+    let text = match crate::value::Raw::new(filter) {
         Some(raw) => {
             json::write(raw, &mut json);
             json.as_slice()

@@ -1,13 +1,8 @@
 //! Asking a filter of a document: on its bytes, without decoding or allocating.
 
-use super::{
-    ast::{AllMember, Ast, Comparison, ElementForm, Operand, Test},
-    path::{Path, Visit, resolve},
-};
-use crate::document::{
-    Raw, Value,
-    number::Number,
-    value::{Bracket, compare, equal},
+use super::ast::{AllMember, Ast, Comparison, ElementForm, Operand, Test};
+use crate::value::{
+    Bracket, Path, Raw, Value, Visit, compare, number::Number, order::equal, resolve,
 };
 
 /// Whether the document matches.

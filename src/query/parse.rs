@@ -7,10 +7,10 @@ use super::{
     Limits,
     ast::{AllMember, Ast, Comparison, ElementForm, Members, Operand, Test},
     normalise::normalise,
-    path::Path,
     pattern::Pattern,
 };
-use crate::document::{Document, Field, InputError, Raw, Value, value::Bracket};
+use crate::document::{Document, InputError};
+use crate::value::{Bracket, Field, Path, Raw, Value};
 
 /// Why a filter cannot be asked. The message is what the client reads.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

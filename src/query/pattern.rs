@@ -3,7 +3,7 @@
 
 use regex::{Regex, RegexBuilder};
 
-use crate::document::Value;
+use crate::value::Value;
 
 /// A compiled `$regex` with its options.
 #[derive(Clone, Debug)]

@@ -9,7 +9,7 @@ use std::ops::Bound;
 use bson::oid::ObjectId;
 
 use super::ast::{Ast, Comparison, Test};
-use crate::document::Value;
+use crate::value::Value;
 
 /// Where the candidates come from.
 #[derive(Clone, Debug, PartialEq, Eq)]

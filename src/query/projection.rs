@@ -2,8 +2,9 @@
 
 use bytes::Bytes;
 
-use super::{ast::Ast, evaluate::first_element, path::Path};
-use crate::document::{Builder, Document, Field, InputError, Limits, Raw, Value, raw::tag};
+use super::{ast::Ast, evaluate::first_element};
+use crate::document::{Builder, Document, InputError, Limits};
+use crate::value::{Field, Path, Raw, Value, raw::tag};
 
 /// Why a projection cannot be used. The message is what the client reads.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -300,7 +301,7 @@ mod tests {
         let filter = parse(&filter.to_owned().into(), &FilterLimits::default()).unwrap();
         let projection = Projection::parse(&spec.to_owned().into(), Limits::default())?;
         let projected = projection.apply(&document, &filter);
-        crate::document::raw::validate(projected.bytes(), 100).unwrap();
+        crate::value::raw::validate(projected.bytes(), 100).unwrap();
         Ok(String::from_utf8(projected.to_json()).unwrap())
     }
 

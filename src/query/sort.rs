@@ -2,8 +2,7 @@
 
 use std::cmp::Ordering;
 
-use super::path::{Path, Visit, resolve};
-use crate::document::{Raw, Value, value::compare};
+use crate::value::{Path, Raw, Value, Visit, compare, resolve};
 
 /// Which way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,7 +6,7 @@
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use bson::{DateTime, Decimal128, oid::ObjectId};
 
-use crate::document::raw::{Field, Raw, Value, tag};
+use crate::value::raw::{Field, Raw, Value, tag};
 
 type Unwrapped = Result<Option<(u8, Vec<u8>)>, String>;
 

@@ -1,7 +1,7 @@
 //! The reader: one recursive descent over the text that writes BSON as it goes.
 
 use super::extended;
-use crate::document::raw::tag;
+use crate::value::raw::tag;
 
 /// Why a text is not a document, and where.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -4,7 +4,7 @@ use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use bson::{DateTime, oid::ObjectId};
 
 use super::read::push_decimal;
-use crate::document::raw::{Raw, Value};
+use crate::value::raw::{Raw, Value};
 
 /// Appends a document. Its own `_id`, if an ObjectId, is written as 24 hex digits.
 pub fn write(document: Raw<'_>, out: &mut Vec<u8>) {

@@ -44,7 +44,7 @@ async fn first(txn: &Transaction, query: &Query, read: Read, budget: &Budget) ->
 
 fn numbers(batch: &Batch) -> Vec<i32> {
     let number = |document: &Document| match document.raw().get(b"n").unwrap().value() {
-        crate::document::Value::Int32(number) => number,
+        crate::value::Value::Int32(number) => number,
         value => panic!("{value:?}"),
     };
     batch.documents.iter().map(number).collect()
@@ -110,7 +110,7 @@ async fn ids_that_a_filter_names_are_read_as_points() {
         .documents
         .iter()
         .map(|document| match document.raw().get(b"_id").unwrap().value() {
-            crate::document::Value::ObjectId(id) => id.to_hex(),
+            crate::value::Value::ObjectId(id) => id.to_hex(),
             value => panic!("{value:?}"),
         })
         .collect();

@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use crate::document::{Raw, Value};
+use super::{Raw, Value};
 
 /// One step of a path.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -25,6 +25,7 @@ pub mod error;
 pub mod store;
 
 pub mod config;
+pub mod meter;
 pub mod resp;
 
 pub mod value;

@@ -33,7 +33,7 @@ const LAYERS: &[&[&str]] = &[
     // A setting such as a retention is written as the commands write it, so `config` stands on `codec`.
     &["resp", "config"],
     &["value"],
-    &["codec", "clock"],
+    &["codec", "clock", "meter"],
 ];
 
 /// The program and the list of modules stand above all layers.

@@ -27,6 +27,7 @@
 //! Not here: what the keys mean (`codec` and the layers above).
 
 mod backup;
+mod calls;
 mod conflicts;
 mod embedded;
 mod error;
@@ -56,10 +57,12 @@ pub use faults::{Chaos, Faults, Held, Lost, Matcher, Ranges};
 pub use retry::{Failure, Resolve, Slot};
 pub use transaction::Transaction;
 pub use types::{
-    Atomic, Committed, Outcome, Page, RangeRead, Read, Reclaim, Stats, key_after, prefix_end,
+    Atomic, Committed, Outcome, Page, RangeRead, Read, Reclaim, Stats, Transactions, key_after,
+    prefix_end,
 };
 pub use watch::Watch;
 
+use calls::Calls;
 use local::Local;
 
 /// A store. A cheap handle: clones are the same store.
@@ -67,12 +70,13 @@ use local::Local;
 pub struct Store {
     local: Arc<Local>,
     client: Arc<str>,
+    calls: Arc<Calls>,
 }
 
 impl Store {
     /// An empty store in memory: for tests, simulation and `--store memory`.
     pub fn memory() -> Self {
-        Self { local: Arc::new(Local::memory()), client: Arc::from("") }
+        Self::new(Local::memory())
     }
 
     /// Opens the store in a folder, or creates it there. The folder is locked until [`Store::close`].
@@ -83,13 +87,17 @@ impl Store {
         let path = path.to_owned();
         let open = tokio::task::spawn_blocking(move || Local::open(&path, &options));
         let local = open.await.map_err(|_| Error::Cancelled)??;
-        Ok(Self { local: Arc::new(local), client: Arc::from("") })
+        Ok(Self::new(local))
     }
 
-    /// The same store; its transactions bear this client name, by which faults can be meant for them.
+    fn new(local: Local) -> Self {
+        Self { local: Arc::new(local), client: Arc::from(""), calls: Arc::default() }
+    }
+
+    /// The same store; its transactions bear this client name, by which faults can be meant for them, and are counted on their own.
     #[must_use]
     pub fn as_client(&self, client: &str) -> Self {
-        Self { local: Arc::clone(&self.local), client: Arc::from(client) }
+        Self { local: Arc::clone(&self.local), client: Arc::from(client), calls: Arc::default() }
     }
 
     /// Whether a commit may end with [`Error::CommitUnknown`] on this engine.
@@ -99,6 +107,7 @@ impl Store {
 
     /// Begins a transaction. `label` names its purpose ("insert", "flip").
     pub fn begin(&self, label: &'static str) -> Transaction {
+        self.calls.begun();
         Transaction::new(Arc::clone(&self.local), Arc::clone(&self.client), label)
     }
 
@@ -115,7 +124,7 @@ impl Store {
 
     /// Counters since the store was opened.
     pub fn stats(&self) -> Stats {
-        self.local.stats()
+        Stats { transactions: self.calls.read(), ..self.local.stats() }
     }
 
     /// Ends all watches and, on an engine with files, commits what waits and lets go of the folder.

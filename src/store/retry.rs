@@ -119,6 +119,7 @@ impl Store {
         let mut candidates: Vec<Unknown<T>> = Vec::new();
         loop {
             if attempts > 0 {
+                self.calls.retried();
                 self.back_off(attempts).await;
             }
             attempts += 1;
@@ -132,11 +133,22 @@ impl Store {
                     Ok(Check::Landed(value)) => {
                         return Ok(Outcome { value, committed: None, attempts });
                     }
-                    Err(error) if may_retry(&error) && !error.maybe_committed() => continue,
-                    Err(error) => return Err(final_error(error, unknown).into()),
+                    Err(error) => {
+                        self.calls.failed(&error);
+                        if may_retry(&error) && !error.maybe_committed() {
+                            continue;
+                        }
+                        return Err(final_error(error, unknown).into());
+                    }
                 }
             }
-            let value = match body(txn.clone()).await {
+            let result = body(txn.clone()).await;
+            if let Err(error) = &result {
+                error
+                    .store()
+                    .map_or_else(|| self.calls.given_up(), |error| self.calls.failed(error));
+            }
+            let value = match result {
                 Ok(value) => value,
                 Err(error) => match error.store() {
                     // The body may have commits of its own, and only one that may repeat itself may repeat those.
@@ -160,7 +172,12 @@ impl Store {
                     },
                 },
             };
-            match txn.commit().await {
+            let result = txn.commit().await;
+            match &result {
+                Ok(_) => self.calls.committed(),
+                Err(error) => self.calls.failed(error),
+            }
+            match result {
                 Ok(committed) => {
                     return Ok(Outcome { value, committed: Some(committed), attempts });
                 }

@@ -122,6 +122,14 @@ impl Batch {
         Ok(())
     }
 
+    /// Bytes of keys and values that it writes.
+    fn bytes(&self) -> u64 {
+        let size = |(key, value): (&Bytes, &Option<Bytes>)| {
+            count(key.len().saturating_add(value.as_ref().map_or(0, Bytes::len)))
+        };
+        self.writes.iter().map(size).sum()
+    }
+
     /// Whether this batch may have changed the value of a key.
     pub(super) fn touches(&self, key: &[u8]) -> bool {
         self.writes.contains_key(key) || self.cleared.contains(key)
@@ -258,6 +266,7 @@ impl<E: Engine> Sequencer<E> {
         if order == 0 {
             return results;
         }
+        let began = Instant::now();
         let view = match self.engine.apply(&batch, &base) {
             Ok(view) => view,
             Err(error) => {
@@ -265,8 +274,9 @@ impl<E: Engine> Sequencer<E> {
                 return results.into_iter().map(|result| result.and(Err(error.clone()))).collect();
             }
         };
+        let took = began.elapsed();
         self.publish(shared, &base, &batch, view);
-        shared.counters.batch(u64::from(order));
+        shared.counters.batch(u64::from(order), batch.bytes(), took);
         shared.counters.history.store(count(self.history.len()), Ordering::Relaxed);
         for (intent, result) in intents.iter_mut().zip(&results) {
             if result.is_ok() {

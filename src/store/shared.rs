@@ -2,15 +2,17 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::Semaphore;
 
 use super::Result;
-use super::types::Stats;
+use super::types::{Stats, Transactions};
 use super::view::{Published, RowSink, View};
 use super::watch::WatchTable;
 use crate::codec::Versionstamp;
+use crate::meter::{Sizes, Times};
 
 /// Long scans that may wait for the disk at the same time.
 const SCANS_MAX: usize = 16;
@@ -54,6 +56,10 @@ impl Shared {
             history: read(&counters.history),
             dropped_prefixes: super::sequencer::count(published.dropped.len()),
             disk_bytes: 0,
+            written_bytes: read(&counters.written_bytes),
+            batch_sizes: counters.batch_sizes.read(),
+            batch_times: counters.batch_times.read(),
+            transactions: Transactions::default(),
         }
     }
 }
@@ -102,7 +108,7 @@ impl Drop for Pin {
 }
 
 /// Counted since the store was opened.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Counters {
     pub(super) commits: AtomicU64,
     pub(super) conflicts: AtomicU64,
@@ -111,12 +117,36 @@ pub(super) struct Counters {
     pub(super) fsyncs: AtomicU64,
     pub(super) open_transactions: AtomicU64,
     pub(super) history: AtomicU64,
+    pub(super) written_bytes: AtomicU64,
+    pub(super) batch_sizes: Sizes,
+    pub(super) batch_times: Times,
     /// Makes attempt tokens and jitter, the same in each run of a simulation.
     pub(super) sequence: AtomicU64,
 }
 
+impl Default for Counters {
+    fn default() -> Self {
+        Self {
+            commits: AtomicU64::new(0),
+            conflicts: AtomicU64::new(0),
+            batches: AtomicU64::new(0),
+            batch_max: AtomicU64::new(0),
+            fsyncs: AtomicU64::new(0),
+            open_transactions: AtomicU64::new(0),
+            history: AtomicU64::new(0),
+            written_bytes: AtomicU64::new(0),
+            batch_sizes: Sizes::sizes(),
+            batch_times: Times::times(),
+            sequence: AtomicU64::new(0),
+        }
+    }
+}
+
 impl Counters {
-    pub(super) fn batch(&self, commits: u64) {
+    pub(super) fn batch(&self, commits: u64, bytes: u64, took: Duration) {
+        self.written_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.batch_sizes.note(commits);
+        self.batch_times.note_time(took);
         self.commits.fetch_add(commits, Ordering::Relaxed);
         self.batches.fetch_add(1, Ordering::Relaxed);
         self.batch_max.fetch_max(commits, Ordering::Relaxed);

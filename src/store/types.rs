@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use super::limits::{PAGE_BYTES, PAGE_ROWS, SYSTEM};
 use crate::codec::Versionstamp;
+use crate::meter::Distribution;
 
 /// Whether what is read must still hold at commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -195,6 +196,36 @@ pub struct Stats {
     pub dropped_prefixes: u64,
     /// Bytes of the tables on disk, without the journal; 0 for an engine in memory.
     pub disk_bytes: u64,
+    /// Bytes of keys and values written.
+    pub written_bytes: u64,
+    /// Commits in each batch.
+    pub batch_sizes: Distribution<11>,
+    /// Microseconds that each batch took to be written and made durable.
+    pub batch_times: Distribution<17>,
+    /// What the user of this handle has asked for.
+    pub transactions: Transactions,
+}
+
+/// How the transactions of one user of a store ended, each attempt counted. What was begun by hand and
+/// not by [`super::Store::run`] is only counted as begun.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Transactions {
+    /// Transactions begun.
+    pub begun: u64,
+    /// Committed, also where nothing was written.
+    pub committed: u64,
+    /// Refused because of a conflict.
+    pub conflicts: u64,
+    /// Ended because their snapshot was too old, or too new for the server asked.
+    pub too_old: u64,
+    /// Commits whose result was not known.
+    pub unknown: u64,
+    /// Ended by another error of the store.
+    pub failed: u64,
+    /// Given up by what runs in them: a name is taken, a bucket removed.
+    pub given_up: u64,
+    /// Attempts after the first.
+    pub retries: u64,
 }
 
 /// The first key that sorts after `key`.

@@ -1,9 +1,10 @@
 //! The life of transactions, dropped prefixes, versions, closing.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use lethe::codec::Versionstamp;
-use lethe::store::{Error, RangeRead, Read, Store};
+use lethe::store::{Error, RangeRead, Read, Resolve, Store, Transaction, Transactions};
 
 use super::{get, put, value};
 
@@ -142,6 +143,38 @@ pub async fn statistics_count(store: &Store) {
     assert_eq!(after.commits, before.commits + 2);
     assert_eq!(after.conflicts, before.conflicts + 1);
     assert!(after.batches > before.batches && after.version > before.version);
+    let sizes = (after.batch_sizes.count(), after.batch_sizes.sum);
+    assert_eq!(sizes, (after.batches, after.commits));
+    assert!(after.written_bytes > before.written_bytes);
+}
+
+pub async fn attempts_of_a_run_are_counted_by_how_they_end(store: &Store) {
+    let store = &store.as_client("counted");
+    assert_eq!(store.stats().transactions, Transactions::default());
+    let disturbed = AtomicBool::new(false);
+    let disturbed = &disturbed;
+    let body = |txn: Transaction| async move {
+        get(&txn, "k").await;
+        if !disturbed.swap(true, Ordering::Relaxed) {
+            let other = store.begin("other");
+            other.set(b"k", b"")?;
+            other.commit().await?;
+        }
+        txn.set(b"k", b"1")
+    };
+    store.run("disturbed", Resolve::Idempotent, body).await.unwrap();
+    let refused = |_| async { Err::<(), _>(Error::InvertedRange) };
+    store.run("refused", Resolve::Idempotent, refused).await.unwrap_err();
+    let counted = store.stats().transactions;
+    let expected = Transactions {
+        begun: 4,
+        committed: 1,
+        conflicts: 1,
+        failed: 1,
+        retries: 1,
+        ..Transactions::default()
+    };
+    assert_eq!(counted, expected);
 }
 
 pub async fn a_closed_store_says_so(store: &Store) {

@@ -101,6 +101,7 @@ macro_rules! engine {
                     a_dropped_prefix_conflicts_with_its_readers
                     versions_only_grow
                     statistics_count
+                    attempts_of_a_run_are_counted_by_how_they_end
                     a_closed_store_says_so;
                 unknown:
                     a_token_finds_the_attempt_that_has_landed

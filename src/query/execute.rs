@@ -30,6 +30,31 @@ pub struct Query {
     pub order: Option<Sort>,
     /// Documents per batch.
     pub limit: usize,
+    /// What becomes of the documents.
+    pub purpose: Purpose,
+}
+
+/// What becomes of the documents that a query finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// They are shown.
+    Read,
+    /// They are changed between one batch and the next, so without a wanted order they come in
+    /// that of their ids, whatever index finds them: a change never moves one in front of the cursor.
+    Change,
+}
+
+impl Query {
+    /// A query for documents to be shown.
+    pub fn new(filter: Ast, order: Option<Sort>, limit: usize) -> Self {
+        Self { plan: Plan::new(filter), order, limit, purpose: Purpose::Read }
+    }
+
+    /// The same query, for documents to be changed batch by batch.
+    #[must_use]
+    pub fn to_change(self) -> Self {
+        Self { purpose: Purpose::Change, ..self }
+    }
 }
 
 /// Where the next batch begins.

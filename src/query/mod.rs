@@ -30,7 +30,7 @@ pub use crate::value::{Path, Segment, Visit, resolve};
 pub use ast::{AllMember, Ast, Comparison, ElementForm, Members, Operand, Test};
 pub use cursor::{Asked, QueryCursor};
 pub use evaluate::{first_element, matches};
-pub use execute::{Batch, Budget, Position, Query, run};
+pub use execute::{Batch, Budget, Position, Purpose, Query, run};
 pub use parse::{ParseError, parse};
 pub use pattern::Pattern;
 pub use plan::{Access, Plan};

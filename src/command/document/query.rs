@@ -7,8 +7,8 @@ use crate::command::{Args, Context, Error, Options, Reply, Result, Services};
 use crate::document::{Document, Home};
 use crate::metadata::name;
 use crate::query::{
-    self, Asked, Batch, Budget, Direction, Limits, Path, Plan, Position, Projection, Query,
-    QueryCursor, Sort,
+    self, Asked, Batch, Budget, Direction, Limits, Path, Position, Projection, Query, QueryCursor,
+    Sort,
 };
 use crate::resp::Protocol;
 use crate::store::Read;
@@ -141,7 +141,7 @@ fn parse(ctx: &Context<'_>, filter: &Bytes, args: &Args) -> Result<Asked> {
         limit = usize::try_from(ctx.session.attributes.limit).unwrap_or(1).max(1);
     }
     let filter = query::parse(filter, &limits).map_err(|error| Error::Syntax(error.to_string()))?;
-    let query = Query { plan: Plan::new(filter.clone()), order, limit };
+    let query = Query::new(filter.clone(), order, limit);
     Ok(Asked { query, result_sort, projection, filter })
 }
 

@@ -35,7 +35,7 @@ async fn bucket(documents: impl IntoIterator<Item = String>) -> Store {
 fn query(filter: &str, order: Option<(&str, Direction)>, limit: usize) -> Query {
     let filter = parse(&filter.to_owned().into(), &Limits::default()).unwrap();
     let order = order.map(|(path, direction)| Sort { path: Path::new(path), direction });
-    Query { plan: Plan::new(filter), order, limit }
+    Query::new(filter, order, limit)
 }
 
 async fn first(txn: &Transaction, query: &Query, read: Read, budget: &Budget) -> Result<Batch> {

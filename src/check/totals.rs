@@ -332,7 +332,7 @@ mod tests {
     use crate::clock::TestClock;
     use crate::codec::NamespaceId;
     use crate::codec::record::State;
-    use crate::document::{ChangeOrder, Document, Limits, NewDocument, ObjectIds, Origin, insert};
+    use crate::document::{Document, Limits, NewDocument, ObjectIds, Origin, insert};
 
     const BUCKET: BucketId = BucketId(7);
 
@@ -355,7 +355,7 @@ mod tests {
             let document = Document::from_json(text.as_bytes(), Limits::default()).unwrap();
             let new = NewDocument::new(document, Origin::Json, &ids).unwrap();
             let txn = store.begin("insert");
-            insert(&txn, &home, &[new], &mut ChangeOrder::default(), 0).await.unwrap();
+            insert(&txn, &home, &[new], 0).await.unwrap();
             txn.commit().await.unwrap();
         }
     }

@@ -31,21 +31,6 @@ pub enum Origin {
     Bson,
 }
 
-/// Tells the changes of one transaction apart. One for each transaction, passed to everything that writes in it.
-#[derive(Debug, Default)]
-pub struct ChangeOrder(u16);
-
-impl ChangeOrder {
-    /// The next number, or an error after the 65,536th change.
-    fn next(&mut self) -> Result<u16> {
-        let order = self.0;
-        self.0 = order
-            .checked_add(1)
-            .ok_or_else(|| Error::syntax("a transaction can change at most 65535 documents"))?;
-        Ok(order)
-    }
-}
-
 impl NewDocument {
     /// Takes the `_id` from the document, or makes one and appends it as the last field.
     ///
@@ -110,7 +95,6 @@ pub async fn insert(
     txn: &Transaction,
     home: &Home,
     documents: &[NewDocument],
-    order: &mut ChangeOrder,
     at: i64,
 ) -> Result<()> {
     let given: Vec<&NewDocument> = documents.iter().filter(|new| !new.generated).collect();
@@ -121,7 +105,7 @@ pub async fn insert(
         txn.set(&home.key(&new.id), &value)?;
         let shard = home.shard_of(&new.id);
         let change = Change { op: ChangeOp::Insert, oid: new.id.bytes(), at };
-        let key = keys::change_now(home.bucket(), shard, order.next()?);
+        let key = keys::change_now(home.bucket(), shard, change_order(txn)?);
         txn.set_versionstamped_key(&key, &encode_change(&change))?;
         let sum = sums.entry(shard).or_default();
         sum.0 += 1;
@@ -135,6 +119,12 @@ pub async fn insert(
         add(keys::counted::BYTES, bytes)?;
     }
     Ok(())
+}
+
+/// Tells a change apart from the others of its transaction.
+fn change_order(txn: &Transaction) -> Result<u16> {
+    txn.next_order()?
+        .ok_or_else(|| Error::syntax("a transaction can change at most 65536 documents"))
 }
 
 async fn refuse_existing(txn: &Transaction, home: &Home, given: &[&NewDocument]) -> Result<()> {
@@ -186,7 +176,7 @@ mod tests {
 
     async fn insert_all(store: &Store, documents: &[NewDocument]) -> Result<()> {
         let txn = store.begin("insert");
-        insert(&txn, &home(), documents, &mut ChangeOrder::default(), AT).await?;
+        insert(&txn, &home(), documents, AT).await?;
         txn.commit().await?;
         Ok(())
     }
@@ -228,7 +218,7 @@ mod tests {
         let (store, ids) = (Store::memory(), ids());
         let txn = store.begin("insert");
         let documents = [new(&ids, "{a: 1}").unwrap(), new(&ids, "{a: 2}").unwrap()];
-        insert(&txn, &home(), &documents, &mut ChangeOrder::default(), AT).await.unwrap();
+        insert(&txn, &home(), &documents, AT).await.unwrap();
         assert_eq!(txn.read_conflicts(), []);
         txn.commit().await.unwrap();
     }
@@ -239,7 +229,7 @@ mod tests {
         let given = new(&ids, "{'_id': '6835a1c0e4b0f72a3c000001'}").unwrap();
         let txn = store.begin("insert");
         let batch = [given.clone()];
-        insert(&txn, &home(), &batch, &mut ChangeOrder::default(), AT).await.unwrap();
+        insert(&txn, &home(), &batch, AT).await.unwrap();
         let key = home().key(&given.id());
         assert_eq!(txn.read_conflicts(), [(key.clone(), crate::store::key_after(&key))]);
         insert_all(&store, &batch).await.unwrap();

@@ -34,7 +34,7 @@ use crate::value::{Raw, raw};
 pub use builder::Builder;
 pub use home::Home;
 pub use id::ObjectIds;
-pub use insert::{ChangeOrder, NewDocument, Origin, insert};
+pub use insert::{NewDocument, Origin, insert};
 pub use json::JsonError;
 pub use read::{Page, Scan, get, get_many, scan};
 pub use stored::{Reference, Stored};

@@ -214,6 +214,26 @@ impl Handles {
         self.admit(txn, Arc::new(handle))
     }
 
+    /// Whether an instance that another transaction opened under this name is
+    /// still the active one of that name, as of this transaction's snapshot.
+    ///
+    /// # Errors
+    /// As [`Handles::open`]; as [`Handles::open_id`] when the name means another
+    /// instance now.
+    pub async fn expect_active(
+        &self,
+        txn: &Transaction,
+        path: &str,
+        bucket: &str,
+        opened: &LiveBucket,
+    ) -> Result<()> {
+        let now = self.open(txn, path, bucket).await?;
+        if now.id() != opened.id() {
+            self.open_id(txn, opened.id()).await?;
+        }
+        Ok(())
+    }
+
     fn admit(&self, txn: &Transaction, handle: Arc<Handle>) -> Result<LiveBucket> {
         if !self.mutations.no_fence_conflict {
             for (key, _) in &handle.fences {

@@ -209,7 +209,7 @@ impl Catalog {
     {
         let (resolve, _slot) = self.0.cluster.slots().resolve(&self.0.store);
         let now = self.now();
-        let trim_at = trim_due_at(now, self.0.changes_retention_ms);
+        let trim_at = self.trim_due_at(now);
         let body = &body;
         let outcome = self
             .0
@@ -250,7 +250,7 @@ impl Catalog {
         T: Serialize + DeserializeOwned + Clone,
         F: Future<Output = Result<T>>,
     {
-        let trim_at = trim_due_at(self.now(), self.0.changes_retention_ms);
+        let trim_at = self.trim_due_at(self.now());
         let body = &body;
         self.run(label, caller, |txn: Transaction| async move {
             let live = self.0.handles.open(&txn, path, name).await?;
@@ -258,6 +258,11 @@ impl Catalog {
             body(txn, live).await
         })
         .await
+    }
+
+    /// When a trim that a write at `now` schedules is due.
+    pub(super) fn trim_due_at(&self, now: i64) -> i64 {
+        trim_due_at(now, self.0.changes_retention_ms)
     }
 
     /// Runs a transaction that only reads documents of one bucket.

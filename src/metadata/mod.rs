@@ -28,9 +28,11 @@ pub mod cache;
 pub mod catalog;
 pub mod name;
 pub mod namespace;
+pub mod open;
 pub mod operation;
 
 pub use cache::LiveBucket;
 pub use catalog::Catalog;
 pub use name::Path;
+pub use open::OpenTransaction;
 pub use operation::{Caller, Operation};

@@ -23,7 +23,6 @@ mod attributes;
 mod clients;
 pub mod cursor;
 
-use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,6 +33,7 @@ pub use cursor::Cursors;
 use tokio::time::Instant;
 
 use crate::config::Config;
+use crate::metadata::OpenTransaction;
 use crate::resp::Protocol;
 
 /// Which replies a client wants to get (CLIENT REPLY).
@@ -66,7 +66,9 @@ pub struct Session {
     /// Which replies are sent.
     pub replies: Replies,
     /// The open transaction of BEGIN; dropping it rolls it back.
-    pub transaction: Option<Box<dyn Any + Send>>,
+    pub transaction: Option<OpenTransaction>,
+    /// SNAPSHOTREAD: what queries of a transaction read need not hold at COMMIT.
+    pub snapshot_read: bool,
     closing: bool,
     /// Commands that the client's own counters don't know of yet.
     unpublished: u64,
@@ -85,6 +87,7 @@ impl Session {
             cursors: Cursors::new(defaults.session.cursors_max),
             replies: Replies::default(),
             transaction: None,
+            snapshot_read: false,
             closing: false,
             unpublished: 0,
             last_command: None,
@@ -148,6 +151,7 @@ impl Session {
     /// return to the start. The protocol version is kept.
     pub fn close(&mut self) {
         self.transaction = None;
+        self.snapshot_read = false;
         self.cursors = Cursors::new(self.defaults.session.cursors_max);
         self.attributes = Attributes::from(&self.defaults.session);
         self.namespace.clone_from(&self.defaults.session.namespace);

@@ -60,6 +60,8 @@ struct State {
     writes: ConflictSet,
     size: usize,
     watches: Vec<Arming>,
+    /// Numbers given out by [`Transaction::next_order`].
+    orders: u32,
     committed: bool,
 }
 
@@ -212,6 +214,15 @@ impl Transaction {
         check_key(key)?;
         check_value(value.get(..value.len().saturating_sub(4)).unwrap_or_default())?;
         self.write(3 * key.len() + value.len(), |overlay| overlay.set_stamped_value(key, value))
+    }
+
+    /// A number that tells the versionstamped keys of one transaction apart: 0, 1, 2 and so on. `None` once the 65,536
+    /// numbers that a versionstamp has room for are used up.
+    pub fn next_order(&self) -> Result<Option<u16>> {
+        let mut state = self.state()?;
+        let order = u16::try_from(state.orders).ok();
+        state.orders += u32::from(order.is_some());
+        Ok(order)
     }
 
     /// Makes the metadata version this commit's versionstamp. Conflicts with nothing.

@@ -9,7 +9,7 @@ use lethe::codec::duration::Retention;
 use lethe::codec::record::Actor;
 use lethe::codec::{BucketId, RemovalId};
 use lethe::config::Config;
-use lethe::document::{self, ChangeOrder, Document, Home, Limits, NewDocument, Origin};
+use lethe::document::{self, Document, Home, Limits, NewDocument, Origin};
 use lethe::error::{Error, Result};
 use lethe::lifecycle::purge::PurgeRequest;
 use lethe::lifecycle::remove::{Keep, Removal, RemoveRequest};
@@ -256,8 +256,7 @@ impl World {
         catalog
             .write_data("insert", "global", name, |txn, live| async move {
                 let home = Home::from(&live);
-                let order = &mut ChangeOrder::default();
-                document::insert(&txn, &home, documents, order, at).await
+                document::insert(&txn, &home, documents, at).await
             })
             .await?;
         Ok(())

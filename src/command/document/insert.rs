@@ -1,8 +1,9 @@
 use bson::oid::ObjectId;
 
 use super::{document_limits, id_reply};
+use crate::command::unit::Unit;
 use crate::command::{Args, Context, Error, Reply, Result, support};
-use crate::document::{self, ChangeOrder, Document, Home, NewDocument, Origin};
+use crate::document::{self, Document, Home, NewDocument, Origin};
 use crate::metadata::{LiveBucket, name};
 use crate::session::DocumentFormat;
 use crate::store::Transaction;
@@ -12,23 +13,23 @@ pub(super) async fn insert(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
     let bucket = name::bucket(args.required(0)?)?;
     let opid = if args.is(1, "OPID") { Some(args.required(2)?) } else { None };
     let documents = parse(ctx, &args, if opid.is_some() { 3 } else { 1 })?;
-    let catalog = ctx.services.lifecycle()?.catalog();
-    let at = catalog.now();
+    let unit = Unit::of(ctx)?;
+    let at = unit.catalog().now();
     let batch = documents.as_slice();
     let namespace = &ctx.session.namespace;
     let body = |txn: Transaction, live: LiveBucket| async move {
         let home = Home::from(&live);
-        document::insert(&txn, &home, batch, &mut ChangeOrder::default(), at).await
+        document::insert(&txn, &home, batch, at).await
     };
     if opid.is_none() {
-        catalog.write_data("insert", namespace, bucket, body).await?;
+        unit.write("insert", namespace, bucket, body).await?;
         return Ok(Reply::Array(documents.iter().map(|new| id_reply(ctx, &new.id())).collect()));
     }
     // The ids are part of the stored result: a repeated command makes others.
     let caller = support::caller(ctx.session, "BUCKET.INSERT", &args, opid)?;
     let body = &body;
-    let ids = catalog
-        .write_data_once("insert", &caller, namespace, bucket, |txn, live| async move {
+    let ids = unit
+        .write_once("insert", &caller, namespace, bucket, |txn, live| async move {
             body(txn, live).await?;
             Ok(batch.iter().map(NewDocument::id).collect::<Vec<ObjectId>>())
         })

@@ -3,7 +3,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::{Action, document_limits, document_reply};
-use crate::command::{Args, Context, Error, Options, Reply, Result, Services};
+use crate::command::unit::Unit;
+use crate::command::{Args, Context, Error, Options, Reply, Result};
 use crate::document::{Document, Home};
 use crate::metadata::name;
 use crate::query::{
@@ -11,7 +12,6 @@ use crate::query::{
     Sort,
 };
 use crate::resp::Protocol;
-use crate::store::Read;
 
 /// Bytes of a filter or a projection: every open cursor keeps its own.
 const FILTER_BYTES_MAX: usize = 1 << 20;
@@ -26,7 +26,7 @@ pub(super) async fn query(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
     let asked = Arc::new(parse(ctx, &filter, &args)?);
     let namespace = ctx.session.namespace.clone();
     ctx.session.cursors.expect_room().map_err(|error| Error::Syntax(error.to_string()))?;
-    let batch = run(ctx.services, &namespace, bucket, &asked, &Position::Start).await?;
+    let batch = run(&Unit::of(ctx)?, &namespace, bucket, &asked, &Position::Start).await?;
     let cursor = QueryCursor::new(&namespace, bucket, &filter, Arc::clone(&asked), batch.next);
     let id = if cursor.is_exhausted() {
         ctx.session.cursors.open_exhausted(cursor)
@@ -54,10 +54,10 @@ pub(super) async fn advance(ctx: &mut Context<'_>, args: Args) -> Result<Reply> 
     let cursor = cursor.ok_or_else(unknown)?;
     let (namespace, bucket) = (cursor.namespace.clone(), cursor.bucket.clone());
     let Some((asked, position)) = cursor.rest() else {
-        check_bucket(ctx.services, &namespace, &bucket).await?;
+        check_bucket(&Unit::of(ctx)?, &namespace, &bucket).await?;
         return Ok(reply(ctx, id, Vec::new()));
     };
-    let batch = run(ctx.services, &namespace, &bucket, &asked, &position).await?;
+    let batch = run(&Unit::of(ctx)?, &namespace, &bucket, &asked, &position).await?;
     if let Some(cursor) = ctx.session.cursors.get_mut::<QueryCursor>(id) {
         cursor.advance(batch.next);
         if cursor.is_exhausted() {
@@ -67,34 +67,31 @@ pub(super) async fn advance(ctx: &mut Context<'_>, args: Args) -> Result<Reply> 
     Ok(reply(ctx, id, asked.shape(batch.documents)))
 }
 
-/// One batch, in one short transaction at one snapshot.
+/// One batch, at one snapshot: that of a short transaction, or of the one of BEGIN.
 async fn run(
-    services: &Services,
+    unit: &Unit<'_>,
     namespace: &str,
     bucket: &str,
     asked: &Asked,
     from: &Position,
 ) -> Result<Batch> {
-    let catalog = services.lifecycle()?.catalog();
-    let config = services.config.query;
+    let (config, read) = (unit.config().query, unit.reads());
     let budget = &Budget {
         examined_max: config.examined_max,
         time_max: config.time_max,
         sort_bytes_max: config.sort_bytes_max,
         ..Budget::default()
     };
-    catalog
-        .read_data("query", namespace, bucket, |txn, live| async move {
-            let home = Home::from(&live);
-            query::run(&txn, &home, &asked.query, from, Read::Snapshot, budget).await
-        })
-        .await
+    unit.read("query", namespace, bucket, |txn, live| async move {
+        let home = Home::from(&live);
+        query::run(&txn, &home, &asked.query, from, read, budget).await
+    })
+    .await
 }
 
 /// A removed bucket answers so also to a cursor that has nothing more to give.
-async fn check_bucket(services: &Services, namespace: &str, bucket: &str) -> Result<()> {
-    let catalog = services.lifecycle()?.catalog();
-    catalog.read_data("query", namespace, bucket, |_, _| async { Ok(()) }).await
+async fn check_bucket(unit: &Unit<'_>, namespace: &str, bucket: &str) -> Result<()> {
+    unit.read("query", namespace, bucket, |_, _| async { Ok(()) }).await
 }
 
 fn reply(ctx: &Context<'_>, id: u64, documents: Vec<Document>) -> Reply {

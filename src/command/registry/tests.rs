@@ -91,8 +91,13 @@ mod running {
 
     use super::*;
     use crate::clock::SystemClock;
+    use crate::cluster::mutation::Mutations;
+    use crate::cluster::{Cluster, ClusterOptions};
     use crate::config::Config;
+    use crate::metadata::catalog::CatalogOptions;
+    use crate::metadata::{Catalog, OpenTransaction, Path};
     use crate::session::{Client, Session};
+    use crate::store::Store;
 
     struct Caller {
         services: Arc<Services>,
@@ -100,6 +105,21 @@ mod running {
     }
 
     impl Caller {
+        /// As BEGIN does, over a store of its own.
+        async fn begin(&mut self) {
+            let store = Store::memory();
+            let options = ClusterOptions::new("a");
+            let cluster = Cluster::join(store.clone(), Arc::new(SystemClock), options).await;
+            let options = CatalogOptions {
+                default_namespace: Path::parse(b"global").unwrap(),
+                handles_max: 1,
+                changes_retention_ms: 1_000,
+                mutations: Mutations::default(),
+            };
+            let catalog = Catalog::open(store, cluster.unwrap(), options).await.unwrap();
+            self.session.transaction = Some(OpenTransaction::begin(&catalog));
+        }
+
         fn new() -> Self {
             let services =
                 Arc::new(Services::new(Arc::new(Config::default()), Arc::new(SystemClock)));
@@ -149,7 +169,7 @@ mod running {
     async fn checks_come_in_order_before_the_handler() {
         let mut caller = Caller::new();
         caller.services.stop();
-        caller.session.transaction = Some(Box::new(()));
+        caller.begin().await;
         caller
             .check_error(
                 ["nope", "a", "b c"],
@@ -174,7 +194,7 @@ mod running {
     async fn a_command_that_commits_on_its_own_is_refused_within_a_transaction() {
         let mut caller = Caller::new();
         assert_eq!(caller.call(["TEST.ALONE", "x"]).await, Reply::Ok);
-        caller.session.transaction = Some(Box::new(()));
+        caller.begin().await;
         caller
             .check_error(["TEST.ALONE", "x"], "ERR TEST.ALONE is not allowed within a transaction")
             .await;

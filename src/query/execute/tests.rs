@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::clock::TestClock;
-use crate::document::{ChangeOrder, Limits as DocumentLimits, NewDocument, ObjectIds, Origin};
+use crate::document::{Limits as DocumentLimits, NewDocument, ObjectIds, Origin};
 use crate::query::{Limits, Path, parse};
 use crate::store::Store;
 
@@ -25,8 +25,7 @@ async fn bucket(documents: impl IntoIterator<Item = String>) -> Store {
         .collect();
     for part in documents.chunks(1000) {
         let txn = store.begin("insert");
-        let order = &mut ChangeOrder::default();
-        crate::document::insert(&txn, &home(), part, order, 0).await.unwrap();
+        crate::document::insert(&txn, &home(), part, 0).await.unwrap();
         txn.commit().await.unwrap();
     }
     store

@@ -8,10 +8,12 @@
 //! * [`id`]: ids of buckets, namespaces and removals, and their text form.
 //! * [`record`]: what the values of metadata keys hold (BSON through serde).
 //! * [`versionstamp`]: commit versions, the one order that everything agrees on.
+//! * [`collation`]: how strings of a bucket or an index are ordered.
 //! * [`duration`]: durations and instants as people write them.
 //!
 //! Not here: documents (`document`), frames on the wire (`resp`).
 
+pub mod collation;
 pub mod duration;
 pub mod id;
 pub mod keys;

@@ -13,11 +13,13 @@
 //!
 //! Not here: what a document may be (`document`), what a filter asks (`query`).
 
+pub mod collation;
 pub mod number;
 pub mod order;
 pub mod path;
 pub mod raw;
 
-pub use order::{Bracket, compare};
+pub use collation::{Collation, Collator};
+pub use order::{Bracket, compare, compare_with};
 pub use path::{Path, Segment, Visit, resolve};
 pub use raw::{Field, Raw, Value};

@@ -8,6 +8,7 @@
 use std::cmp::Ordering;
 
 use super::{
+    collation::Collator,
     number::Number,
     raw::{Raw, Value},
 };
@@ -61,17 +62,29 @@ impl Bracket {
     }
 }
 
-/// The total order of all values.
+/// The total order of all values, strings by their bytes.
 pub fn compare(left: &Value<'_>, right: &Value<'_>) -> Ordering {
+    compare_with(left, right, None)
+}
+
+/// The total order of all values, with strings as a collator orders them, those
+/// inside documents and arrays too. Names of fields, code and patterns are not
+/// text for readers: they are ordered by their bytes.
+pub fn compare_with(left: &Value<'_>, right: &Value<'_>, collator: Option<&Collator>) -> Ordering {
     match (left, right) {
         (Value::Int32(left), Value::Int32(right)) => left.cmp(right),
         (
             Value::String(left) | Value::Symbol(left),
             Value::String(right) | Value::Symbol(right),
-        )
-        | (Value::Code(left), Value::Code(right)) => left.cmp(right),
-        (Value::Document(left), Value::Document(right)) => compare_documents(*left, *right),
-        (Value::Array(left), Value::Array(right)) => compare_arrays(*left, *right),
+        ) => match collator {
+            None => left.cmp(right),
+            Some(collator) => collator.compare_strings(left, right),
+        },
+        (Value::Code(left), Value::Code(right)) => left.cmp(right),
+        (Value::Document(left), Value::Document(right)) => {
+            compare_documents(*left, *right, collator)
+        }
+        (Value::Array(left), Value::Array(right)) => compare_arrays(*left, *right, collator),
         (
             Value::Binary { subtype: left_type, bytes: left },
             Value::Binary { subtype: right_type, bytes: right },
@@ -94,7 +107,7 @@ pub fn compare(left: &Value<'_>, right: &Value<'_>) -> Ordering {
         (
             Value::CodeWithScope { code: left, scope: left_scope },
             Value::CodeWithScope { code: right, scope: right_scope },
-        ) => left.cmp(right).then_with(|| compare_documents(*left_scope, *right_scope)),
+        ) => left.cmp(right).then_with(|| compare_documents(*left_scope, *right_scope, collator)),
         _ => match (Number::of(left), Number::of(right)) {
             (Some(left), Some(right)) => left.compare(right),
             _ => Bracket::of(left).cmp(&Bracket::of(right)),
@@ -107,7 +120,7 @@ pub fn equal(left: &Value<'_>, right: &Value<'_>) -> bool {
     compare(left, right) == Ordering::Equal
 }
 
-fn compare_documents(left: Raw<'_>, right: Raw<'_>) -> Ordering {
+fn compare_documents(left: Raw<'_>, right: Raw<'_>, collator: Option<&Collator>) -> Ordering {
     if left == right {
         return Ordering::Equal;
     }
@@ -122,7 +135,7 @@ fn compare_documents(left: Raw<'_>, right: Raw<'_>) -> Ordering {
                 let order = Bracket::of(&left_value)
                     .cmp(&Bracket::of(&right_value))
                     .then_with(|| left.key.cmp(right.key))
-                    .then_with(|| compare(&left_value, &right_value));
+                    .then_with(|| compare_with(&left_value, &right_value, collator));
                 if order != Ordering::Equal {
                     return order;
                 }
@@ -131,7 +144,7 @@ fn compare_documents(left: Raw<'_>, right: Raw<'_>) -> Ordering {
     }
 }
 
-fn compare_arrays(left: Raw<'_>, right: Raw<'_>) -> Ordering {
+fn compare_arrays(left: Raw<'_>, right: Raw<'_>, collator: Option<&Collator>) -> Ordering {
     let (mut left, mut right) = (left.values(), right.values());
     loop {
         match (left.next(), right.next()) {
@@ -139,7 +152,7 @@ fn compare_arrays(left: Raw<'_>, right: Raw<'_>) -> Ordering {
             (None, Some(_)) => return Ordering::Less,
             (Some(_), None) => return Ordering::Greater,
             (Some(left), Some(right)) => {
-                let order = compare(&left, &right);
+                let order = compare_with(&left, &right, collator);
                 if order != Ordering::Equal {
                     return order;
                 }

@@ -1,7 +1,9 @@
 //! The commits of the follower: rules 8, 9 and 11.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
 
 use super::errors::Result;
 use super::mutation::Mutations;
@@ -202,24 +204,62 @@ pub(super) async fn beat(
     Ok(())
 }
 
+/// Who is in the cluster and who owns what, as of one value of the membership signal. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct Roster(Arc<RosterRows>);
+
+#[derive(Debug)]
+struct RosterRows {
+    signal: Option<Bytes>,
+    members: rows::Members,
+    shards: rows::Shards,
+}
+
+impl Roster {
+    pub(super) fn members(&self) -> &rows::Members {
+        &self.0.members
+    }
+
+    pub(super) fn shards(&self) -> &rows::Shards {
+        &self.0.shards
+    }
+}
+
 /// What a follower's look at the store shows, at one snapshot.
 #[derive(Debug)]
 pub(super) struct Look {
-    pub(super) members: rows::Members,
-    pub(super) shards: rows::Shards,
+    pub(super) roster: Roster,
     pub(super) batch: super::journal::Batch,
 }
 
 /// Reads the next events and how the cluster is, by snapshot. The own member
 /// row is among it: a node that was evicted may miss trimmed events.
+///
+/// Every commit that changes a member or an owner rewrites the membership
+/// signal, so while that stands as it did, the roster known from before holds:
+/// a look costs the same however many members there are.
 pub(super) async fn look(
     txn: &Transaction,
     identity: &Identity,
     applied: Versionstamp,
+    known: Option<&Roster>,
 ) -> Result<Look> {
-    let members = rows::members(txn, Read::Snapshot).await?;
-    identity.check_in(&members)?;
-    let shards = rows::shards(txn, Read::Snapshot).await?;
-    let batch = super::journal::read_after(txn, applied, super::journal::PAGE_EVENTS).await?;
-    Ok(Look { members, shards, batch })
+    let read = Read::Snapshot;
+    let (own, signal, batch) = tokio::try_join!(
+        async { Ok(txn.get(&keys::member(&identity.node), read).await?) },
+        async { Ok(txn.get(&keys::membership_signal(), read).await?) },
+        super::journal::read_after(txn, applied, super::journal::PAGE_EVENTS),
+    )?;
+    if own.as_ref() != Some(&identity.row) {
+        return Err(identity.lost());
+    }
+    let roster = match known.filter(|known| known.0.signal == signal) {
+        Some(known) => known.clone(),
+        None => {
+            let (members, shards) =
+                tokio::try_join!(rows::members(txn, read), rows::shards(txn, read))?;
+            Roster(Arc::new(RosterRows { signal, members, shards }))
+        }
+    };
+    Ok(Look { roster, batch })
 }

@@ -8,7 +8,9 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
-use super::acknowledge::{Acknowledged, Acknowledgment, Look, acknowledge, beat, lineage, look};
+use super::acknowledge::{
+    Acknowledged, Acknowledgment, Look, Roster, acknowledge, beat, lineage, look,
+};
 use super::errors::{Error, Result};
 use super::handle::Shared;
 use super::membership;
@@ -135,7 +137,7 @@ impl Follower {
         let (look, watches) = self.look().await?;
         let more = look.batch.more;
         self.apply(&look.batch.events).await?;
-        let leaving = self.plan(&look);
+        let leaving = self.plan(&look.roster);
         let new_shards = {
             let owned = self.shared.owned.borrow();
             owned.iter().any(|(shard, epoch)| self.witnessed.get(shard) != Some(epoch))
@@ -150,14 +152,18 @@ impl Follower {
     }
 
     async fn look(&self) -> Result<(Look, Vec<Watch>)> {
-        let (identity, applied) = (&self.shared.identity, self.applied);
+        let (identity, applied, roster) =
+            (&self.shared.identity, self.applied, self.shared.roster());
+        let roster = roster.as_ref();
         let body = |txn: Transaction| async move {
-            let look = look(&txn, identity, applied).await?;
+            let look = look(&txn, identity, applied, roster).await?;
             let watches =
                 vec![txn.watch(&keys::journal_head())?, txn.watch(&keys::membership_signal())?];
             Ok::<_, Error>((look, watches))
         };
-        Ok(self.shared.store.run("follow", Resolve::Idempotent, body).await?.value)
+        let found = self.shared.store.run("follow", Resolve::Idempotent, body).await?.value;
+        self.shared.set_roster(&found.0.roster);
+        Ok(found)
     }
 
     /// Tells the listeners, stops work on what was removed and gives it some
@@ -218,10 +224,10 @@ impl Follower {
 
     /// Learns which shards are this node's, and gives those that should go to
     /// other members and have no work left. Their workers are told to stop.
-    fn plan(&self, look: &Look) -> BTreeMap<u16, i64> {
+    fn plan(&self, roster: &Roster) -> BTreeMap<u16, i64> {
         let node = self.shared.identity.node.as_str();
-        let mut owned = membership::owned(&look.shards, node);
-        let wished = membership::wished_owners(&look.members, &look.shards);
+        let mut owned = membership::owned(roster.shards(), node);
+        let wished = membership::wished_owners(roster.members(), roster.shards());
         let mut drained = BTreeMap::new();
         let mut kept = BTreeMap::new();
         for (&shard, &epoch) in &owned {
@@ -235,7 +241,7 @@ impl Follower {
                 kept.insert(shard, epoch);
             }
         }
-        for &shard in look.shards.keys() {
+        for &shard in roster.shards().keys() {
             if !owned.contains_key(&shard) {
                 self.shared.work.block(shard);
             }

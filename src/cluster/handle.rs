@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 use tracing::info;
 
+use super::acknowledge::Roster;
 use super::barrier::{self, BarrierState};
 use super::errors::{Error, Result};
 use super::follower::Follower;
@@ -56,6 +57,8 @@ pub(super) struct Shared {
     pub(super) stop: watch::Sender<Option<Stop>>,
     pub(super) controls: watch::Sender<Controls>,
     sightings: Mutex<Sightings>,
+    /// Members and owners, as the follower last saw them.
+    roster: Mutex<Option<Roster>>,
     ids: IdBlocks,
     slots: Slots,
     seen: Versionstamp,
@@ -73,6 +76,15 @@ impl fmt::Debug for Cluster {
 impl Shared {
     pub(super) fn sightings(&self) -> MutexGuard<'_, Sightings> {
         self.sightings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Members and owners, as the follower last saw them; `None` before its first look.
+    pub(super) fn roster(&self) -> Option<Roster> {
+        self.roster.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn set_roster(&self, roster: &Roster) {
+        *self.roster.lock().unwrap_or_else(PoisonError::into_inner) = Some(roster.clone());
     }
 
     /// Tells the workers which shards are theirs.
@@ -118,6 +130,7 @@ impl Cluster {
             stop: watch::Sender::new(None),
             controls: watch::Sender::default(),
             sightings: Mutex::default(),
+            roster: Mutex::default(),
             seen: joined.seen,
             record: joined.record,
             store,
@@ -308,7 +321,14 @@ impl Cluster {
         let time = self.shared.time.certain();
         let sightings = self.shared.sightings();
         for member in &mut view.members {
-            let Some(sighting) = sightings.get(&member.node) else { continue };
+            let Some(sighting) = sightings.get(&member.node) else {
+                // In a large cluster only the observer sights everybody: the age of the
+                // last heartbeat is as exact as the members' clocks agree.
+                if let Some(clock) = member.beat_clock {
+                    member.last_seen_ms = time.saturating_sub(clock).max(0);
+                }
+                continue;
+            };
             if sighting.beat.counter == member.counter {
                 let passed = now.duration_since(sighting.at);
                 member.last_seen_ms = milliseconds(passed);

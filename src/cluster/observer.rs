@@ -19,6 +19,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use super::acknowledge::Roster;
 use super::errors::{Error, Result};
 use super::handle::Shared;
 use super::membership::{self, Silent};
@@ -36,6 +37,8 @@ use crate::store::{RangeRead, Read, Resolve, Transaction};
 const SWEEP_EVERY: u64 = 10;
 const TIME_EVERY: u64 = 5;
 const TRIM_EVERY: u64 = 60;
+/// Up to so many members everybody sights everybody.
+const SIGHTED_MAX: usize = 50;
 /// How long the journal is kept though everybody has seen it, in milliseconds.
 const JOURNAL_KEPT: i64 = 3_600_000;
 
@@ -73,8 +76,8 @@ pub(super) struct Observer {
 
 /// What a round sees, at one snapshot.
 struct Look {
+    /// Those whose heartbeats were read.
     members: rows::Members,
-    shards: rows::Shards,
     beats: BTreeMap<String, BeatRecord>,
     observer: Option<ObserverRecord>,
     time: ClusterTimeRecord,
@@ -119,8 +122,9 @@ impl Observer {
     }
 
     async fn look(&self) -> Result<Look> {
-        let identity = &self.shared.identity;
-        let body = |txn: Transaction| async move { look(&txn, identity).await };
+        let (identity, roster) = (&self.shared.identity, self.shared.roster());
+        let roster = roster.as_ref();
+        let body = |txn: Transaction| async move { look(&txn, identity, roster).await };
         Ok(self.shared.store.run("observe", Resolve::Idempotent, body).await?.value)
     }
 
@@ -206,7 +210,9 @@ impl Observer {
                 self.sweep = true;
             }
         }
-        if !membership::without_member(&look.shards, &look.members).is_empty() {
+        if shared.roster().is_none_or(|roster| {
+            !membership::without_member(roster.shards(), &look.members).is_empty()
+        }) {
             for (shard, owner) in membership::reassign(store, identity).await? {
                 info!(shard, owner, "a shard without a member has a new owner");
             }
@@ -254,16 +260,31 @@ impl Observer {
     }
 }
 
-async fn look(txn: &Transaction, identity: &Identity) -> Result<Look> {
-    let members = rows::members(txn, Read::Snapshot).await?;
-    identity.check_in(&members)?;
-    Ok(Look {
-        members,
-        shards: rows::shards(txn, Read::Snapshot).await?,
-        beats: rows::beats(txn).await?,
-        observer: observer_record(txn, Read::Snapshot).await?,
-        time: time::read(txn, Read::Snapshot).await?,
-    })
+/// The observer reads every heartbeat. So do the others in a small cluster, to
+/// have something to show; in a large one they read only the observer's, or N
+/// members would read N rows each in every interval.
+async fn look(txn: &Transaction, identity: &Identity, roster: Option<&Roster>) -> Result<Look> {
+    let read = Read::Snapshot;
+    let (own, observer, time) = tokio::try_join!(
+        async { Ok(txn.get(&keys::member(&identity.node), read).await?) },
+        observer_record(txn, read),
+        time::read(txn, read),
+    )?;
+    if own.as_ref() != Some(&identity.row) {
+        return Err(identity.lost());
+    }
+    let other = observer.as_ref().filter(|observer| observer.incarnation != identity.incarnation);
+    let large = roster.filter(|roster| roster.members().len() > SIGHTED_MAX);
+    let (members, beats) = match (other, large) {
+        (Some(ObserverRecord { node, .. }), Some(_)) => {
+            let (member, beat) = tokio::try_join!(rows::member(txn, node), rows::beat(txn, node))?;
+            let member = member.map(|member| (node.clone(), member));
+            let beat = beat.map(|beat| (node.clone(), beat));
+            (member.into_iter().collect(), beat.into_iter().collect())
+        }
+        _ => tokio::try_join!(rows::members(txn, read), rows::beats(txn))?,
+    };
+    Ok(Look { members, beats, observer, time })
 }
 
 async fn observer_record(txn: &Transaction, read: Read) -> Result<Option<ObserverRecord>> {

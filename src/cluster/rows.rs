@@ -68,6 +68,12 @@ pub(super) async fn members(txn: &Transaction, read: Read) -> Result<Members> {
     rows.iter().map(member).collect()
 }
 
+/// One member, by snapshot.
+pub(super) async fn member(txn: &Transaction, node: &str) -> Result<Option<MemberRecord>> {
+    let row = txn.get(&keys::member(node), Read::Snapshot).await?;
+    Ok(row.map(|row| record::decode("member", &row)).transpose()?)
+}
+
 /// `shard/`.
 pub(super) async fn shards(txn: &Transaction, read: Read) -> Result<Shards> {
     let rows = all(txn, kind(keys::kind::SHARD, read)).await?;
@@ -84,6 +90,12 @@ pub(super) async fn beats(txn: &Transaction) -> Result<BTreeMap<String, BeatReco
         Ok((keys::parse_node(key)?, record::decode("beat", value)?))
     };
     rows.iter().map(beat).collect()
+}
+
+/// The heartbeat of one member, by snapshot.
+pub(super) async fn beat(txn: &Transaction, node: &str) -> Result<Option<BeatRecord>> {
+    let row = txn.get(&keys::beat(node), Read::Snapshot).await?;
+    Ok(row.map(|row| record::decode("beat", &row)).transpose()?)
 }
 
 /// `seen/`, by snapshot: it only grows.

@@ -23,6 +23,8 @@ pub struct MemberView {
     /// Its heartbeat has moved lately, as the answering node sees it.
     pub alive: bool,
     pub counter: i64,
+    /// Its own clock at its last heartbeat, milliseconds since 1970.
+    pub beat_clock: Option<i64>,
     /// Since its last heartbeat, as the answering node sees it.
     pub last_seen_ms: i64,
     pub seen: Versionstamp,
@@ -83,6 +85,7 @@ pub(super) async fn read(txn: &Transaction) -> Result<ClusterView> {
             joined_at: member.joined_at,
             alive: true,
             counter: beats.get(node).map_or(0, |beat| beat.counter),
+            beat_clock: beats.get(node).map(|beat| beat.clock),
             last_seen_ms: 0,
             seen,
             behind: journal::count_after(txn, seen, BEHIND_MAX).await?,

@@ -35,11 +35,21 @@ pub(super) async fn run(workers: Workers, stop: CancellationToken) {
     let mut waiting = Waiting::default();
     let mut wakes = workers.lifecycle.wakes();
     let mut shards = workers.lifecycle.catalog().cluster().owned_shards();
+    // Something of this node's waits for its barrier. Only then does it watch
+    // the barriers, which every acknowledgment of every member touches.
+    let mut waits = false;
     while !stop.is_cancelled() {
         wakes.mark_unchanged();
         shards.mark_unchanged();
-        let (pause, signal) = match pass(&workers, &mut waiting).await {
-            Ok((pause, watch)) => (pause, Some(watch)),
+        let (pause, signal) = match pass(&workers, &mut waiting, waits).await {
+            Ok(Pass { waits: true, watch: None, .. }) => {
+                waits = true;
+                continue;
+            }
+            Ok(pass) => {
+                waits = pass.waits;
+                (pass.pause, pass.watch)
+            }
             Err(error) => {
                 put_off("due", &"queue", &error);
                 (Duration::from_secs(1), None)
@@ -62,11 +72,20 @@ pub(super) async fn run(workers: Workers, stop: CancellationToken) {
     }
 }
 
-/// Does all that is due; gives how long to sleep, and a watch that fires when a
-/// barrier that something waits for may have been reached.
-async fn pass(workers: &Workers, waiting: &mut Waiting) -> Result<(Duration, Watch)> {
+/// What a pass leaves.
+struct Pass {
+    /// How long there is nothing to do.
+    pause: Duration,
+    /// A removal of this node's waits for its barrier.
+    waits: bool,
+    /// Fires when a barrier may have been reached since before the pass.
+    watch: Option<Watch>,
+}
+
+/// Does all that is due. With `watched` it watches the barriers meanwhile.
+async fn pass(workers: &Workers, waiting: &mut Waiting, watched: bool) -> Result<Pass> {
     // Armed before anything is looked at, so that nothing is missed.
-    let watch = arm(workers).await?;
+    let watch = if watched { Some(arm(workers).await?) } else { None };
     let mut pending = Vec::new();
     let now = workers.lifecycle.catalog().certain_now();
     let (begin, _) = keys::range(&keys::kind_prefix(keys::kind::EXPIRY));
@@ -118,7 +137,8 @@ async fn pass(workers: &Workers, waiting: &mut Waiting) -> Result<(Duration, Wat
         None => DEADMAN,
     };
     let pause = pause.min(DEADMAN);
-    Ok((if waits { pause.min(workers.options.announce_every) } else { pause }, watch))
+    let pause = if waits { pause.min(workers.options.announce_every) } else { pause };
+    Ok(Pass { pause, waits, watch })
 }
 
 async fn arm(workers: &Workers) -> Result<Watch> {

@@ -221,3 +221,31 @@ async fn the_view_tells_who_is_alive_and_what_they_have_seen() {
     assert!(view.journal_head > version);
     assert_eq!(view.shards.len(), 2);
 }
+
+#[tokio::test(start_paused = true)]
+async fn in_a_large_cluster_the_silent_are_evicted_and_so_is_a_silent_observer() {
+    const NODES: usize = 55;
+    let world = World::new(3);
+    let mut nodes = Vec::new();
+    for number in 0..NODES {
+        nodes.push(world.start(&format!("node{number:02}")).await);
+    }
+    sleep(Duration::from_secs(5)).await;
+    assert!(world.all_owned().await);
+    let observer = nodes.remove(0);
+    assert!(observer.cluster.view().await.unwrap().members[0].observer);
+    // Somebody without the duty shows how long ago everybody was heard of, too.
+    let view = nodes[0].cluster.view().await.unwrap();
+    assert_eq!(view.members.len(), NODES);
+    assert!(view.members.iter().all(|member| member.alive));
+    let other = nodes.pop().unwrap();
+    other.kill().await;
+    sleep(Duration::from_secs(12)).await;
+    assert_eq!(world.members().await.len(), NODES - 1);
+    observer.kill().await;
+    sleep(Duration::from_secs(25)).await;
+    assert_eq!(world.members().await.len(), NODES - 2);
+    assert!(world.all_owned().await);
+    let version = world.remove(BUCKET.0).await;
+    assert!(world.purgeable(BUCKET.0, version).await < Duration::from_millis(200));
+}

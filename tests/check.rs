@@ -90,6 +90,7 @@ fn may_be_absent(key: &[u8]) -> bool {
         | kind::PURGE_PAUSE
         | kind::BARRIER_SIGNAL
         | kind::MEMBERSHIP_SIGNAL
+        | kind::DUE_SIGNAL
         | kind::JOURNAL
         | kind::JOURNAL_MARK
         | kind::MEMBER

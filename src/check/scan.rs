@@ -228,7 +228,7 @@ async fn examine(look: &mut Look, key: &[u8], value: &Bytes) -> Result<Examined>
         kind::DATA => skip_to = data::data(look, r, key, value).await?,
         kind::JOURNAL => cluster::journal(look, r, key, value),
         kind::AUDIT => cluster::audit(look, r, key, value),
-        kind::JOURNAL_HEAD | kind::BARRIER_SIGNAL | kind::MEMBERSHIP_SIGNAL => {
+        kind::JOURNAL_HEAD | kind::BARRIER_SIGNAL | kind::MEMBERSHIP_SIGNAL | kind::DUE_SIGNAL => {
             cluster::signal(look, r, key, value, &keys::kind_prefix(kind)).await?;
         }
         kind::MEMBER => cluster::member(look, r, key, value).await?,

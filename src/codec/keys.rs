@@ -48,6 +48,7 @@ pub mod kind {
     pub const REPLICA: u16 = 62;
     pub const MEMBERSHIP_SIGNAL: u16 = 63;
     pub const JOURNAL_MARK: u16 = 64;
+    pub const DUE_SIGNAL: u16 = 65;
     pub const OPERATION: u16 = 70;
     pub const ATTEMPT: u16 = 71;
     pub const AUDIT: u16 = 72;
@@ -571,6 +572,13 @@ pub fn barrier_signal() -> Vec<u8> {
 #[must_use]
 pub fn membership_signal() -> Vec<u8> {
     pack(&(kind::MEMBERSHIP_SIGNAL,))
+}
+
+/// `due-signal`: rewritten by each command after which a removal may be due
+/// that was not before, so that the worker who owns it can watch it.
+#[must_use]
+pub fn due_signal() -> Vec<u8> {
+    pack(&(kind::DUE_SIGNAL,))
 }
 
 /// `journal-mark`: where the journal ended at some time, so that what is older

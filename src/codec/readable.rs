@@ -57,6 +57,7 @@ const fn layout(kind: i64) -> Option<(&'static str, &'static [As])> {
         kind::PURGE_PAUSE => ("purge-pause", &[]),
         kind::REPLICA => ("replica", &[]),
         kind::MEMBERSHIP_SIGNAL => ("membership-signal", &[]),
+        kind::DUE_SIGNAL => ("due-signal", &[]),
         kind::JOURNAL_MARK => ("journal-mark", &[]),
         kind::OPERATION => ("operation", &[]),
         kind::ATTEMPT => ("attempt", &[]),

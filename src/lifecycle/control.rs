@@ -44,11 +44,7 @@ impl Lifecycle {
                     return Ok(());
                 }
                 txn.clear(&keys::purge_pause())?;
-                // Workers everywhere wait for this key.
-                txn.set_versionstamped_value(
-                    &keys::barrier_signal(),
-                    &crate::codec::Versionstamp::placeholder(),
-                )?;
+                super::signal_due(txn)?;
                 audit::append(txn, 0, &caller.actor, now, &entry("purge-resume"), "OK", 1)
             })
             .await?;

@@ -39,7 +39,10 @@ use tokio::sync::watch;
 
 use crate::cluster::mutation::Mutations;
 use crate::codec::duration::Retention;
+use crate::codec::{Versionstamp, keys};
+use crate::error::Result;
 use crate::metadata::Catalog;
+use crate::store::Transaction;
 
 pub use target::Target;
 
@@ -107,4 +110,9 @@ impl Lifecycle {
     pub fn wakes(&self) -> watch::Receiver<u64> {
         self.0.wake.subscribe()
     }
+}
+
+/// Tells the workers of all nodes that something may be due that was not before.
+fn signal_due(txn: &Transaction) -> Result<()> {
+    Ok(txn.set_versionstamped_value(&keys::due_signal(), &Versionstamp::placeholder())?)
 }

@@ -143,6 +143,7 @@ impl Lifecycle {
             if txn.get(&key, Read::Conflict).await?.is_none() {
                 let row = RequestRecord { by: caller.actor.clone(), at: now };
                 txn.set(&key, &record::encode(&row))?;
+                super::signal_due(&txn)?;
             }
             let watch = txn.watch(&keys::barrier_signal())?;
             Ok((None, (progress, Some(watch))))

@@ -36,19 +36,20 @@ pub(super) async fn run(workers: Workers, stop: CancellationToken) {
     let mut wakes = workers.lifecycle.wakes();
     let mut shards = workers.lifecycle.catalog().cluster().owned_shards();
     // Something of this node's waits for its barrier. Only then does it watch
-    // the barriers, which every acknowledgment of every member touches.
+    // the barriers as well, which every acknowledgment of every member touches.
     let mut waits = false;
     while !stop.is_cancelled() {
         wakes.mark_unchanged();
         shards.mark_unchanged();
         let (pause, signal) = match pass(&workers, &mut waiting, waits).await {
-            Ok(Pass { waits: true, watch: None, .. }) => {
+            // What it waits for may have come before it was watched.
+            Ok(pass) if pass.waits && !waits => {
                 waits = true;
                 continue;
             }
             Ok(pass) => {
                 waits = pass.waits;
-                (pass.pause, pass.watch)
+                (pass.pause, Some(pass.signals))
             }
             Err(error) => {
                 put_off("due", &"queue", &error);
@@ -57,7 +58,12 @@ pub(super) async fn run(workers: Workers, stop: CancellationToken) {
         };
         let signal = async {
             match signal {
-                Some(watch) => drop(watch.await),
+                Some(Signals { due, barrier: Some(barrier) }) => tokio::select! {
+                    biased;
+                    result = due => drop(result),
+                    result = barrier => drop(result),
+                },
+                Some(Signals { due, barrier: None }) => drop(due.await),
                 None => std::future::pending().await,
             }
         };
@@ -78,14 +84,21 @@ struct Pass {
     pause: Duration,
     /// A removal of this node's waits for its barrier.
     waits: bool,
-    /// Fires when a barrier may have been reached since before the pass.
-    watch: Option<Watch>,
+    signals: Signals,
+}
+
+/// What fires when something has changed since before the pass.
+struct Signals {
+    /// Something may be due that was not before.
+    due: Watch,
+    /// A barrier may have been reached.
+    barrier: Option<Watch>,
 }
 
 /// Does all that is due. With `watched` it watches the barriers meanwhile.
 async fn pass(workers: &Workers, waiting: &mut Waiting, watched: bool) -> Result<Pass> {
     // Armed before anything is looked at, so that nothing is missed.
-    let watch = if watched { Some(arm(workers).await?) } else { None };
+    let signals = arm(workers, watched).await?;
     let mut pending = Vec::new();
     let now = workers.lifecycle.catalog().certain_now();
     let (begin, _) = keys::range(&keys::kind_prefix(keys::kind::EXPIRY));
@@ -138,15 +151,16 @@ async fn pass(workers: &Workers, waiting: &mut Waiting, watched: bool) -> Result
     };
     let pause = pause.min(DEADMAN);
     let pause = if waits { pause.min(workers.options.announce_every) } else { pause };
-    Ok(Pass { pause, waits, watch })
+    Ok(Pass { pause, waits, signals })
 }
 
-async fn arm(workers: &Workers) -> Result<Watch> {
+async fn arm(workers: &Workers, barrier: bool) -> Result<Signals> {
     let store = workers.lifecycle.catalog().store();
     let txn = store.begin("due");
-    let watch = txn.watch(&keys::barrier_signal())?;
+    let due = txn.watch(&keys::due_signal())?;
+    let barrier = barrier.then(|| txn.watch(&keys::barrier_signal())).transpose()?;
     txn.commit().await?;
-    Ok(watch)
+    Ok(Signals { due, barrier })
 }
 
 async fn read(workers: &Workers, range: &RangeRead) -> Result<crate::store::Page> {

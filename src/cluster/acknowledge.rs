@@ -253,13 +253,10 @@ pub(super) async fn look(
     if own.as_ref() != Some(&identity.row) {
         return Err(identity.lost());
     }
-    let roster = match known.filter(|known| known.0.signal == signal) {
-        Some(known) => known.clone(),
-        None => {
-            let (members, shards) =
-                tokio::try_join!(rows::members(txn, read), rows::shards(txn, read))?;
-            Roster(Arc::new(RosterRows { signal, members, shards }))
-        }
-    };
+    if let Some(known) = known.filter(|known| known.0.signal == signal) {
+        return Ok(Look { roster: known.clone(), batch });
+    }
+    let (members, shards) = tokio::try_join!(rows::members(txn, read), rows::shards(txn, read))?;
+    let roster = Roster(Arc::new(RosterRows { signal, members, shards }));
     Ok(Look { roster, batch })
 }

@@ -7,7 +7,7 @@ use super::finding::{Kind, Report};
 use super::look::{Look, Owner};
 use crate::codec::record::{self, BucketRecord, State};
 use crate::codec::{BucketId, keys, readable};
-use crate::document::{Home, Limits, Reference, Stored};
+use crate::document::{Home, Limits, Reference, Stored, Tombstone};
 use crate::store::limits::TRANSACTION_BYTES_MAX;
 use crate::store::{RangeRead, Result};
 use crate::value::{Value, raw};
@@ -52,6 +52,26 @@ pub(super) async fn data(
         keys::data::BODY => {
             report.decoded(keys::parse_body_chunk(key));
         }
+        keys::data::TOMBSTONE => {
+            tombstone(look, report, &Home::of_record(bucket, &record), key, value).await?;
+        }
+        keys::data::DELETED_BY => {
+            report.expect_empty(value);
+            if let Some((_, removal, oid)) = report.decoded(keys::parse_deleted_by(key)) {
+                expect_tombstone(look, report, &keys::tombstone(bucket, &oid, removal)).await?;
+            }
+        }
+        keys::data::EXPIRING => {
+            report.expect_empty(value);
+            expiring(look, report, key).await?;
+        }
+        keys::data::VACUUM => {
+            report.expect_empty(value);
+            if let Some((_, at)) = report.decoded(keys::parse_vacuum(key)) {
+                let due = keys::expiry(at, keys::due::VACUUM, &bucket.0.to_be_bytes());
+                expect_due(look, report, &record, &due).await?;
+            }
+        }
         other => report.add(
             Kind::UnknownKey,
             format!("buckets have no part {other}"),
@@ -69,39 +89,114 @@ async fn document(
     value: &Bytes,
 ) -> Result<()> {
     let Some((_, id)) = report.decoded(keys::parse_document(key)) else { return Ok(()) };
-    let mut damaged = |wrong: String| {
-        report.add(Kind::DamagedDocument, wrong, "the document as it was written");
-    };
-    let stored = match Stored::decode(value) {
-        Ok(stored) => stored,
+    match Stored::decode(value) {
+        Ok(stored) => body(look, report, home, &id, stored).await,
         Err(error) => {
-            damaged(error.to_string());
-            return Ok(());
+            damaged(report, error.to_string());
+            Ok(())
         }
-    };
+    }
+}
+
+fn damaged(report: &mut Report<'_>, wrong: String) {
+    report.add(Kind::DamagedDocument, wrong, "the document as it was written");
+}
+
+/// What a document, or a tombstone, holds.
+async fn body(
+    look: &Look,
+    report: &mut Report<'_>,
+    home: &Home,
+    id: &[u8; 12],
+    stored: Stored,
+) -> Result<()> {
     if let Stored::Reference(reference) = &stored {
         if reference.length() as usize > TRANSACTION_BYTES_MAX {
-            damaged(format!("it says that it has {} bytes", reference.length()));
+            damaged(report, format!("it says that it has {} bytes", reference.length()));
             return Ok(());
         }
         if let Some(piece) = beyond(look, home, reference).await? {
-            damaged(format!("{} lies behind its last piece", readable::key(&piece)));
+            let piece = readable::key(&piece);
+            damaged(report, format!("{piece} lies behind its last piece"));
         }
     }
     let document = match look.document(stored, home).await? {
         Ok(document) => document,
         Err(wrong) => {
-            damaged(wrong);
+            damaged(report, wrong);
             return Ok(());
         }
     };
     if let Err(malformed) = raw::validate(document.bytes(), Limits::default().depth_max) {
-        damaged(format!("no valid BSON: {} at byte {}", malformed.what, malformed.at));
+        let raw::Malformed { what, at } = malformed;
+        damaged(report, format!("no valid BSON: {what} at byte {at}"));
         return Ok(());
     }
     let own = document.raw().get(b"_id").map(|field| field.value());
-    if !matches!(own, Some(Value::ObjectId(own)) if own == ObjectId::from_bytes(id)) {
-        damaged("its _id is not the one in its key".to_owned());
+    if !matches!(own, Some(Value::ObjectId(own)) if own == ObjectId::from_bytes(*id)) {
+        damaged(report, "its _id is not the one in its key".to_owned());
+    }
+    Ok(())
+}
+
+async fn tombstone(
+    look: &Look,
+    report: &mut Report<'_>,
+    home: &Home,
+    key: &[u8],
+    value: &Bytes,
+) -> Result<()> {
+    let Some((bucket, oid, removal)) = report.decoded(keys::parse_tombstone(key)) else {
+        return Ok(());
+    };
+    let tombstone = match Tombstone::decode(key, value) {
+        Ok(tombstone) => tombstone,
+        Err(error) => {
+            damaged(report, error.to_string());
+            return Ok(());
+        }
+    };
+    look.expect_past(report, tombstone.version);
+    look.expect_reserved(report, removal.0);
+    let listed = keys::deleted_by(bucket, removal, &oid);
+    let expires_at = tombstone.record.expires_at;
+    let queued = expires_at.map(|at| keys::expiring(bucket, at, removal, &oid));
+    let rows = [(Some(listed), "its removal does not list it"), (queued, "it never expires")];
+    for (row, wrong) in rows {
+        if let Some(row) = row
+            && !look.exists(&row).await?
+        {
+            report.add(Kind::Missing, wrong, readable::key(&row));
+        }
+    }
+    body(look, report, home, &oid, tombstone.stored).await
+}
+
+async fn expect_tombstone(look: &Look, report: &mut Report<'_>, tombstone: &[u8]) -> Result<()> {
+    if !look.exists(tombstone).await? {
+        report.add(Kind::Dangling, "there is no such tombstone", readable::key(tombstone));
+    }
+    Ok(())
+}
+
+async fn expiring(look: &Look, report: &mut Report<'_>, key: &[u8]) -> Result<()> {
+    let Some((bucket, at, removal, oid)) = report.decoded(keys::parse_expiring(key)) else {
+        return Ok(());
+    };
+    let tombstone = keys::tombstone(bucket, &oid, removal);
+    match look.get(&tombstone).await?.map(|value| Tombstone::decode(&tombstone, &value)) {
+        None => expect_tombstone(look, report, &tombstone).await?,
+        Some(Ok(tombstone)) if tombstone.record.expires_at != Some(at) => report.add(
+            Kind::Contradiction,
+            "its tombstone expires at another time",
+            "a row at the time that its tombstone says",
+        ),
+        Some(_) => {}
+    }
+    let vacuums = RangeRead::prefix(keys::data_part(bucket, keys::data::VACUUM)).limit(1);
+    if look.range(vacuums).await?.rows.is_empty() {
+        let wrong = "nobody is going to look for what expires in this bucket";
+        report.add(Kind::Missing, wrong, "a row below data/<bucket>/vacuum");
     }
     Ok(())
 }
@@ -136,11 +231,12 @@ fn expect_shard(report: &mut Report<'_>, record: &BucketRecord, shard: u16) {
 fn count(report: &mut Report<'_>, record: &BucketRecord, key: &[u8], value: &[u8]) {
     if let Some((_, shard, what)) = report.decoded(keys::parse_count(key)) {
         expect_shard(report, record, shard);
-        if ![keys::counted::DOCUMENTS, keys::counted::BYTES].contains(&what) {
+        let known = [keys::counted::DOCUMENTS, keys::counted::BYTES, keys::counted::TOMBSTONES];
+        if !known.contains(&what) {
             report.add(
                 Kind::UnknownKey,
                 format!("counters count nothing of kind {what}"),
-                "documents or bytes",
+                "documents, bytes or tombstones",
             );
         }
     }
@@ -155,13 +251,18 @@ async fn trim(
 ) -> Result<()> {
     let Some((bucket, at)) = report.decoded(keys::parse_trim(key)) else { return Ok(()) };
     let due = keys::expiry(at, keys::due::TRIM, &bucket.0.to_be_bytes());
-    // While it is removed its log stands still, and a trim that came due is set aside.
-    if record.state == State::Active && !look.exists(&due).await? {
-        report.add(
-            Kind::Missing,
-            "the queue of what is due does not have this trim",
-            readable::key(&due),
-        );
+    expect_due(look, report, record, &due).await
+}
+
+/// While a bucket is removed its log and its tombstones stand still, and what came due of them is set aside.
+async fn expect_due(
+    look: &Look,
+    report: &mut Report<'_>,
+    record: &BucketRecord,
+    due: &[u8],
+) -> Result<()> {
+    if record.state == State::Active && !look.exists(due).await? {
+        report.add(Kind::Missing, "the queue of what is due does not have it", readable::key(due));
     }
     Ok(())
 }

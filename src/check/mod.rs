@@ -28,10 +28,12 @@
 //! | `reclaim` | both `removed-by-time` rows; neither record nor fence of its bucket |
 //! | `data/<bucket>` | a record, or a reclaim job whose prefix is not dropped yet: one finding for a whole prefix |
 //! | `data/.../doc` | valid BSON whose `_id` is that of the key; in pieces: all are there, none is behind the last, and length and checksum are right |
-//! | `data/.../body` | a document refers to it |
-//! | `data/.../count` | exactly the documents and bytes of its shard |
+//! | `data/.../body` | a document or a tombstone refers to it |
+//! | `data/.../count` | exactly the documents, bytes and tombstones of its shard |
+//! | `data/.../tombstone` | its `deleted-by`, and unless it is kept for ever its `expiring` row; its document as for `doc` |
+//! | `data/.../deleted-by`, `expiring` | a tombstone that says the same; a `vacuum` row in this bucket for what expires |
 //! | `data/.../change`, `count` | shards of the bucket |
-//! | `data/.../trim` | an `expiry` row, unless the bucket is removed |
+//! | `data/.../trim`, `vacuum` | an `expiry` row, unless the bucket is removed |
 //! | `journal-head` | the version of the last event |
 //! | `member` | `seen` and `beat`; their rows without a member are a warning |
 //! | `shard`, `witness` | a shard of the cluster; an owner that is a member while there are members, else a warning |

@@ -62,23 +62,24 @@ pub(super) async fn expiry(
                 Row::Is(_) | Row::Broken => {}
             }
         }
-        keys::due::TRIM => {
+        keys::due::TRIM | keys::due::VACUUM => {
             let bucket = BucketId(number);
+            let known = match what {
+                keys::due::TRIM => keys::trim(bucket, at),
+                _ => keys::vacuum(bucket, at),
+            };
             if look.bucket(bucket).await?.is_absent() {
                 let wrong = format!("there is no bucket {bucket}");
                 report.add(Kind::Dangling, wrong, "the record of a bucket");
-            } else if !look.exists(&keys::trim(bucket, at)).await? {
-                report.add(
-                    Kind::Missing,
-                    format!("the bucket {bucket} does not know of this trim"),
-                    readable::key(&keys::trim(bucket, at)),
-                );
+            } else if !look.exists(&known).await? {
+                let wrong = format!("the bucket {bucket} does not know of it");
+                report.add(Kind::Missing, wrong, readable::key(&known));
             }
         }
         other => report.add(
             Kind::UnknownKey,
             format!("something of kind {other} is due"),
-            "a removal, an operation, a grave or a trim",
+            "a removal, an operation, a grave, a trim or a vacuum",
         ),
     }
     Ok(())

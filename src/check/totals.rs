@@ -1,5 +1,5 @@
-//! What can be said of a bucket only from all its documents: whether its
-//! counters are exact, and whether a document refers to each body.
+//! What can be said of a bucket only from all its documents and tombstones:
+//! whether its counters are exact, and whether one of them refers to each body.
 //!
 //! A bucket whose documents are read within the life of one snapshot is counted
 //! in that snapshot. A larger one is counted in several, each where the last
@@ -9,8 +9,8 @@
 //! nothing certain can be said of it while it is that busy. A removed bucket
 //! stands still, so it is always compared.
 //!
-//! A body is written in the commit that writes the key of its document, and
-//! both go in one commit, so a body that was there before all documents were
+//! A body is written in the commit that writes the key of its document, stays
+//! where it is when that becomes a tombstone, and goes in one commit with it, so a body that was there before all documents were
 //! looked at, that none of them refers to, and that is still there afterwards,
 //! belongs to nobody. No single snapshot is needed for that.
 
@@ -23,7 +23,7 @@ use super::look::{Look, Row};
 use super::scan::Patience;
 use crate::codec::record::{self, BucketRecord};
 use crate::codec::{BucketId, keys};
-use crate::document::{Home, Stored};
+use crate::document::{Home, Stored, Tombstone};
 use crate::store::{RangeRead, Result, Store};
 
 /// Passes over the documents of a bucket before its busy shards are given up.
@@ -45,6 +45,7 @@ pub(super) async fn check(store: &Store, bucket: BucketId) -> Result<Vec<Finding
 struct Sums {
     documents: i64,
     bytes: i64,
+    tombstones: i64,
     /// A document could not be read, which is a finding of its own.
     unclear: bool,
 }
@@ -53,10 +54,9 @@ impl Sums {
     fn add(&mut self, stored: Option<&Stored>) {
         self.documents += 1;
         match stored {
-            Some(Stored::Inline(document)) => {
-                self.bytes += i64::try_from(document.bytes().len()).unwrap_or(i64::MAX);
+            Some(stored) => {
+                self.bytes += i64::try_from(stored.length()).unwrap_or(i64::MAX);
             }
-            Some(Stored::Reference(reference)) => self.bytes += i64::from(reference.length()),
             None => self.unclear = true,
         }
     }
@@ -68,6 +68,7 @@ struct Mark {
     /// `None`: the counter does not decode, which is a finding of its own.
     documents: Option<i64>,
     bytes: Option<i64>,
+    tombstones: Option<i64>,
     last_change: Option<bytes::Bytes>,
 }
 
@@ -112,6 +113,11 @@ async fn compare(store: &Store, bucket: BucketId) -> Result<Option<(Vec<Finding>
                     sums.entry(shard).or_default().add(stored.as_ref());
                 }
             }
+            Step::Tombstones(tombstones) => {
+                for (shard, _) in tombstones {
+                    sums.entry(shard).or_default().tombstones += 1;
+                }
+            }
             Step::End => match walk.marks().await? {
                 Some(marks) => break marks,
                 None => return Ok(Some((Vec::new(), true))),
@@ -128,6 +134,7 @@ async fn compare(store: &Store, bucket: BucketId) -> Result<Option<(Vec<Finding>
         let counters = [
             (keys::counted::DOCUMENTS, end.documents, sums.documents, "documents"),
             (keys::counted::BYTES, end.bytes, sums.bytes, "bytes"),
+            (keys::counted::TOMBSTONES, end.tombstones, sums.tombstones, "tombstones"),
         ];
         for (what, says, is, unit) in counters {
             if let Some(says) = says
@@ -148,11 +155,12 @@ async fn compare(store: &Store, bucket: BucketId) -> Result<Option<(Vec<Finding>
     Ok(Some((wrong, busy)))
 }
 
-/// A pass over the documents of a bucket, in as many snapshots as it takes.
+/// A pass over the documents of a bucket and then its tombstones, in as many snapshots as it takes.
 struct Walk<'a> {
     store: &'a Store,
     bucket: BucketId,
     look: Option<(Look, BucketRecord)>,
+    part: u16,
     next: Option<RangeRead>,
     patience: Patience,
 }
@@ -164,13 +172,16 @@ enum Step {
     Opened,
     /// Documents, each with its shard; `None` where it cannot be read.
     Documents(Vec<(u16, Option<Stored>)>),
+    /// The same of tombstones.
+    Tombstones(Vec<(u16, Option<Stored>)>),
     End,
 }
 
 impl<'a> Walk<'a> {
     fn new(store: &'a Store, bucket: BucketId) -> Self {
         let next = Some(RangeRead::prefix(keys::data_part(bucket, keys::data::DOCUMENT)));
-        Self { store, bucket, look: None, next, patience: Patience::default() }
+        let part = keys::data::DOCUMENT;
+        Self { store, bucket, look: None, part, next, patience: Patience::default() }
     }
 
     async fn step(&mut self) -> Result<Step> {
@@ -192,20 +203,34 @@ impl<'a> Walk<'a> {
             self.look = Some((look, record));
             return Ok(Step::Opened);
         };
-        let Some(range) = &self.next else { return Ok(Step::End) };
+        let Some(range) = &self.next else {
+            if self.part == keys::data::TOMBSTONE {
+                return Ok(Step::End);
+            }
+            self.part = keys::data::TOMBSTONE;
+            self.next = Some(RangeRead::prefix(keys::data_part(self.bucket, self.part)));
+            return Ok(Step::Tombstones(Vec::new()));
+        };
         let home = Home::of_record(self.bucket, record);
         let page = look.range(range.clone()).await?;
-        let mut documents = Vec::with_capacity(page.rows.len());
-        for (key, value) in &page.rows {
-            // A key that does not decode is a finding of its own.
-            if let Ok((_, id)) = keys::parse_document(key) {
-                let shard = home.shard_of(&ObjectId::from_bytes(id));
-                documents.push((shard, Stored::decode(value).ok()));
-            }
-        }
+        // A key that does not decode is a finding of its own.
+        let rows = page.rows.iter().filter_map(|(key, value)| {
+            let (oid, stored) = if self.part == keys::data::DOCUMENT {
+                (keys::parse_document(key).ok()?.1, Stored::decode(value).ok())
+            } else {
+                let stored = Tombstone::decode(key, value).ok().map(|tombstone| tombstone.stored);
+                (keys::parse_tombstone(key).ok()?.1, stored)
+            };
+            Some((home.shard_of(&ObjectId::from_bytes(oid)), stored))
+        });
+        let rows = rows.collect();
         self.next = range.after(&page);
         self.patience.renew();
-        Ok(Step::Documents(documents))
+        Ok(if self.part == keys::data::DOCUMENT {
+            Step::Documents(rows)
+        } else {
+            Step::Tombstones(rows)
+        })
     }
 
     /// The counters at the present snapshot; `None` when it has grown too old.
@@ -228,6 +253,7 @@ async fn mark(look: &Look, bucket: BucketId, shard: u16) -> Result<Mark> {
     Ok(Mark {
         documents: sum(look, &keys::count(bucket, shard, keys::counted::DOCUMENTS)).await?,
         bytes: sum(look, &keys::count(bucket, shard, keys::counted::BYTES)).await?,
+        tombstones: sum(look, &keys::count(bucket, shard, keys::counted::TOMBSTONES)).await?,
         last_change: look.range(changes).await?.rows.into_iter().next().map(|(key, _)| key),
     })
 }
@@ -246,8 +272,8 @@ async fn bodies(store: &Store, bucket: BucketId) -> Result<Vec<Finding>> {
             match walk.step().await? {
                 Step::Gone => return Ok(Vec::new()),
                 Step::Opened => {}
-                Step::Documents(documents) => {
-                    for (_, stored) in documents {
+                Step::Documents(rows) | Step::Tombstones(rows) => {
+                    for (_, stored) in rows {
                         if let Some(Stored::Reference(reference)) = stored {
                             lonely.remove(&reference.body());
                         }
@@ -262,8 +288,8 @@ async fn bodies(store: &Store, bucket: BucketId) -> Result<Vec<Finding>> {
                 let mut report = Report::on(&key);
                 report.add(
                     Kind::OrphanedBody,
-                    "no document refers to this body, of which this is the first piece",
-                    "a document that refers to it",
+                    "nothing refers to this body, of which this is the first piece",
+                    "a document or a tombstone that refers to it",
                 );
                 findings.extend(report.into_findings());
             }
@@ -344,6 +370,7 @@ mod tests {
             created_at: 0,
             shards: vec![2, 5],
             protected: false,
+            stood_still_ms: 0,
         };
         let txn = store.begin("create");
         txn.set(&keys::bucket_record(BUCKET), &record::encode(&record)).unwrap();
@@ -374,6 +401,7 @@ mod tests {
                     // Longer than a snapshot lives.
                     tokio::time::advance(Duration::from_secs(6)).await;
                 }
+                Step::Tombstones(_) => {}
                 Step::End => break,
                 Step::Gone => panic!("the bucket is there"),
             }

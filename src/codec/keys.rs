@@ -64,6 +64,8 @@ pub mod data {
     pub const TOMBSTONE: u16 = 6;
     pub const DELETED_BY: u16 = 7;
     pub const TRIM: u16 = 8;
+    pub const EXPIRING: u16 = 16;
+    pub const VACUUM: u16 = 17;
 }
 
 /// The bounds `[begin, end)` of all keys with a prefix.
@@ -297,6 +299,8 @@ pub mod due {
     pub const GRAVE: u16 = 3;
     /// The id is a bucket's number: its change log is to be trimmed.
     pub const TRIM: u16 = 4;
+    /// The id is a bucket's number: tombstones in it may have expired.
+    pub const VACUUM: u16 = 10;
 }
 
 /// # Errors
@@ -355,9 +359,7 @@ pub fn document(bucket: BucketId, oid: &[u8; 12]) -> Vec<u8> {
 /// When the key is no `data/<bucket>/doc` key.
 pub fn parse_document(key: &[u8]) -> Result<(BucketId, [u8; 12]), DecodeError> {
     let (_, bucket, _, oid): (u16, u64, u16, Bytes<'_>) = decode("document", key)?;
-    let oid = <[u8; 12]>::try_from(oid.as_ref())
-        .map_err(|_| DecodeError::new("document", "its id has not twelve bytes"))?;
-    Ok((BucketId(bucket), oid))
+    Ok((BucketId(bucket), oid_of("document", &oid)?))
 }
 
 /// `data/<bucket>/body/<body>/<chunk>`.
@@ -437,6 +439,77 @@ pub fn trim(bucket: BucketId, at: i64) -> Vec<u8> {
 /// When the key is no `data/<bucket>/trim` key.
 pub fn parse_trim(key: &[u8]) -> Result<(BucketId, i64), DecodeError> {
     let (_, bucket, _, at): (u16, u64, u16, i64) = decode("trim", key)?;
+    Ok((BucketId(bucket), at))
+}
+
+/// `data/<bucket>/tombstone/<oid>/<removal>`.
+#[must_use]
+pub fn tombstone(bucket: BucketId, oid: &[u8; 12], removal: RemovalId) -> Vec<u8> {
+    pack(&(kind::DATA, bucket.0, data::TOMBSTONE, Bytes::from(&oid[..]), removal.0))
+}
+
+/// All tombstones of one `_id`.
+#[must_use]
+pub fn tombstone_prefix(bucket: BucketId, oid: &[u8; 12]) -> Vec<u8> {
+    pack(&(kind::DATA, bucket.0, data::TOMBSTONE, Bytes::from(&oid[..])))
+}
+
+/// # Errors
+/// When the key is no `data/<bucket>/tombstone` key.
+pub fn parse_tombstone(key: &[u8]) -> Result<(BucketId, [u8; 12], RemovalId), DecodeError> {
+    let (_, bucket, _, oid, removal): (u16, u64, u16, Bytes<'_>, u64) = decode("tombstone", key)?;
+    Ok((BucketId(bucket), oid_of("tombstone", &oid)?, RemovalId(removal)))
+}
+
+/// `data/<bucket>/deleted-by/<removal>/<oid>`.
+#[must_use]
+pub fn deleted_by(bucket: BucketId, removal: RemovalId, oid: &[u8; 12]) -> Vec<u8> {
+    pack(&(kind::DATA, bucket.0, data::DELETED_BY, removal.0, Bytes::from(&oid[..])))
+}
+
+/// What one removal deleted, in the order of ids.
+#[must_use]
+pub fn deleted_by_prefix(bucket: BucketId, removal: RemovalId) -> Vec<u8> {
+    pack(&(kind::DATA, bucket.0, data::DELETED_BY, removal.0))
+}
+
+/// # Errors
+/// When the key is no `data/<bucket>/deleted-by` key.
+pub fn parse_deleted_by(key: &[u8]) -> Result<(BucketId, RemovalId, [u8; 12]), DecodeError> {
+    let (_, bucket, _, removal, oid): (u16, u64, u16, u64, Bytes<'_>) = decode("deleted-by", key)?;
+    Ok((BucketId(bucket), RemovalId(removal), oid_of("deleted-by", &oid)?))
+}
+
+/// `data/<bucket>/expiring/<time>/<removal>/<oid>`: the tombstone that expires
+/// at this time of the bucket's own clock.
+#[must_use]
+pub fn expiring(bucket: BucketId, at: i64, removal: RemovalId, oid: &[u8; 12]) -> Vec<u8> {
+    pack(&(kind::DATA, bucket.0, data::EXPIRING, at, removal.0, Bytes::from(&oid[..])))
+}
+
+/// # Errors
+/// When the key is no `data/<bucket>/expiring` key.
+pub fn parse_expiring(key: &[u8]) -> Result<(BucketId, i64, RemovalId, [u8; 12]), DecodeError> {
+    let (_, bucket, _, at, removal, oid): (u16, u64, u16, i64, u64, Bytes<'_>) =
+        decode("expiring", key)?;
+    Ok((BucketId(bucket), at, RemovalId(removal), oid_of("expiring", &oid)?))
+}
+
+fn oid_of(what: &'static str, oid: &[u8]) -> Result<[u8; 12], DecodeError> {
+    <[u8; 12]>::try_from(oid).map_err(|_| DecodeError::new(what, "its id has not twelve bytes"))
+}
+
+/// `data/<bucket>/vacuum/<time>`: says that `expiry/<time>` has a row for this
+/// bucket's tombstones, so that whoever takes the bucket away finds it.
+#[must_use]
+pub fn vacuum(bucket: BucketId, at: i64) -> Vec<u8> {
+    pack(&(kind::DATA, bucket.0, data::VACUUM, at))
+}
+
+/// # Errors
+/// When the key is no `data/<bucket>/vacuum` key.
+pub fn parse_vacuum(key: &[u8]) -> Result<(BucketId, i64), DecodeError> {
+    let (_, bucket, _, at): (u16, u64, u16, i64) = decode("vacuum", key)?;
     Ok((BucketId(bucket), at))
 }
 

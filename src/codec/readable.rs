@@ -113,6 +113,7 @@ fn readable(form: As, element: &Element<'_>, due: Option<&Element<'_>>) -> Strin
             Ok(due::OPERATION) => "operation".to_owned(),
             Ok(due::GRAVE) => "grave".to_owned(),
             Ok(due::TRIM) => "trim".to_owned(),
+            Ok(due::VACUUM) => "vacuum".to_owned(),
             _ => what.to_string(),
         },
         (As::DuePart, Element::Bytes(id)) => due_id(due, id),
@@ -125,6 +126,8 @@ fn readable(form: As, element: &Element<'_>, due: Option<&Element<'_>>) -> Strin
             Ok(data::TOMBSTONE) => "tombstone".to_owned(),
             Ok(data::DELETED_BY) => "deleted-by".to_owned(),
             Ok(data::TRIM) => "trim".to_owned(),
+            Ok(data::EXPIRING) => "expiring".to_owned(),
+            Ok(data::VACUUM) => "vacuum".to_owned(),
             _ => part.to_string(),
         },
         (_, Element::Int(number)) => match (form, u64::try_from(*number)) {
@@ -149,7 +152,7 @@ fn due_id(due: Option<&Element<'_>>, id: &[u8]) -> String {
     let number = <[u8; 8]>::try_from(id).map(u64::from_be_bytes);
     match (due, number) {
         (Some(Element::Int(what)), Ok(number)) => match u16_of(*what) {
-            Ok(due::TRIM) => BucketId(number).to_string(),
+            Ok(due::TRIM | due::VACUUM) => BucketId(number).to_string(),
             _ => RemovalId(number).to_string(),
         },
         // The key of an operation row.

@@ -117,6 +117,10 @@ pub struct BucketRecord {
     pub shards: Vec<u16>,
     #[serde(default)]
     pub protected: bool,
+    /// How long it has been removed, all in all. Its own clock, by which deleted
+    /// documents expire, is cluster time without that.
+    #[serde(default)]
+    pub stood_still_ms: i64,
 }
 
 /// Who asked for something.
@@ -149,6 +153,19 @@ pub struct RemovalRecord {
     /// The name stays taken until the purge.
     #[serde(default)]
     pub reserved: bool,
+}
+
+/// `data/<bucket>/tombstone/...`, between the version of the commit that deleted
+/// and the document.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TombstoneRecord {
+    pub deleted_at: i64,
+    pub by: Actor,
+    #[serde(default)]
+    pub reason: Option<String>,
+    /// On the bucket's own clock ([`BucketRecord::stood_still_ms`]); `None` means never.
+    #[serde(default)]
+    pub expires_at: Option<i64>,
 }
 
 /// `retention/<removal>`: when it expires; `None` means never.

@@ -13,11 +13,12 @@ use crate::metadata::LiveBucket;
 pub struct Home {
     bucket: BucketId,
     shards: Vec<u16>,
+    stood_still_ms: i64,
 }
 
 impl From<&LiveBucket> for Home {
     fn from(bucket: &LiveBucket) -> Self {
-        Self { bucket: bucket.id(), shards: bucket.shards().to_vec() }
+        Self::of_record(bucket.id(), bucket.record())
     }
 }
 
@@ -25,18 +26,28 @@ impl Home {
     /// For tests of this module and of queries, which need no catalogue.
     #[cfg(test)]
     pub(crate) fn for_test(bucket: u64, shards: &[u16]) -> Self {
-        Self { bucket: BucketId(bucket), shards: shards.to_vec() }
+        Self { bucket: BucketId(bucket), shards: shards.to_vec(), stood_still_ms: 0 }
     }
 
     /// Where the documents of a bucket lie, active or removed: for reading by
     /// somebody who shows them to nobody.
     pub fn of_record(bucket: BucketId, record: &BucketRecord) -> Self {
-        Self { bucket, shards: record.shards.clone() }
+        Self { bucket, shards: record.shards.clone(), stood_still_ms: record.stood_still_ms }
     }
 
     /// The bucket.
     pub fn bucket(&self) -> BucketId {
         self.bucket
+    }
+
+    /// The bucket's own clock: cluster time without the time that it was removed.
+    pub fn clock(&self, now: i64) -> i64 {
+        now.saturating_sub(self.stood_still_ms)
+    }
+
+    /// The cluster time at which the bucket's own clock shows this, unless it is removed meanwhile.
+    pub fn cluster_time(&self, clock: i64) -> i64 {
+        clock.saturating_add(self.stood_still_ms)
     }
 
     /// The shard whose change log and counters a document belongs to.

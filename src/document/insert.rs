@@ -1,13 +1,13 @@
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 
 use bson::oid::ObjectId;
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::change::{Sums, log};
 use super::{Builder, Document, Home, ObjectIds, builder::append_id, join::join_all, stored};
-use crate::codec::keys;
-use crate::codec::record::{Change, ChangeOp, encode_change};
+use crate::codec::record::ChangeOp;
 use crate::error::{Error, Result};
-use crate::store::{Atomic, Read, Transaction};
+use crate::store::{Read, Transaction};
 use crate::value::{Raw, Value, raw::tag};
 
 /// Existing ids looked up at the same time.
@@ -99,32 +99,14 @@ pub async fn insert(
 ) -> Result<()> {
     let given: Vec<&NewDocument> = documents.iter().filter(|new| !new.generated).collect();
     refuse_existing(txn, home, &given).await?;
-    let mut sums: BTreeMap<u16, (i64, i64)> = BTreeMap::new();
+    let mut sums = Sums::default();
     for new in documents {
         let value = stored::write(txn, home, &new.document, new.body).await?;
         txn.set(&home.key(&new.id), &value)?;
-        let shard = home.shard_of(&new.id);
-        let change = Change { op: ChangeOp::Insert, oid: new.id.bytes(), at };
-        let key = keys::change_now(home.bucket(), shard, change_order(txn)?);
-        txn.set_versionstamped_key(&key, &encode_change(&change))?;
-        let sum = sums.entry(shard).or_default();
-        sum.0 += 1;
-        sum.1 += i64::try_from(new.document.bytes().len()).unwrap_or(i64::MAX);
+        log(txn, home, ChangeOp::Insert, &new.id, at)?;
+        sums.of(home, &new.id).inserted(&new.document);
     }
-    for (shard, (count, bytes)) in sums {
-        let add = |what, sum: i64| {
-            txn.atomic(Atomic::Add, &keys::count(home.bucket(), shard, what), &sum.to_le_bytes())
-        };
-        add(keys::counted::DOCUMENTS, count)?;
-        add(keys::counted::BYTES, bytes)?;
-    }
-    Ok(())
-}
-
-/// Tells a change apart from the others of its transaction.
-fn change_order(txn: &Transaction) -> Result<u16> {
-    txn.next_order()?
-        .ok_or_else(|| Error::syntax("a transaction can change at most 65536 documents"))
+    sums.write(txn, home)
 }
 
 async fn refuse_existing(txn: &Transaction, home: &Home, given: &[&NewDocument]) -> Result<()> {
@@ -153,6 +135,7 @@ async fn refuse_existing(txn: &Transaction, home: &Home, given: &[&NewDocument])
 mod tests {
     use super::*;
     use crate::clock::TestClock;
+    use crate::codec::keys;
     use crate::codec::record::decode_change;
     use crate::document::{Limits, Scan, get, scan};
     use crate::store::{RangeRead, Store};

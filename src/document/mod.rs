@@ -12,32 +12,41 @@
 //! * An insert is whole or not at all; it reads only the ids that a client chose.
 //! * What is stored is valid BSON, nested at most [`Limits::depth_max`] deep, with no name given twice.
 //!
-//! How a document lies in the store: [`stored`]. Besides its own key an insert
-//! writes one entry of the change log and adds to two counters, both of the
-//! shard that its id falls to.
+//! How a document lies in the store: [`stored`]. Every write of a document is
+//! one of three: [`insert`], [`replace`], [`delete`]. Besides the document's own
+//! key each writes one entry of the change log and adds to the counters, both
+//! of the shard that the id falls to. What `delete` takes away stays as a
+//! [`Tombstone`] until that has expired.
 //!
 //! Not here: filters and plans (`query`), replies (`command`).
 
 mod builder;
+mod change;
+mod delete;
 mod home;
 mod id;
 mod insert;
 mod join;
 pub mod json;
 mod read;
+mod replace;
 pub mod stored;
+mod tombstone;
 
 use bytes::Bytes;
 
 use crate::value::{Raw, raw};
 
 pub use builder::Builder;
+pub use delete::{Deletion, delete};
 pub use home::Home;
 pub use id::ObjectIds;
 pub use insert::{NewDocument, Origin, insert};
 pub use json::JsonError;
 pub use read::{Page, Scan, get, get_many, scan};
+pub use replace::replace;
 pub use stored::{Reference, Stored};
+pub use tombstone::{Due, Tombstone, due, purge};
 
 /// What a document may be. The defaults are those of `config/lethe.toml`.
 #[derive(Clone, Copy, Debug)]

@@ -65,6 +65,34 @@ impl Stored {
         }
     }
 
+    /// The value of a key, as [`Stored::decode`] reads it.
+    pub(super) fn encode(&self) -> Vec<u8> {
+        match self {
+            Self::Inline(document) => {
+                let mut value = Vec::with_capacity(document.bytes().len() + 1);
+                value.push(INLINE);
+                value.extend_from_slice(document.bytes());
+                value
+            }
+            Self::Reference(Reference { body, length, checksum }) => {
+                let mut value = Vec::with_capacity(21);
+                value.push(REFERENCE);
+                value.extend_from_slice(&body.to_be_bytes());
+                value.extend_from_slice(&length.to_be_bytes());
+                value.extend_from_slice(&checksum.to_be_bytes());
+                value
+            }
+        }
+    }
+
+    /// Bytes of the document.
+    pub fn length(&self) -> u64 {
+        match self {
+            Self::Inline(document) => document.bytes().len() as u64,
+            Self::Reference(reference) => u64::from(reference.length),
+        }
+    }
+
     /// The document, its pieces read and put together where there are any.
     pub async fn load(self, txn: &Transaction, home: &Home, read: Read) -> Result<Document> {
         match self {
@@ -118,11 +146,8 @@ pub(super) async fn write(
     mut body: u64,
 ) -> Result<Vec<u8>> {
     let bytes = document.bytes();
-    let mut value = Vec::with_capacity(bytes.len().min(CHUNK_BYTES) + 32);
     if bytes.len() <= CHUNK_BYTES {
-        value.push(INLINE);
-        value.extend_from_slice(bytes);
-        return Ok(value);
+        return Ok(Stored::Inline(document.clone()).encode());
     }
     loop {
         let range = RangeRead::prefix(keys::body_prefix(home.bucket(), body)).limit(1);
@@ -135,9 +160,5 @@ pub(super) async fn write(
         txn.set(&keys::body_chunk(home.bucket(), body, number), chunk)?;
     }
     let length = u32::try_from(bytes.len()).map_err(|_| Error::syntax("Document is too large"))?;
-    value.push(REFERENCE);
-    value.extend_from_slice(&body.to_be_bytes());
-    value.extend_from_slice(&length.to_be_bytes());
-    value.extend_from_slice(&xxh3_64(bytes).to_be_bytes());
-    Ok(value)
+    Ok(Stored::Reference(Reference { body, length, checksum: xxh3_64(bytes) }).encode())
 }

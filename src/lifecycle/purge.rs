@@ -276,6 +276,9 @@ impl Lifecycle {
         for at in bucket::scheduled_trims(txn, id).await? {
             txn.clear(&keys::expiry(at, keys::due::TRIM, &id.0.to_be_bytes()))?;
         }
+        for at in bucket::scheduled_vacuums(txn, id).await? {
+            txn.clear(&keys::expiry(at, keys::due::VACUUM, &id.0.to_be_bytes()))?;
+        }
 
         let rows = Rows {
             removal: removed.removal,

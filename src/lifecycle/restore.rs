@@ -158,7 +158,13 @@ impl Lifecycle {
             let number = removed.record.bucket.0.to_be_bytes();
             txn.set(&keys::expiry(at, keys::due::TRIM, &number), b"")?;
         }
+        for at in bucket::scheduled_vacuums(txn, removed.record.bucket).await? {
+            let number = removed.record.bucket.0.to_be_bytes();
+            txn.set(&keys::expiry(at, keys::due::VACUUM, &number), b"")?;
+        }
         let mut active = removed.bucket;
+        let stood_still = now.saturating_sub(removed.record.removed_at).max(0);
+        active.stood_still_ms = active.stood_still_ms.saturating_add(stood_still);
         active.state = State::Active;
         active.namespace = destination.id();
         active.name.clone_from(&name);

@@ -94,6 +94,7 @@ pub fn create(
         created_at: now,
         shards,
         protected: false,
+        stood_still_ms: 0,
     };
     txn.set(&keys::bucket_name(namespace.id(), name), &id.0.to_be_bytes())?;
     txn.set(&keys::bucket_record(id), &record::encode(&record))?;
@@ -265,6 +266,43 @@ pub async fn scheduled_trims(txn: &Transaction, id: BucketId) -> Result<Vec<i64>
         let page = txn.range(range.clone()).await?;
         for (key, _) in &page.rows {
             times.push(keys::parse_trim(key)?.1);
+        }
+        next = range.after(&page);
+    }
+    Ok(times)
+}
+
+/// Schedules a look for expired tombstones, as part of a write to the bucket.
+///
+/// # Errors
+/// Those of the store.
+pub fn schedule_vacuum(txn: &Transaction, id: BucketId, at: i64) -> Result<()> {
+    txn.set(&keys::vacuum(id, at), b"")?;
+    txn.set(&keys::expiry(at, keys::due::VACUUM, &id.0.to_be_bytes()), b"")?;
+    Ok(())
+}
+
+/// Takes a look for expired tombstones off the schedule, as part of a write to the bucket.
+///
+/// # Errors
+/// Those of the store.
+pub fn unschedule_vacuum(txn: &Transaction, id: BucketId, at: i64) -> Result<()> {
+    txn.clear(&keys::vacuum(id, at))?;
+    txn.clear(&keys::expiry(at, keys::due::VACUUM, &id.0.to_be_bytes()))?;
+    Ok(())
+}
+
+/// When looks for expired tombstones are scheduled. Frozen while the bucket is removed.
+///
+/// # Errors
+/// Those of the store.
+pub async fn scheduled_vacuums(txn: &Transaction, id: BucketId) -> Result<Vec<i64>> {
+    let mut times = Vec::new();
+    let mut next = Some(RangeRead::prefix(keys::data_part(id, keys::data::VACUUM)).snapshot());
+    while let Some(range) = next {
+        let page = txn.range(range.clone()).await?;
+        for (key, _) in &page.rows {
+            times.push(keys::parse_vacuum(key)?.1);
         }
         next = range.after(&page);
     }

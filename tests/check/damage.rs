@@ -161,6 +161,7 @@ async fn names_and_records_that_do_not_belong_together_are_found() {
         (Dangling, name("active")),
         (Dangling, fence.clone()),
         (Dangling, due),
+        (Dangling, store.due_vacuum(active).await),
         (OrphanedData, first),
     ];
     store.expect("no record", &[clear(record.clone())], &expected).await;
@@ -187,7 +188,7 @@ async fn names_and_records_that_do_not_belong_together_are_found() {
     for (key, _) in change_logs.into_iter().chain(counts) {
         expected.push((Contradiction, key));
     }
-    for what in [keys::counted::DOCUMENTS, keys::counted::BYTES] {
+    for what in [keys::counted::DOCUMENTS, keys::counted::BYTES, keys::counted::TOMBSTONES] {
         expected.push((Kind::WrongCount, keys::count(active, 99, what)));
     }
     store.expect("on a shard that is not", &changed(|r| r.shards = vec![99]), &expected).await;
@@ -254,6 +255,7 @@ async fn rows_of_a_removal_that_are_missing_or_left_over_are_found() {
         (Dangling, removal.clone()),
         (Dangling, fence),
         (Dangling, trim),
+        (Dangling, store.due_vacuum(bucket).await),
         (Kind::OrphanedData, first),
     ];
     store.expect("no record", &[clear(record.clone())], &expected).await;

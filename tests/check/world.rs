@@ -9,7 +9,7 @@ use lethe::codec::duration::Retention;
 use lethe::codec::record::Actor;
 use lethe::codec::{BucketId, RemovalId};
 use lethe::config::Config;
-use lethe::document::{self, Document, Home, Limits, NewDocument, Origin};
+use lethe::document::{self, Deletion, Document, Home, Limits, NewDocument, Origin};
 use lethe::error::{Error, Result};
 use lethe::lifecycle::purge::PurgeRequest;
 use lethe::lifecycle::remove::{Keep, Removal, RemoveRequest};
@@ -29,6 +29,9 @@ pub(crate) struct Filled {
     /// Reclaim jobs that stand still: commits that were held.
     held: Vec<Held>,
 }
+
+/// The buckets in which documents are deleted, for a while and for ever.
+const DELETED: &[&str] = &["active", "removed", "restored", "purged", "asked"];
 
 /// The buckets that get a document in pieces as well.
 const LARGE: &[&str] = &["active", "removed", "held", "restored", "a", "busy"];
@@ -153,6 +156,10 @@ impl World {
         ] {
             filled.buckets.insert(name, self.create(name).await);
             self.write(name).await;
+            if DELETED.contains(&name) {
+                self.delete(name, Retention::For(Duration::from_secs(3600))).await;
+                self.delete(name, Retention::Forever).await;
+            }
         }
         catalog.rename_bucket(&caller(), &path(), "renamed", "new name").await.unwrap();
         catalog.protect_bucket(&caller(), &path(), "active", true).await.unwrap();
@@ -235,6 +242,40 @@ impl World {
     /// Small documents and a large one; the first write schedules a trim.
     pub(crate) async fn write(&self, name: &str) {
         self.try_write(name).await.unwrap();
+    }
+
+    /// Deletes a small document and, where there are several, one in pieces.
+    pub(crate) async fn delete(&self, name: &str, retention: Retention) {
+        let deletion = &Deletion {
+            removal: RemovalId(self.lifecycle().catalog().cluster().ids().next().await.unwrap()),
+            by: caller().actor,
+            reason: Some("a test".to_owned()),
+            retention,
+            continues: false,
+        };
+        let at = self.clock.now();
+        self.write(name).await;
+        let catalog = self.lifecycle().catalog();
+        let deleted = catalog
+            .write_data("delete", "global", name, |txn, live| async move {
+                let home = &Home::from(&live);
+                let everything = document::Scan {
+                    begin: std::ops::Bound::Unbounded,
+                    end: std::ops::Bound::Unbounded,
+                    reverse: true,
+                    rows_max: 2,
+                    bytes_max: 1 << 20,
+                    read: lethe::store::Read::Snapshot,
+                };
+                let mut documents = Vec::new();
+                for (id, stored) in document::scan(&txn, home, &everything).await?.rows {
+                    documents.push((id, stored.load(&txn, home, everything.read).await?));
+                }
+                document::delete(&txn, home, &documents, deletion, at).await
+            })
+            .await
+            .unwrap();
+        assert_eq!(deleted.value.len(), 2);
     }
 
     pub(crate) async fn try_write(&self, name: &str) -> Result<()> {

@@ -119,6 +119,7 @@ impl World {
             created_at: EPOCH,
             shards: vec![0],
             protected: false,
+            stood_still_ms: 0,
         };
         self.write(|txn| {
             txn.set(&keys::namespace_record(namespace), &record::encode(&place)).unwrap();

@@ -1,0 +1,94 @@
+//! What every write of a document leaves besides it: an entry of the change
+//! log, and sums.
+
+use std::collections::BTreeMap;
+
+use bson::oid::ObjectId;
+
+use super::{Document, Home};
+use crate::codec::keys;
+use crate::codec::record::{Change, ChangeOp, encode_change, encode_sum};
+use crate::error::{Error, Result};
+use crate::store::{Atomic, Transaction};
+
+/// Writes one entry of the change log. `at` is cluster time.
+pub(super) fn log(
+    txn: &Transaction,
+    home: &Home,
+    op: ChangeOp,
+    id: &ObjectId,
+    at: i64,
+) -> Result<()> {
+    let order = txn
+        .next_order()?
+        .ok_or_else(|| Error::syntax("a transaction can change at most 65536 documents"))?;
+    let key = keys::change_now(home.bucket(), home.shard_of(id), order);
+    let change = Change { op, oid: id.bytes(), at };
+    Ok(txn.set_versionstamped_key(&key, &encode_change(&change))?)
+}
+
+/// What a transaction adds to the counters of a bucket: collected, so that each
+/// counter is written once.
+#[derive(Debug, Default)]
+pub(super) struct Sums(BTreeMap<u16, Sum>);
+
+/// What is added to the counters of one shard.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Sum {
+    documents: i64,
+    bytes: i64,
+    tombstones: i64,
+}
+
+impl Sums {
+    /// The sum that a document counts to.
+    pub(super) fn of(&mut self, home: &Home, id: &ObjectId) -> &mut Sum {
+        self.0.entry(home.shard_of(id)).or_default()
+    }
+
+    /// Adds them to the counters. Those that do not change are not touched.
+    pub(super) fn write(self, txn: &Transaction, home: &Home) -> Result<()> {
+        for (shard, sum) in self.0 {
+            let counters = [
+                (keys::counted::DOCUMENTS, sum.documents),
+                (keys::counted::BYTES, sum.bytes),
+                (keys::counted::TOMBSTONES, sum.tombstones),
+            ];
+            for (what, sum) in counters {
+                if sum != 0 {
+                    let key = keys::count(home.bucket(), shard, what);
+                    txn.atomic(Atomic::Add, &key, &encode_sum(sum))?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Sum {
+    pub(super) fn inserted(&mut self, document: &Document) {
+        self.documents += 1;
+        self.bytes += bytes(document);
+    }
+
+    pub(super) fn replaced(&mut self, old: &Document, new: &Document) {
+        self.bytes += bytes(new) - bytes(old);
+    }
+
+    pub(super) fn deleted(&mut self, document: &Document) {
+        self.documents -= 1;
+        self.bytes -= bytes(document);
+    }
+
+    pub(super) fn tombstone_added(&mut self) {
+        self.tombstones += 1;
+    }
+
+    pub(super) fn tombstone_taken_away(&mut self) {
+        self.tombstones -= 1;
+    }
+}
+
+fn bytes(document: &Document) -> i64 {
+    i64::try_from(document.bytes().len()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,132 @@
+use bson::oid::ObjectId;
+
+use super::change::{Sums, log};
+use super::join::join_all;
+use super::replace::hold;
+use super::{Document, Home, tombstone};
+use crate::clock::milliseconds;
+use crate::codec::duration::Retention;
+use crate::codec::record::{Actor, ChangeOp, TombstoneRecord};
+use crate::codec::{RemovalId, keys};
+use crate::error::Result;
+use crate::metadata::bucket;
+use crate::store::{Read, Transaction};
+
+/// Tombstones looked up at the same time.
+const READS_AT_ONCE: usize = 64;
+
+/// One deletion: what all documents that it takes away have in common.
+#[derive(Clone, Debug)]
+pub struct Deletion {
+    /// The handle on all of them together.
+    pub removal: RemovalId,
+    pub by: Actor,
+    pub reason: Option<String>,
+    /// How long they are kept. Zero: not at all.
+    pub retention: Retention,
+    /// Whether another transaction may have deleted documents under this removal.
+    pub continues: bool,
+}
+
+/// Deletes these documents, all read in this transaction, and gives the ids of
+/// those that it deleted. That they are still as they were read is guarded
+/// until the commit. `at` is cluster time.
+///
+/// A document whose `_id` this very deletion has taken away before was inserted
+/// after it, and is left alone: a deletion is over once for each `_id`.
+///
+/// # Errors
+/// Those of the store.
+pub async fn delete(
+    txn: &Transaction,
+    home: &Home,
+    documents: &[(ObjectId, Document)],
+    deletion: &Deletion,
+    at: i64,
+) -> Result<Vec<ObjectId>> {
+    let keep = Keep::new(home, deletion, at);
+    let mut deleted = Vec::with_capacity(documents.len());
+    let mut sums = Sums::default();
+    for part in documents.chunks(READS_AT_ONCE) {
+        let again = tombstones_there(txn, home, part, deletion).await?;
+        for ((id, document), again) in part.iter().zip(again) {
+            if again {
+                continue;
+            }
+            let stored = hold(txn, home, id, document).await?;
+            txn.clear(&home.key(id))?;
+            match &keep {
+                Keep::Nothing => tombstone::clear_body(txn, home, &stored)?,
+                Keep::Tombstone(record) => {
+                    tombstone::write(txn, home, id, deletion.removal, record, &stored)?;
+                    sums.of(home, id).tombstone_added();
+                }
+            }
+            log(txn, home, ChangeOp::Delete, id, at)?;
+            sums.of(home, id).deleted(document);
+            deleted.push(*id);
+        }
+    }
+    if let Keep::Tombstone(TombstoneRecord { expires_at: Some(expires_at), .. }) = &keep
+        && !deleted.is_empty()
+    {
+        let due = home.cluster_time(rounded_up(*expires_at, deletion.retention));
+        bucket::schedule_vacuum(txn, home.bucket(), due)?;
+    }
+    sums.write(txn, home)?;
+    Ok(deleted)
+}
+
+/// What stays of a deleted document.
+enum Keep {
+    /// Only its entry in the change log.
+    Nothing,
+    Tombstone(TombstoneRecord),
+}
+
+impl Keep {
+    fn new(home: &Home, deletion: &Deletion, at: i64) -> Self {
+        let expires_at = match deletion.retention {
+            Retention::For(duration) if duration.is_zero() => return Self::Nothing,
+            Retention::For(duration) => Some(home.clock(at).saturating_add(milliseconds(duration))),
+            Retention::Forever => None,
+        };
+        Self::Tombstone(TombstoneRecord {
+            deleted_at: at,
+            by: deletion.by.clone(),
+            reason: deletion.reason.clone(),
+            expires_at,
+        })
+    }
+}
+
+/// Which of these have a tombstone of this deletion.
+async fn tombstones_there(
+    txn: &Transaction,
+    home: &Home,
+    documents: &[(ObjectId, Document)],
+    deletion: &Deletion,
+) -> Result<Vec<bool>> {
+    if !deletion.continues {
+        return Ok(vec![false; documents.len()]);
+    }
+    let reads = documents.iter().map(|(id, _)| async move {
+        let key = keys::tombstone(home.bucket(), &id.bytes(), deletion.removal);
+        Ok::<_, crate::error::Error>(txn.get(&key, Read::Conflict).await?.is_some())
+    });
+    join_all(reads).await
+}
+
+/// When to look for what expires at `at`: rounded up to a small part of its
+/// retention, so that many deletions schedule the same row.
+fn rounded_up(at: i64, retention: Retention) -> i64 {
+    const STEP_MS_MAX: i64 = 600_000;
+    let step = match retention {
+        Retention::For(duration) => (milliseconds(duration) / 64).clamp(1, STEP_MS_MAX),
+        Retention::Forever => STEP_MS_MAX,
+    };
+    at.div_euclid(step).saturating_add(1).saturating_mul(step)
+}
+
+#[cfg(test)]
+mod tests;

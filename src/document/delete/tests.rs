@@ -1,0 +1,231 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::*;
+use crate::clock::TestClock;
+use crate::codec::keys;
+use crate::codec::record::decode_change;
+use crate::document::{
+    Limits, NewDocument, ObjectIds, Origin, Tombstone, due, get, insert, purge, replace,
+};
+use crate::store::{RangeRead, Store};
+
+const AT: i64 = 1_700_000_000_000;
+const HOUR: i64 = 3_600_000;
+
+struct World {
+    store: Store,
+    home: Home,
+    ids: ObjectIds,
+}
+
+impl World {
+    fn new() -> Self {
+        let ids = ObjectIds::new([9; 5], Arc::new(TestClock::starting_at(AT)));
+        Self { store: Store::memory(), home: Home::for_test(7, &[2, 5]), ids }
+    }
+
+    async fn insert(&self, text: &str) -> (ObjectId, Document) {
+        let document = Document::from_json(text.as_bytes(), Limits::default()).unwrap();
+        let new = NewDocument::new(document, Origin::Json, &self.ids).unwrap();
+        let txn = self.store.begin("insert");
+        let batch = [new.clone()];
+        insert(&txn, &self.home, &batch, AT).await.unwrap();
+        txn.commit().await.unwrap();
+        (new.id(), new.document().clone())
+    }
+
+    async fn delete(&self, documents: &[(ObjectId, Document)], deletion: &Deletion) -> usize {
+        let txn = self.store.begin("delete");
+        let deleted = delete(&txn, &self.home, documents, deletion, AT).await.unwrap();
+        txn.commit().await.unwrap();
+        deleted.len()
+    }
+
+    async fn replace(&self, id: ObjectId, old: &Document, new: &Document) {
+        let txn = self.store.begin("update");
+        replace(&txn, &self.home, &id, (old, new), AT).await.unwrap();
+        txn.commit().await.unwrap();
+    }
+
+    /// How many rows each part of the bucket has.
+    async fn rows(&self, part: u16) -> Vec<(bytes::Bytes, bytes::Bytes)> {
+        let txn = self.store.begin("rows");
+        let range = RangeRead::prefix(keys::data_part(self.home.bucket(), part));
+        txn.range(range).await.unwrap().rows
+    }
+
+    async fn sum(&self, what: u16) -> i64 {
+        let mut sum = 0;
+        for (key, value) in self.rows(keys::data::COUNT).await {
+            if keys::parse_count(&key).unwrap().2 == what {
+                sum += i64::from_le_bytes(value[..].try_into().unwrap());
+            }
+        }
+        sum
+    }
+
+    async fn changes(&self) -> Vec<ChangeOp> {
+        let rows = self.rows(keys::data::CHANGE).await;
+        rows.iter().map(|(_, value)| decode_change(value).unwrap().op).collect()
+    }
+}
+
+fn deletion(retention: Retention) -> Deletion {
+    let by = Actor { user: "default".to_owned(), client: "127.0.0.1:1".to_owned() };
+    let reason = Some("why".to_owned());
+    Deletion { removal: RemovalId(3), by, reason, retention, continues: false }
+}
+
+fn an_hour() -> Deletion {
+    deletion(Retention::For(Duration::from_secs(3600)))
+}
+
+#[tokio::test]
+async fn a_deleted_document_becomes_a_tombstone_with_all_it_had() {
+    let world = World::new();
+    let large = format!("{{t: '{}'}}", "x".repeat(200_000));
+    for text in ["{a: 1}", large.as_str()] {
+        let (id, document) = world.insert(text).await;
+        let bodies = world.rows(keys::data::BODY).await;
+        assert_eq!(world.delete(&[(id, document.clone())], &an_hour()).await, 1);
+        assert_eq!(world.rows(keys::data::BODY).await, bodies, "a large body does not move");
+        let txn = world.store.begin("read");
+        assert_eq!(get(&txn, &world.home, &id, Read::Snapshot).await.unwrap(), None);
+        let key = keys::tombstone(world.home.bucket(), &id.bytes(), RemovalId(3));
+        let value = txn.get(&key, Read::Snapshot).await.unwrap().unwrap();
+        let tombstone = Tombstone::decode(&key, &value).unwrap();
+        assert_eq!((tombstone.id, tombstone.removal), (id, RemovalId(3)));
+        assert_eq!(tombstone.record.deleted_at, AT);
+        assert_eq!(tombstone.record.expires_at, Some(AT + HOUR));
+        assert_eq!(tombstone.record.reason.as_deref(), Some("why"));
+        let kept = tombstone.stored.load(&txn, &world.home, Read::Snapshot).await.unwrap();
+        assert_eq!(kept, document);
+    }
+    assert_eq!(world.sum(keys::counted::DOCUMENTS).await, 0);
+    assert_eq!(world.sum(keys::counted::BYTES).await, 0);
+    assert_eq!(world.sum(keys::counted::TOMBSTONES).await, 2);
+    assert_eq!(world.rows(keys::data::DELETED_BY).await.len(), 2);
+    assert_eq!(world.rows(keys::data::EXPIRING).await.len(), 2);
+    assert_eq!(world.rows(keys::data::VACUUM).await.len(), 1);
+    assert_eq!(world.changes().await.iter().filter(|op| **op == ChangeOp::Delete).count(), 2);
+}
+
+#[tokio::test]
+async fn without_retention_nothing_but_the_change_log_remains() {
+    let world = World::new();
+    let large = world.insert(&format!("{{t: '{}'}}", "x".repeat(200_000))).await;
+    let small = world.insert("{a: 1}").await;
+    assert_eq!(world.delete(&[large, small], &deletion(Retention::For(Duration::ZERO))).await, 2);
+    for part in [
+        keys::data::DOCUMENT,
+        keys::data::BODY,
+        keys::data::TOMBSTONE,
+        keys::data::DELETED_BY,
+        keys::data::EXPIRING,
+        keys::data::VACUUM,
+    ] {
+        assert!(world.rows(part).await.is_empty(), "part {part}");
+    }
+    assert_eq!(world.sum(keys::counted::TOMBSTONES).await, 0);
+    assert_eq!(world.changes().await.len(), 4);
+}
+
+#[tokio::test]
+async fn what_is_kept_for_ever_never_comes_due() {
+    let world = World::new();
+    let document = world.insert("{a: 1}").await;
+    world.delete(&[document], &deletion(Retention::Forever)).await;
+    assert!(world.rows(keys::data::EXPIRING).await.is_empty());
+    assert_eq!(world.rows(keys::data::TOMBSTONE).await.len(), 1);
+}
+
+#[tokio::test]
+async fn what_has_expired_comes_due_in_order_and_is_purged_without_a_trace() {
+    let world = World::new();
+    let large = format!("{{t: '{}'}}", "x".repeat(200_000));
+    for text in ["{a: 1}", large.as_str(), "{a: 2}"] {
+        let document = world.insert(text).await;
+        world.delete(&[document], &an_hour()).await;
+    }
+    let later = world.insert("{a: 3}").await;
+    world.delete(&[later], &deletion(Retention::For(Duration::from_secs(7200)))).await;
+    let txn = world.store.begin("vacuum");
+    let early = due(&txn, &world.home, AT + HOUR - 1, 10).await.unwrap();
+    assert_eq!((early.tombstones.len(), early.next), (0, Some(AT + HOUR)));
+    let some = due(&txn, &world.home, AT + HOUR, 2).await.unwrap();
+    assert_eq!((some.tombstones.len(), some.next), (2, Some(AT + HOUR)));
+    let found = due(&txn, &world.home, AT + HOUR, 10).await.unwrap();
+    assert_eq!((found.tombstones.len(), found.next), (3, Some(AT + 2 * HOUR)));
+    purge(&txn, &world.home, &found.tombstones, AT + HOUR).unwrap();
+    txn.commit().await.unwrap();
+    for part in [keys::data::TOMBSTONE, keys::data::DELETED_BY, keys::data::EXPIRING] {
+        assert_eq!(world.rows(part).await.len(), 1, "part {part}");
+    }
+    assert!(world.rows(keys::data::BODY).await.is_empty());
+    assert_eq!(world.sum(keys::counted::TOMBSTONES).await, 1);
+    assert_eq!(world.changes().await.iter().filter(|op| **op == ChangeOp::Purge).count(), 3);
+}
+
+#[tokio::test]
+async fn a_deletion_takes_each_id_once_and_the_next_one_takes_it_again() {
+    let world = World::new();
+    let (id, document) = world.insert("{'_id': '6835a1c0e4b0f72a3c000001', a: 1}").await;
+    world.delete(&[(id, document)], &an_hour()).await;
+    let again = world.insert("{'_id': '6835a1c0e4b0f72a3c000001', a: 2}").await;
+    let continued = Deletion { continues: true, ..an_hour() };
+    assert_eq!(world.delete(std::slice::from_ref(&again), &continued).await, 0);
+    assert_eq!(world.rows(keys::data::DOCUMENT).await.len(), 1);
+    let other = Deletion { removal: RemovalId(4), ..continued };
+    assert_eq!(world.delete(&[again], &other).await, 1);
+    let tombstones = world.rows(keys::data::TOMBSTONE).await;
+    assert_eq!(tombstones.len(), 2, "one beside the other");
+}
+
+#[tokio::test]
+async fn a_replaced_document_leaves_nothing_of_its_old_body() {
+    let world = World::new();
+    let text = |letter: &str, size: usize| {
+        format!("{{'_id': '6835a1c0e4b0f72a3c000001', t: '{}'}}", letter.repeat(size))
+    };
+    let (id, mut old) = world.insert(&text("a", 10)).await;
+    for (letter, size) in [("b", 300_000), ("c", 100_000), ("d", 5), ("e", 6), ("f", 90_001)] {
+        let parsed = Document::from_json(text(letter, size).as_bytes(), Limits::default()).unwrap();
+        let new = NewDocument::new(parsed, Origin::Json, &world.ids).unwrap();
+        world.replace(id, &old, new.document()).await;
+        let txn = world.store.begin("read");
+        let read = get(&txn, &world.home, &id, Read::Snapshot).await.unwrap().unwrap();
+        assert_eq!(&read, new.document());
+        let pieces = new.document().bytes().len().div_ceil(90_000);
+        let expected = if pieces == 1 { 0 } else { pieces };
+        assert_eq!(world.rows(keys::data::BODY).await.len(), expected, "{size}");
+        let bytes = i64::try_from(new.document().bytes().len()).unwrap();
+        assert_eq!(world.sum(keys::counted::BYTES).await, bytes);
+        old = new.document().clone();
+    }
+    assert_eq!(world.sum(keys::counted::DOCUMENTS).await, 1);
+    assert_eq!(world.changes().await.iter().filter(|op| **op == ChangeOp::Update).count(), 5);
+}
+
+#[tokio::test]
+async fn a_change_by_somebody_else_fails_the_commit() {
+    for size in [10, 200_000] {
+        let world = World::new();
+        let text = |letter: &str| {
+            format!("{{'_id': '6835a1c0e4b0f72a3c000001', t: '{}'}}", letter.repeat(size))
+        };
+        let (id, old) = world.insert(&text("a")).await;
+        let parsed = Document::from_json(text("b").as_bytes(), Limits::default()).unwrap();
+        let new = NewDocument::new(parsed, Origin::Json, &world.ids).unwrap();
+        let (update, removal) = (world.store.begin("update"), world.store.begin("delete"));
+        // Who writes has read before; that is when its snapshot was taken.
+        update.read_version().await.unwrap();
+        removal.read_version().await.unwrap();
+        let documents = [(id, old.clone())];
+        replace(&update, &world.home, &id, (&old, new.document()), AT).await.unwrap();
+        delete(&removal, &world.home, &documents, &an_hour(), AT).await.unwrap();
+        world.replace(id, &old, new.document()).await;
+        assert!(update.commit().await.is_err());
+        assert!(removal.commit().await.is_err());
+    }
+}

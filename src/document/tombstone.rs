@@ -1,0 +1,152 @@
+//! What a deleted document leaves behind.
+//!
+//! ```text
+//! data/<bucket>/tombstone/<oid>/<removal>          version 10, record BSON, then what stood under the document's key
+//! data/<bucket>/deleted-by/<removal>/<oid>         nothing: finds what one removal deleted
+//! data/<bucket>/expiring/<time>/<removal>/<oid>    nothing: finds what expires first; none when kept for ever
+//! ```
+//!
+//! A document in pieces keeps its body where it is; only the reference moves.
+//! The time of expiry is on the bucket's own clock, which stands still while the
+//! bucket is removed, so that a restored bucket still has what was deleted in it
+//! for as long as it was promised.
+
+use bson::oid::ObjectId;
+use bytes::Bytes;
+
+use super::change::{Sums, log};
+use super::{Home, Stored};
+use crate::codec::record::{self, ChangeOp, TombstoneRecord};
+use crate::codec::{DecodeError, RemovalId, Versionstamp, keys};
+use crate::error::{Error, Result};
+use crate::store::{RangeRead, Read, Transaction};
+
+/// A deleted document.
+#[derive(Clone, Debug)]
+pub struct Tombstone {
+    pub id: ObjectId,
+    pub removal: RemovalId,
+    /// Of the commit that deleted it.
+    pub version: Versionstamp,
+    pub record: TombstoneRecord,
+    /// The document.
+    pub stored: Stored,
+}
+
+impl Tombstone {
+    /// Reads a row.
+    pub fn decode(key: &[u8], value: &Bytes) -> Result<Self> {
+        let (_, id, removal) = keys::parse_tombstone(key)?;
+        let damaged = |detail| Error::Damaged(DecodeError::new("tombstone", detail));
+        let (version, rest) = value.split_at_checked(10).ok_or_else(|| damaged("too short"))?;
+        let length = rest
+            .first_chunk::<4>()
+            .and_then(|bytes| usize::try_from(i32::from_le_bytes(*bytes)).ok())
+            .filter(|length| *length <= rest.len())
+            .ok_or_else(|| damaged("its record is cut short"))?;
+        Ok(Self {
+            id: ObjectId::from_bytes(id),
+            removal,
+            version: Versionstamp::decode(version)?,
+            record: record::decode("tombstone", rest.get(..length).unwrap_or_default())?,
+            stored: Stored::decode(&value.slice(10 + length..))?,
+        })
+    }
+
+    /// Whether it has expired when the bucket's own clock shows `clock`.
+    pub fn is_expired(&self, clock: i64) -> bool {
+        self.record.expires_at.is_some_and(|at| at <= clock)
+    }
+}
+
+/// Writes the rows of a tombstone.
+pub(super) fn write(
+    txn: &Transaction,
+    home: &Home,
+    id: &ObjectId,
+    removal: RemovalId,
+    record: &TombstoneRecord,
+    stored: &Stored,
+) -> Result<()> {
+    let (bucket, oid) = (home.bucket(), id.bytes());
+    let mut value = vec![0xff; 10];
+    value.extend_from_slice(&record::encode(record));
+    value.extend_from_slice(&stored.encode());
+    value.extend_from_slice(&0_u32.to_le_bytes());
+    txn.set_versionstamped_value(&keys::tombstone(bucket, &oid, removal), &value)?;
+    txn.set(&keys::deleted_by(bucket, removal, &oid), b"")?;
+    if let Some(at) = record.expires_at {
+        txn.set(&keys::expiring(bucket, at, removal, &oid), b"")?;
+    }
+    Ok(())
+}
+
+/// Clears the pieces of a document, if it has any.
+pub(super) fn clear_body(txn: &Transaction, home: &Home, stored: &Stored) -> Result<()> {
+    if let Stored::Reference(reference) = stored {
+        let (begin, end) = keys::range(&keys::body_prefix(home.bucket(), reference.body()));
+        txn.clear_range(&begin, &end)?;
+    }
+    Ok(())
+}
+
+/// Takes the rows of a tombstone away; its body stays.
+fn clear(txn: &Transaction, home: &Home, tombstone: &Tombstone) -> Result<()> {
+    let (bucket, oid) = (home.bucket(), tombstone.id.bytes());
+    txn.clear(&keys::tombstone(bucket, &oid, tombstone.removal))?;
+    txn.clear(&keys::deleted_by(bucket, tombstone.removal, &oid))?;
+    if let Some(at) = tombstone.record.expires_at {
+        txn.clear(&keys::expiring(bucket, at, tombstone.removal, &oid))?;
+    }
+    Ok(())
+}
+
+/// Destroys deleted documents for good. They must have been read with conflict
+/// in this transaction. `at` is cluster time, for the change log.
+///
+/// # Errors
+/// Those of the store.
+pub fn purge(txn: &Transaction, home: &Home, tombstones: &[Tombstone], at: i64) -> Result<()> {
+    let mut sums = Sums::default();
+    for tombstone in tombstones {
+        clear(txn, home, tombstone)?;
+        clear_body(txn, home, &tombstone.stored)?;
+        log(txn, home, ChangeOp::Purge, &tombstone.id, at)?;
+        sums.of(home, &tombstone.id).tombstone_taken_away();
+    }
+    sums.write(txn, home)
+}
+
+/// Tombstones that have expired, the first to expire first.
+#[derive(Debug)]
+pub struct Due {
+    pub tombstones: Vec<Tombstone>,
+    /// When the next one expires, on the bucket's own clock; `None` when no further one will.
+    pub next: Option<i64>,
+}
+
+/// Reads at most `rows_max` tombstones that have expired when the bucket's own
+/// clock shows `clock`, with conflict.
+///
+/// # Errors
+/// Those of the store; damage.
+pub async fn due(txn: &Transaction, home: &Home, clock: i64, rows_max: usize) -> Result<Due> {
+    let expiring = keys::data_part(home.bucket(), keys::data::EXPIRING);
+    // One more than is wanted, to tell when the next one is due.
+    let rows = RangeRead::prefix(expiring).limit(rows_max.saturating_add(1)).snapshot();
+    let page = txn.range(rows).await?;
+    let mut due = Due { tombstones: Vec::new(), next: None };
+    for (key, _) in &page.rows {
+        let (bucket, at, removal, oid) = keys::parse_expiring(key)?;
+        if at > clock || due.tombstones.len() >= rows_max {
+            due.next = Some(at);
+            break;
+        }
+        let key = keys::tombstone(bucket, &oid, removal);
+        // Somebody else may have been faster.
+        if let Some(value) = txn.get(&key, Read::Conflict).await? {
+            due.tombstones.push(Tombstone::decode(&key, &value)?);
+        }
+    }
+    Ok(due)
+}

@@ -43,7 +43,7 @@ const FILE_LINES_MAX: usize = 600;
 
 /// Files that are longer for a reason, with their own bound: (path below src/, lines, why).
 const LONGER_FILES: &[(&str, usize, &str)] =
-    &[("codec/keys.rs", 700, "one short function per key, in the order of docs/keyspace.md")];
+    &[("codec/keys.rs", 800, "one short function per key, in the order of docs/keyspace.md")];
 
 /// Words that say that something is not finished. In pieces, so that this file does not find itself.
 const UNFINISHED: &[&str] =

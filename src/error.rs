@@ -60,6 +60,9 @@ pub enum Error {
     DuplicateKey(String),
     #[error("{0}")]
     Transaction(&'static str),
+    /// A versionstamp was asked for and there was nothing to commit.
+    #[error("Transaction is read-only and therefore does not have a commit version")]
+    NoCommitVersion,
     #[error("{0}")]
     NoPermission(String),
     #[error("unsupported protocol version")]
@@ -107,6 +110,7 @@ impl Error {
             Self::RetentionOutOfRange(_) => "RETENTIONOUTOFRANGE",
             Self::DuplicateKey(_) => "DUPLICATEKEY",
             Self::Transaction(_) => "TRANSACTION",
+            Self::NoCommitVersion => "NO_COMMIT_VERSION",
             Self::NoPermission(_) => "NOPERM",
             Self::UnsupportedProtocol => "NOPROTO",
             Self::WrongPassword => "WRONGPASS",

@@ -69,6 +69,7 @@ mod stats;
 mod support;
 #[cfg(test)]
 pub(crate) mod testing;
+mod transaction;
 mod unit;
 
 pub use args::{Args, Options};

@@ -14,6 +14,7 @@ use super::spec::Pending;
 use super::{
     Args, CommandStats, Context, Handler, Services, Spec, backup, bucket, check, client, cluster,
     connection, document, flags, introspection, lifecycle, namespace, refused, server, session,
+    transaction,
 };
 use crate::error::{Error, Result};
 use crate::resp::{Reply, Words};
@@ -33,6 +34,7 @@ const FAMILIES: &[&[Spec]] = &[
     lifecycle::COMMANDS,
     bucket::COMMANDS,
     namespace::COMMANDS,
+    transaction::COMMANDS,
     #[cfg(test)]
     super::testing::COMMANDS,
 ];

@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock};
 use tokio::time::Instant;
 
 use super::Stats;
+use super::transaction::Tick;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::document::ObjectIds;
@@ -26,6 +27,8 @@ pub struct Services {
     pub stats: Stats,
     /// When this process began to serve.
     pub started: Instant,
+    /// The read version that TICK CACHED may repeat.
+    pub(super) tick: Tick,
     lifecycle: OnceLock<Lifecycle>,
     stopping: AtomicBool,
 }
@@ -40,6 +43,7 @@ impl Services {
             clients: Arc::default(),
             stats: Stats::default(),
             started: Instant::now(),
+            tick: Tick::default(),
             lifecycle: OnceLock::new(),
             stopping: AtomicBool::new(false),
         }

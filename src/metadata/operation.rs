@@ -6,11 +6,13 @@
 //! commit result, by us or by the client with the same `OPID`, finds what it
 //! has done instead of doing it twice.
 
+use bson::spec::BinarySubtype;
+use bson::{Binary, Bson};
 use serde::{Serialize, de::DeserializeOwned};
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::codec::record::{self, Actor, OperationRecord};
-use crate::codec::{DecodeError, keys};
+use crate::codec::{DecodeError, Versionstamp, keys};
 use crate::error::{Error, Result};
 use crate::store::{Read, Transaction};
 
@@ -18,6 +20,9 @@ use crate::store::{Read, Transaction};
 pub const OPERATION_RETENTION_MS: i64 = 24 * 3_600 * 1_000;
 /// Most bytes of an operation id.
 pub const OPERATION_ID_BYTES_MAX: usize = 255;
+
+/// How the versionstamp of a commit stands in its operation row.
+type Stamp = Option<Binary>;
 
 /// Who runs a command, and how its retry is recognised.
 #[derive(Debug, Clone)]
@@ -71,7 +76,7 @@ impl Operation {
         Self { id: format!("\u{1}{unique}"), hash: String::new() }
     }
 
-    fn key(&self, actor: &Actor) -> Vec<u8> {
+    pub(super) fn key(&self, actor: &Actor) -> Vec<u8> {
         keys::operation(&actor.user, &self.id)
     }
 
@@ -111,13 +116,59 @@ impl Operation {
         result: &T,
         now: i64,
     ) -> Result<()> {
-        let until = now.saturating_add(OPERATION_RETENTION_MS);
         let result = bson::serialize_to_bson(result)
             .map_err(|error| Error::Internal(format!("a result does not fit BSON: {error}")))?;
-        let record = OperationRecord { hash: self.hash.clone(), result, until };
-        let key = self.key(actor);
-        txn.set(&key, &record::encode(&record))?;
-        txn.set(&keys::expiry(until, keys::due::OPERATION, &key), b"")?;
+        txn.set(&self.key(actor), &self.encoded(txn, actor, result, now)?)?;
         Ok(())
+    }
+
+    /// As [`Operation::record`], where the result is the versionstamp of this very
+    /// commit, or that there was nothing to commit.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn record_stamped(
+        &self,
+        txn: &Transaction,
+        actor: &Actor,
+        writes: bool,
+        now: i64,
+    ) -> Result<()> {
+        if !writes {
+            return self.record(txn, actor, &Stamp::None, now);
+        }
+        // Nothing else in the record has ten such bytes in a row: texts are UTF-8, the time is eight bytes.
+        let place = Versionstamp::MAX.as_bytes();
+        let stamp = Binary { subtype: BinarySubtype::Generic, bytes: place.to_vec() };
+        let mut value = self.encoded(txn, actor, Bson::Binary(stamp), now)?;
+        let at = value.windows(place.len()).position(|window| window == place);
+        let at = at.and_then(|at| u32::try_from(at).ok()).ok_or_else(|| {
+            Error::Internal("a record has no place for its versionstamp".to_owned())
+        })?;
+        value.extend(at.to_le_bytes());
+        txn.set_versionstamped_value(&self.key(actor), &value)?;
+        Ok(())
+    }
+
+    /// What [`Operation::record_stamped`] has recorded.
+    ///
+    /// # Errors
+    /// As [`Operation::replay`].
+    pub async fn replay_stamped(
+        &self,
+        txn: &Transaction,
+        actor: &Actor,
+    ) -> Result<Option<Option<Versionstamp>>> {
+        let Some(found) = self.replay::<Stamp>(txn, actor).await? else { return Ok(None) };
+        let stamp = found.map(|stamp| Versionstamp::decode(&stamp.bytes)).transpose()?;
+        Ok(Some(stamp))
+    }
+
+    /// The record, and its expiry on the schedule.
+    fn encoded(&self, txn: &Transaction, actor: &Actor, result: Bson, now: i64) -> Result<Vec<u8>> {
+        let until = now.saturating_add(OPERATION_RETENTION_MS);
+        let key = self.key(actor);
+        txn.set(&keys::expiry(until, keys::due::OPERATION, &key), b"")?;
+        Ok(record::encode(&OperationRecord { hash: self.hash.clone(), result, until }))
     }
 }

@@ -67,6 +67,8 @@ impl RangeSet {
 pub(super) struct ConflictSet {
     pub(super) points: Vec<Bytes>,
     pub(super) ranges: Vec<(Bytes, Bytes)>,
+    /// Of what was added here, a key counted as the range that it is.
+    pub(super) bytes: usize,
 }
 
 impl ConflictSet {
@@ -74,8 +76,14 @@ impl ConflictSet {
         self.points.is_empty() && self.ranges.is_empty()
     }
 
+    /// How much of a transaction's size they are.
+    pub(super) const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     pub(super) fn add_point(&mut self, key: &[u8]) {
         if self.points.last().is_none_or(|last| last != key) {
+            self.bytes += 2 * key.len() + 1;
             self.points.push(Bytes::copy_from_slice(key));
         }
     }
@@ -89,6 +97,7 @@ impl ConflictSet {
         }
         let same = |(from, to): &(Bytes, Bytes)| from == begin && to == end;
         if !self.ranges.last().is_some_and(same) {
+            self.bytes += begin.len() + end.len();
             self.ranges.push((Bytes::copy_from_slice(begin), Bytes::copy_from_slice(end)));
         }
     }

@@ -55,7 +55,7 @@ pub use embedded::{Durability, EmbeddedOptions};
 pub use error::{Error, Result};
 pub use faults::{Chaos, Faults, Held, Lost, Matcher, Ranges};
 pub use retry::{Failure, Resolve, Slot};
-pub use transaction::Transaction;
+pub use transaction::{Savepoint, Transaction};
 pub use types::{
     Atomic, Committed, Outcome, Page, RangeRead, Read, Reclaim, Stats, Transactions, key_after,
     prefix_end,

@@ -74,6 +74,22 @@ pub(super) struct Overlay {
     stamped: Vec<StampedKey>,
     dropped: Vec<Bytes>,
     touched: bool,
+    /// Covers every place where a versionstamped key may lie, so that most reads need not look at each of them.
+    unreadable: RangeSet,
+    /// How to get back to each open savepoint; the newest last.
+    undo: Vec<Undo>,
+}
+
+/// What was changed since a savepoint, as it was then.
+#[derive(Debug, Clone, Default)]
+struct Undo {
+    entries: BTreeMap<Bytes, Option<Entry>>,
+    cleared: Option<RangeSet>,
+    stamped: Option<Vec<StampedKey>>,
+    /// How many there were; more only came behind them, unless they are kept above.
+    stamped_count: usize,
+    dropped_count: usize,
+    touched: bool,
 }
 
 /// How the buffer changes one stored value.
@@ -96,13 +112,68 @@ impl Overlay {
             && !self.touched
     }
 
+    /// From here on changes can be taken back.
+    pub(super) fn savepoint(&mut self) {
+        self.undo.push(Undo {
+            stamped_count: self.stamped.len(),
+            dropped_count: self.dropped.len(),
+            touched: self.touched,
+            ..Undo::default()
+        });
+    }
+
+    /// Takes back what was changed since the newest savepoint.
+    pub(super) fn roll_back(&mut self) {
+        let Some(undo) = self.undo.pop() else { return };
+        for (key, entry) in undo.entries {
+            match entry {
+                Some(entry) => self.entries.insert(key, entry),
+                None => self.entries.remove(&key),
+            };
+        }
+        if let Some(cleared) = undo.cleared {
+            self.cleared = cleared;
+        }
+        if let Some(stamped) = undo.stamped {
+            self.stamped = stamped;
+        }
+        self.stamped.truncate(undo.stamped_count);
+        self.dropped.truncate(undo.dropped_count);
+        self.touched = undo.touched;
+    }
+
+    /// Forgets the newest savepoint; one before it then takes back both parts.
+    pub(super) fn keep(&mut self) {
+        let Some(inner) = self.undo.pop() else { return };
+        let Some(outer) = self.undo.last_mut() else { return };
+        for (key, entry) in inner.entries {
+            outer.entries.entry(key).or_insert(entry);
+        }
+        outer.cleared = outer.cleared.take().or(inner.cleared);
+        outer.stamped = outer.stamped.take().or(inner.stamped);
+    }
+
+    /// Notes what a key has before it is changed.
+    fn remember(&mut self, key: &Bytes) {
+        if let Some(undo) = self.undo.last_mut()
+            && !undo.entries.contains_key(key)
+        {
+            undo.entries.insert(key.clone(), self.entries.get(key).cloned());
+        }
+    }
+
+    fn put(&mut self, key: &[u8], entry: Entry) {
+        let key = Bytes::copy_from_slice(key);
+        self.remember(&key);
+        self.entries.insert(key, entry);
+    }
+
     pub(super) fn set(&mut self, key: &[u8], value: &[u8]) {
-        let value = Entry::Value(Some(Bytes::copy_from_slice(value)));
-        self.entries.insert(Bytes::copy_from_slice(key), value);
+        self.put(key, Entry::Value(Some(Bytes::copy_from_slice(value))));
     }
 
     pub(super) fn clear(&mut self, key: &[u8]) {
-        self.entries.insert(Bytes::copy_from_slice(key), Entry::Value(None));
+        self.put(key, Entry::Value(None));
         self.clear_stamped(key, &key_after(key));
     }
 
@@ -114,13 +185,27 @@ impl Overlay {
         let covered: Vec<Bytes> =
             self.entries.range::<[u8], _>(covered).map(|(k, _)| k.clone()).collect();
         for key in covered {
+            self.remember(&key);
             self.entries.remove(&key);
         }
         self.clear_stamped(begin, end);
+        if let Some(undo) = self.undo.last_mut()
+            && undo.cleared.is_none()
+        {
+            undo.cleared = Some(self.cleared.clone());
+        }
         self.cleared.insert(Bytes::copy_from_slice(begin), Bytes::copy_from_slice(end));
     }
 
     fn clear_stamped(&mut self, begin: &[u8], end: &[u8]) {
+        if !self.may_be_stamped(begin, end) {
+            return;
+        }
+        if let Some(undo) = self.undo.last_mut()
+            && undo.stamped.is_none()
+        {
+            undo.stamped = Some(self.stamped.clone());
+        }
         for stamped in &mut self.stamped {
             let (from, to) = stamped.key.bounds();
             if from.as_slice() < end && begin < to.as_slice() {
@@ -141,6 +226,9 @@ impl Overlay {
     pub(super) fn atomic(&mut self, op: Atomic, key: &[u8], operand: &[u8]) -> Result<()> {
         let operand = Bytes::copy_from_slice(operand);
         let cleared = self.cleared.contains(key);
+        if !self.undo.is_empty() {
+            self.remember(&Bytes::copy_from_slice(key));
+        }
         match self.entries.get_mut(key) {
             Some(Entry::Value(value)) => *value = Some(op.apply(value.as_deref(), &operand)),
             Some(Entry::Changes(changes)) => match changes.last_mut() {
@@ -167,13 +255,15 @@ impl Overlay {
     pub(super) fn set_stamped_key(&mut self, form: &[u8], value: &[u8]) -> Result<()> {
         let key = Stamped::parse(form)?;
         let value = Bytes::copy_from_slice(value);
+        let (from, to) = key.bounds();
+        self.unreadable.insert(from.into(), to.into());
         self.stamped.push(StampedKey { key, value, cleared: RangeSet::default() });
         Ok(())
     }
 
     pub(super) fn set_stamped_value(&mut self, key: &[u8], form: &[u8]) -> Result<()> {
         let value = Stamped::parse(form)?;
-        self.entries.insert(Bytes::copy_from_slice(key), Entry::Stamped(value));
+        self.put(key, Entry::Stamped(value));
         Ok(())
     }
 
@@ -210,10 +300,11 @@ impl Overlay {
 
     /// How this transaction sees one key.
     pub(super) fn seen(&self, key: &[u8]) -> Result<Seen> {
-        if self.stamped.iter().any(|stamped| {
+        let lies_there = |stamped: &StampedKey| {
             let (from, to) = stamped.key.bounds();
             from.as_slice() <= key && key < to.as_slice()
-        }) {
+        };
+        if self.unreadable.contains(key) && self.stamped.iter().any(lies_there) {
             return Err(Error::AccessedUnreadable);
         }
         Ok(match self.entries.get(key) {
@@ -225,13 +316,18 @@ impl Overlay {
         })
     }
 
+    /// Whether a versionstamped key may lie in `begin..end`.
+    fn may_be_stamped(&self, begin: &[u8], end: &[u8]) -> bool {
+        !self.unreadable.overlapping(begin, end).is_empty()
+            && self.stamped.iter().any(|stamped| {
+                let (from, to) = stamped.key.bounds();
+                from.as_slice() < end && begin < to.as_slice()
+            })
+    }
+
     /// The part of the buffer that lies in `begin..end`, for a range read.
     pub(super) fn part(&self, begin: &[u8], end: &[u8]) -> Result<Part> {
-        let unreadable = self.stamped.iter().any(|stamped| {
-            let (from, to) = stamped.key.bounds();
-            from.as_slice() < end && begin < to.as_slice()
-        });
-        if unreadable {
+        if self.may_be_stamped(begin, end) {
             return Err(Error::AccessedUnreadable);
         }
         let mut entries = Vec::new();
@@ -285,6 +381,7 @@ impl Overlay {
         ConflictSet {
             points: self.entries.keys().cloned().collect(),
             ranges: self.cleared.iter().map(|(from, to)| (from.clone(), to.clone())).collect(),
+            ..ConflictSet::default()
         }
     }
 }

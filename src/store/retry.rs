@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::limits::RETRY_TIME_MAX;
-use super::types::{Outcome, Read};
+use super::limits::{RETRY_TIME_MAX, VERSIONSTAMP_BYTES};
+use super::types::{Committed, Outcome, Read};
 use super::{Error, Result, Store, Transaction};
+use crate::codec::Versionstamp;
 
 /// Lets [`Store::run`] see a store error inside an error of the domain.
 pub trait Failure: From<Error> {
@@ -192,6 +193,66 @@ impl Store {
                 Err(error) => return Err(final_error(error, unknown).into()),
             }
         }
+    }
+
+    /// Commits a transaction that was begun by hand and cannot be run again. Where the result is unknown the slot
+    /// tells; its versionstamp is kept in it, so that nothing of the answer is lost.
+    ///
+    /// The slot must have been this transaction's alone since before its snapshot. [`Error::CommitUnknown`] is given only
+    /// where it cannot be known any more.
+    pub async fn commit_once(&self, txn: Transaction, slot: Option<&Slot>) -> Result<Committed> {
+        let slot = slot.filter(|_| self.commit_may_be_unknown());
+        let (label, token) = (txn.label(), self.token());
+        if let Some(slot) = slot {
+            let place = u32::try_from(token.len()).unwrap_or_default().to_le_bytes();
+            let value = [token.as_slice(), &[0; VERSIONSTAMP_BYTES], &place].concat();
+            txn.add_read_conflict_key(&slot.key)?;
+            txn.set_versionstamped_value(&slot.key, &value)?;
+        }
+        let result = txn.commit().await;
+        match &result {
+            Ok(_) => self.calls.committed(),
+            Err(error) => self.calls.failed(error),
+        }
+        match (result, slot) {
+            (Err(error), Some(slot)) if error.maybe_committed() => {
+                self.look_up(label, slot, &token).await
+            }
+            (Err(error), None) if error.maybe_committed() => Err(Error::CommitUnknown),
+            (result, _) => result,
+        }
+    }
+
+    /// What became of a commit that left this token in its slot, if it landed; makes sure that it never will otherwise.
+    async fn look_up(&self, label: &'static str, slot: &Slot, token: &[u8]) -> Result<Committed> {
+        for attempt in 1..=ATTEMPTS_MIN * 4 {
+            self.back_off(attempt).await;
+            let txn = self.begin(label);
+            let found = async {
+                let found = txn.get(&slot.key, Read::Conflict).await?;
+                Ok::<_, Error>((found, txn.get(&slot.guard_key, Read::Conflict).await?))
+            };
+            let (found, guard) = match found.await {
+                Ok(read) => read,
+                Err(error) if error.is_retryable() => continue,
+                Err(_) => break,
+            };
+            if let Some(rest) = found.as_deref().and_then(|value| value.strip_prefix(token)) {
+                let stamp = Versionstamp::decode(rest).map_err(|_| Error::CommitUnknown)?;
+                return Ok(Committed { version: stamp.version(), versionstamp: Some(stamp) });
+            }
+            if guard.as_deref() != Some(slot.guard_value.as_slice()) {
+                break;
+            }
+            txn.set(&slot.key, &self.token())?;
+            match txn.commit().await {
+                // From here on it cannot land: what it has read of the slot does not hold any more.
+                Ok(_) => return Err(Error::Conflict),
+                Err(error) if error.is_retryable() => {}
+                Err(_) => break,
+            }
+        }
+        Err(Error::CommitUnknown)
     }
 
     /// Makes sure that no earlier attempt lands any more, or finds the one that has.

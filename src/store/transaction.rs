@@ -1,5 +1,7 @@
 //! A transaction of the local engines: reads at one snapshot, a write buffer, and the sets of what it read and wrote.
 
+mod savepoint;
+
 use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
@@ -7,6 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use bytes::Bytes;
 use tokio::time::Instant;
+
+pub use savepoint::Savepoint;
 
 use super::conflicts::ConflictSet;
 use super::limits::{
@@ -62,7 +66,23 @@ struct State {
     watches: Vec<Arming>,
     /// Numbers given out by [`Transaction::next_order`].
     orders: u32,
-    committed: bool,
+    /// Committed or given up: what any further use answers.
+    ended: Option<Error>,
+}
+
+impl State {
+    fn size(&self) -> usize {
+        self.size + self.reads.bytes() + self.writes.bytes()
+    }
+
+    /// What is read with conflict counts, too, so that a transaction cannot grow by reading.
+    fn check_size(&self, more: usize) -> Result<()> {
+        let size = self.size() + more;
+        if size > TRANSACTION_BYTES_MAX {
+            return Err(Error::TransactionTooLarge { size, limit: TRANSACTION_BYTES_MAX });
+        }
+        Ok(())
+    }
 }
 
 impl fmt::Debug for Transaction {
@@ -114,6 +134,7 @@ impl Transaction {
             let seen = state.overlay.seen(key)?;
             if read == Read::Conflict && !matches!(seen, Seen::Decided(_)) {
                 state.reads.add_point(key);
+                state.check_size(0)?;
             }
             seen
         };
@@ -140,6 +161,7 @@ impl Transaction {
                 Some((key, _)) => state.reads.add_range(&range.begin, &key_after(key)),
                 None => state.reads.add_range(&range.begin, &range.end),
             }
+            state.check_size(0)?;
         }
         Ok(page)
     }
@@ -284,9 +306,9 @@ impl Transaction {
         Ok(watch)
     }
 
-    /// About how many bytes the commit will carry; the limit is 10 MB.
+    /// About how many bytes the commit will carry, what was read with conflict included; the limit is 10 MB.
     pub fn approximate_size(&self) -> usize {
-        lock(&self.inner.state).size
+        lock(&self.inner.state).size()
     }
 
     /// What the commit will check, as sorted, disjoint ranges; a key is the range up to the key after it.
@@ -301,6 +323,23 @@ impl Transaction {
         state.overlay.all_write_conflicts(&state.writes)
     }
 
+    /// Whether the commit would change anything.
+    pub fn has_writes(&self) -> bool {
+        let state = lock(&self.inner.state);
+        !state.overlay.is_empty() || !state.writes.is_empty()
+    }
+
+    /// Rolls back and lets go of everything; every further use gives this error.
+    pub fn give_up(&self, error: Error) {
+        let mut state = lock(&self.inner.state);
+        if state.ended.is_none() {
+            let given_up = State { ended: Some(error.clone()), ..State::default() };
+            let given_up = std::mem::replace(&mut *state, given_up);
+            drop(state);
+            fail(given_up.watches, error);
+        }
+    }
+
     /// Commits. On success everything is durable and visible to every transaction that begins afterwards.
     ///
     /// An error for which [`Error::maybe_committed`] holds leaves it open whether it has landed or will; all others
@@ -308,7 +347,10 @@ impl Transaction {
     pub async fn commit(self) -> Result<Committed> {
         let mut state = {
             let mut state = self.state()?;
-            std::mem::replace(&mut *state, State { committed: true, ..State::default() })
+            std::mem::replace(
+                &mut *state,
+                State { ended: Some(Error::UsedDuringCommit), ..State::default() },
+            )
         };
         let watches = std::mem::take(&mut state.watches);
         match self.prepare(state).await {
@@ -328,10 +370,8 @@ impl Transaction {
     }
 
     async fn prepare(&self, state: State) -> Result<Prepared> {
-        let State { overlay, reads, writes, size, .. } = state;
-        if size > TRANSACTION_BYTES_MAX {
-            return Err(Error::TransactionTooLarge { size, limit: TRANSACTION_BYTES_MAX });
-        }
+        state.check_size(0)?;
+        let State { overlay, reads, writes, .. } = state;
         if overlay.is_empty() && writes.is_empty() {
             return Ok(Prepared::ReadOnly(self.snapshot().await?));
         }
@@ -372,7 +412,10 @@ impl Transaction {
 
     fn state(&self) -> Result<MutexGuard<'_, State>> {
         let state = lock(&self.inner.state);
-        if state.committed { Err(Error::UsedDuringCommit) } else { Ok(state) }
+        match &state.ended {
+            Some(error) => Err(error.clone()),
+            None => Ok(state),
+        }
     }
 
     /// The state that this transaction reads, which is the newest when it reads for the first time.
@@ -391,12 +434,9 @@ impl Transaction {
 
     fn write(&self, size: usize, change: impl FnOnce(&mut Overlay) -> Result<()>) -> Result<()> {
         let mut state = self.state()?;
-        let total = state.size + size;
-        if total > TRANSACTION_BYTES_MAX {
-            return Err(Error::TransactionTooLarge { size: total, limit: TRANSACTION_BYTES_MAX });
-        }
+        state.check_size(size)?;
         change(&mut state.overlay)?;
-        state.size = total;
+        state.size += size;
         Ok(())
     }
 }

@@ -8,6 +8,7 @@
 mod isolation;
 mod lifecycle;
 mod reads;
+mod savepoints;
 mod schedules;
 mod unknown;
 mod watches;
@@ -74,6 +75,15 @@ macro_rules! engine {
                     pages_follow_each_other
                     a_long_range_is_read_whole
                     what_is_not_known_before_the_commit_cannot_be_read;
+                savepoints:
+                    what_is_taken_back_was_never_written
+                    what_was_taken_back_is_not_committed_and_what_was_read_still_conflicts
+                    numbers_tell_the_versionstamped_keys_of_a_transaction_apart
+                    a_transaction_that_was_given_up_answers_so
+                    what_is_read_with_conflict_counts_for_the_size
+                    a_commit_by_hand_is_found_with_its_versionstamp
+                    a_commit_by_hand_that_was_lost_never_lands
+                    a_commit_by_hand_is_unknown_only_where_its_slot_may_be_gone;
                 writes:
                     atomic_changes_follow_foundationdb
                     atomic_changes_do_not_conflict

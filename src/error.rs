@@ -58,6 +58,19 @@ pub enum Error {
     /// The message begins with what is duplicate.
     #[error("Duplicate key: {0}")]
     DuplicateKey(String),
+    #[error("No such index: '{0}'")]
+    NoSuchIndex(String),
+    /// A value that an index with strict types refuses.
+    #[error(
+        "Index type mismatch: index '{index}' expects '{declared}', but selector '{selector}' \
+         matched a value of type '{found}'"
+    )]
+    IndexTypeMismatch {
+        index: String,
+        declared: &'static str,
+        selector: String,
+        found: &'static str,
+    },
     #[error("{0}")]
     Transaction(&'static str),
     /// A versionstamp was asked for and there was nothing to commit.
@@ -109,6 +122,8 @@ impl Error {
             Self::PurgePaused(_) => "PURGEPAUSED",
             Self::RetentionOutOfRange(_) => "RETENTIONOUTOFRANGE",
             Self::DuplicateKey(_) => "DUPLICATEKEY",
+            Self::NoSuchIndex(_) => "NOSUCHINDEX",
+            Self::IndexTypeMismatch { .. } => "INDEXTYPE_MISMATCH",
             Self::Transaction(_) => "TRANSACTION",
             Self::NoCommitVersion => "NO_COMMIT_VERSION",
             Self::NoPermission(_) => "NOPERM",

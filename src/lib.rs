@@ -17,6 +17,7 @@ pub mod lifecycle;
 pub mod query;
 
 pub mod document;
+pub mod index;
 pub mod metadata;
 
 pub mod cluster;

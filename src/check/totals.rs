@@ -357,21 +357,12 @@ mod tests {
     use super::*;
     use crate::clock::TestClock;
     use crate::codec::NamespaceId;
-    use crate::codec::record::State;
     use crate::document::{Document, Limits, NewDocument, ObjectIds, Origin, insert};
 
     const BUCKET: BucketId = BucketId(7);
 
     async fn bucket_of(store: &Store, documents: usize) {
-        let record = BucketRecord {
-            namespace: NamespaceId(1),
-            name: "x".to_owned(),
-            state: State::Active,
-            created_at: 0,
-            shards: vec![2, 5],
-            protected: false,
-            stood_still_ms: 0,
-        };
+        let record = BucketRecord::new(NamespaceId(1), "x", vec![2, 5], 0);
         let txn = store.begin("create");
         txn.set(&keys::bucket_record(BUCKET), &record::encode(&record)).unwrap();
         txn.commit().await.unwrap();

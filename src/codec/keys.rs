@@ -12,6 +12,8 @@ use foundationdb_tuple::{
 
 use super::{BucketId, DecodeError, NamespaceId, RemovalId, Versionstamp};
 
+pub mod index;
+
 /// The kinds of keys. The numbers are on disk: never change or reuse one.
 pub mod kind {
     pub const CLUSTER: u16 = 1;
@@ -32,6 +34,8 @@ pub mod kind {
     pub const REQUEST: u16 = 28;
     pub const GRAVE: u16 = 29;
     pub const RECLAIM: u16 = 30;
+    pub const INDEX_TASK: u16 = 31;
+    pub const INDEX_TASK_SIGNAL: u16 = 32;
     pub const DATA: u16 = 40;
     pub const JOURNAL: u16 = 50;
     pub const JOURNAL_HEAD: u16 = 51;
@@ -64,6 +68,10 @@ pub mod data {
     pub const TOMBSTONE: u16 = 6;
     pub const DELETED_BY: u16 = 7;
     pub const TRIM: u16 = 8;
+    pub const INDEX_MARK: u16 = 9;
+    pub const INDEX_COUNT: u16 = 10;
+    pub const INDEX_TASK: u16 = 11;
+    pub const HISTOGRAM: u16 = 12;
     pub const EXPIRING: u16 = 16;
     pub const VACUUM: u16 = 17;
 }

@@ -42,6 +42,8 @@ const fn layout(kind: i64) -> Option<(&'static str, &'static [As])> {
         kind::REQUEST => ("request", &[Removal]),
         kind::GRAVE => ("grave", &[Removal]),
         kind::RECLAIM => ("reclaim", &[Removal]),
+        kind::INDEX_TASK => ("index-task", &[Bucket]),
+        kind::INDEX_TASK_SIGNAL => ("index-task-signal", &[]),
         kind::DATA => ("data", &[Bucket, Part]),
         kind::JOURNAL => ("journal", &[]),
         kind::JOURNAL_HEAD => ("journal-head", &[]),
@@ -80,6 +82,9 @@ const fn u16_of(number: i64) -> Result<u16, ()> {
 /// tuple, or of no known kind, is hex.
 #[must_use]
 pub fn key(key: &[u8]) -> String {
+    if keys::parse_data(key).is_ok_and(|(_, part)| part == data::INDEX) {
+        return other(key);
+    }
     let Ok(elements) = unpack::<Vec<Element<'_>>>(key) else { return other(key) };
     let Some((Element::Int(kind), rest)) = elements.split_first() else { return hex(key) };
     let Some((name, forms)) = layout(*kind) else { return hex(key) };
@@ -95,6 +100,10 @@ pub fn key(key: &[u8]) -> String {
 /// A key whose elements have no form of their own: numbers of bodies may need
 /// all 64 bits.
 fn other(key: &[u8]) -> String {
+    if let Ok(entry) = keys::index::parse_entry(key) {
+        let (values, id) = (hex(entry.values), hex(&entry.id));
+        return format!("data/{}/index/{}/{values}/{id}", entry.bucket, entry.index);
+    }
     match keys::parse_body_chunk(key) {
         Ok((bucket, body, chunk))
             if keys::parse_data(key).is_ok_and(|(_, part)| part == data::BODY) =>
@@ -126,6 +135,10 @@ fn readable(form: As, element: &Element<'_>, due: Option<&Element<'_>>) -> Strin
             Ok(data::TOMBSTONE) => "tombstone".to_owned(),
             Ok(data::DELETED_BY) => "deleted-by".to_owned(),
             Ok(data::TRIM) => "trim".to_owned(),
+            Ok(data::INDEX_MARK) => "mark".to_owned(),
+            Ok(data::INDEX_COUNT) => "index-count".to_owned(),
+            Ok(data::INDEX_TASK) => "task".to_owned(),
+            Ok(data::HISTOGRAM) => "histogram".to_owned(),
             Ok(data::EXPIRING) => "expiring".to_owned(),
             Ok(data::VACUUM) => "vacuum".to_owned(),
             _ => part.to_string(),

@@ -8,6 +8,13 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{BucketId, DecodeError, NamespaceId, RemovalId, Versionstamp};
 
+mod index;
+
+pub use index::{
+    HistogramBucket, HistogramRecord, IndexField, IndexRecord, IndexStatus, IndexTaskRecord,
+    IndexType, TaskKind, TaskStatus,
+};
+
 /// Writes a record.
 ///
 /// # Panics
@@ -121,6 +128,37 @@ pub struct BucketRecord {
     /// documents expire, is cluster time without that.
     #[serde(default)]
     pub stood_still_ms: i64,
+    #[serde(default)]
+    pub indexes: Vec<IndexRecord>,
+    /// The id of the next index: an id is never used again.
+    #[serde(default)]
+    pub next_index: u32,
+    /// A write fails when a value is not of the type that an index declares.
+    #[serde(default = "yes")]
+    pub strict_types: bool,
+}
+
+impl BucketRecord {
+    /// A new active bucket, unprotected and without indexes.
+    #[must_use]
+    pub fn new(namespace: NamespaceId, name: &str, shards: Vec<u16>, created_at: i64) -> Self {
+        Self {
+            namespace,
+            name: name.to_owned(),
+            state: State::Active,
+            created_at,
+            shards,
+            protected: false,
+            stood_still_ms: 0,
+            indexes: Vec::new(),
+            next_index: 1,
+            strict_types: true,
+        }
+    }
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// Who asked for something.

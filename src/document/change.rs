@@ -1,5 +1,5 @@
 //! What every write of a document leaves besides it: an entry of the change
-//! log, and sums.
+//! log, sums, and what indexes keep of it.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,25 @@ use super::{Document, Home};
 use crate::codec::keys;
 use crate::codec::record::{Change, ChangeOp, encode_change, encode_sum};
 use crate::error::{Error, Result};
+use crate::index;
 use crate::store::{Atomic, Transaction};
+
+/// Brings the indexes up to a write. Without indexes it costs nothing.
+pub(super) async fn indexes(
+    txn: &Transaction,
+    home: &Home,
+    id: &ObjectId,
+    old: Option<&Document>,
+    new: Option<&Document>,
+) -> Result<()> {
+    let indexes = home.indexes();
+    if indexes.is_empty() {
+        return Ok(());
+    }
+    let (bucket, shard) = (home.bucket(), home.shard_of(id));
+    let (old, new) = (old.map(Document::raw), new.map(Document::raw));
+    index::maintain(txn, bucket, shard, indexes, id, old, new).await
+}
 
 /// Writes one entry of the change log. `at` is cluster time.
 pub(super) fn log(

@@ -1,6 +1,6 @@
 use bson::oid::ObjectId;
 
-use super::change::{Sums, log};
+use super::change::{Sums, indexes, log};
 use super::join::join_all;
 use super::replace::hold;
 use super::{Document, Home, tombstone};
@@ -62,6 +62,7 @@ pub async fn delete(
                     sums.of(home, id).tombstone_added();
                 }
             }
+            indexes(txn, home, id, Some(document), None).await?;
             log(txn, home, ChangeOp::Delete, id, at)?;
             sums.of(home, id).deleted(document);
             deleted.push(*id);

@@ -1,10 +1,12 @@
+use std::sync::Arc;
+
 use xxhash_rust::xxh3::xxh3_64;
 
 use bson::oid::ObjectId;
 
 use crate::codec::record::BucketRecord;
 use crate::codec::{BucketId, keys};
-use crate::metadata::LiveBucket;
+use crate::metadata::{Indexes, LiveBucket};
 
 /// Where the documents of an active bucket lie. Made from a [`LiveBucket`], so
 /// whoever holds one has passed the fence in its transaction; it must not
@@ -14,11 +16,17 @@ pub struct Home {
     bucket: BucketId,
     shards: Vec<u16>,
     stood_still_ms: i64,
+    indexes: Arc<Indexes>,
 }
 
 impl From<&LiveBucket> for Home {
     fn from(bucket: &LiveBucket) -> Self {
-        Self::of_record(bucket.id(), bucket.record())
+        Self {
+            bucket: bucket.id(),
+            shards: bucket.shards().to_vec(),
+            stood_still_ms: bucket.record().stood_still_ms,
+            indexes: Arc::clone(bucket.indexes()),
+        }
     }
 }
 
@@ -26,13 +34,19 @@ impl Home {
     /// For tests of this module and of queries, which need no catalogue.
     #[cfg(test)]
     pub(crate) fn for_test(bucket: u64, shards: &[u16]) -> Self {
-        Self { bucket: BucketId(bucket), shards: shards.to_vec(), stood_still_ms: 0 }
+        let (shards, indexes) = (shards.to_vec(), Arc::default());
+        Self { bucket: BucketId(bucket), shards, stood_still_ms: 0, indexes }
     }
 
     /// Where the documents of a bucket lie, active or removed: for reading by
     /// somebody who shows them to nobody.
     pub fn of_record(bucket: BucketId, record: &BucketRecord) -> Self {
-        Self { bucket, shards: record.shards.clone(), stood_still_ms: record.stood_still_ms }
+        Self {
+            bucket,
+            shards: record.shards.clone(),
+            stood_still_ms: record.stood_still_ms,
+            indexes: Arc::new(Indexes::of(record)),
+        }
     }
 
     /// The bucket.
@@ -48,6 +62,11 @@ impl Home {
     /// The cluster time at which the bucket's own clock shows this, unless it is removed meanwhile.
     pub fn cluster_time(&self, clock: i64) -> i64 {
         clock.saturating_add(self.stood_still_ms)
+    }
+
+    /// The indexes that writes to the bucket keep.
+    pub fn indexes(&self) -> &Indexes {
+        &self.indexes
     }
 
     /// The shard whose change log and counters a document belongs to.

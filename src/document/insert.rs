@@ -3,7 +3,7 @@ use std::collections::HashSet;
 use bson::oid::ObjectId;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::change::{Sums, log};
+use super::change::{Sums, indexes, log};
 use super::{Builder, Document, Home, ObjectIds, builder::append_id, join::join_all, stored};
 use crate::codec::record::ChangeOp;
 use crate::error::{Error, Result};
@@ -90,7 +90,7 @@ fn with_id_in_place(raw: Raw<'_>, id: &ObjectId) -> Document {
 /// conflict; ids made here need no read.
 ///
 /// # Errors
-/// `DUPLICATEKEY`; those of the store.
+/// `DUPLICATEKEY`; those of [`crate::index::maintain`] and of the store.
 pub async fn insert(
     txn: &Transaction,
     home: &Home,
@@ -103,6 +103,7 @@ pub async fn insert(
     for new in documents {
         let value = stored::write(txn, home, &new.document, new.body).await?;
         txn.set(&home.key(&new.id), &value)?;
+        indexes(txn, home, &new.id, None, Some(&new.document)).await?;
         log(txn, home, ChangeOp::Insert, &new.id, at)?;
         sums.of(home, &new.id).inserted(&new.document);
     }

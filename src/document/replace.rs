@@ -1,7 +1,7 @@
 use bson::oid::ObjectId;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::change::{Sums, log};
+use super::change::{Sums, indexes, log};
 use super::stored::{self, Stored};
 use super::{Document, Home};
 use crate::codec::keys;
@@ -14,7 +14,7 @@ use crate::store::{Read, Transaction};
 /// commit. `at` is cluster time, for the change log.
 ///
 /// # Errors
-/// Those of the store.
+/// Those of [`crate::index::maintain`] and of the store.
 pub async fn replace(
     txn: &Transaction,
     home: &Home,
@@ -30,6 +30,7 @@ pub async fn replace(
     }
     let value = stored::write(txn, home, new, body).await?;
     txn.set(&home.key(id), &value)?;
+    indexes(txn, home, id, Some(old), Some(new)).await?;
     log(txn, home, ChangeOp::Update, id, at)?;
     let mut sums = Sums::default();
     sums.of(home, id).replaced(old, new);

@@ -4,7 +4,7 @@
 //! nor commit. Removing and restoring are the business of `lifecycle`.
 
 use crate::cluster::journal;
-use crate::codec::record::{self, BucketRecord, Event, EventKind, State};
+use crate::codec::record::{self, BucketRecord, Event, EventKind};
 use crate::codec::{BucketId, NamespaceId, Versionstamp, keys};
 use crate::error::{Error, Result};
 use crate::store::{RangeRead, Read, Transaction};
@@ -87,15 +87,7 @@ pub fn create(
     shards: Vec<u16>,
     now: i64,
 ) -> Result<()> {
-    let record = BucketRecord {
-        namespace: namespace.id(),
-        name: name.to_owned(),
-        state: State::Active,
-        created_at: now,
-        shards,
-        protected: false,
-        stood_still_ms: 0,
-    };
+    let record = BucketRecord::new(namespace.id(), name, shards, now);
     txn.set(&keys::bucket_name(namespace.id(), name), &id.0.to_be_bytes())?;
     txn.set(&keys::bucket_record(id), &record::encode(&record))?;
     txn.set_versionstamped_value(&keys::fence(id.0), &Versionstamp::placeholder())?;

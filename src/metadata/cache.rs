@@ -32,6 +32,7 @@ use crate::codec::{BucketId, NamespaceId, Versionstamp, keys};
 use crate::error::{Error, Result};
 use crate::store::{RangeRead, Read, Transaction};
 
+use super::indexes::Indexes;
 use super::name::Path;
 use super::namespace::{self, parse_object_id};
 
@@ -43,6 +44,7 @@ struct Handle {
     path: Arc<str>,
     name: Arc<str>,
     record: BucketRecord,
+    indexes: Arc<Indexes>,
     fences: Vec<(Vec<u8>, Versionstamp)>,
     /// The metadata version at which the fences were last seen unchanged.
     stamp: Mutex<Versionstamp>,
@@ -85,6 +87,12 @@ impl LiveBucket {
     #[must_use]
     pub fn record(&self) -> &BucketRecord {
         &self.0.record
+    }
+
+    /// Its indexes, parsed.
+    #[must_use]
+    pub fn indexes(&self) -> &Arc<Indexes> {
+        &self.0.indexes
     }
 
     /// Until when (milliseconds of cluster time) this handle knows that a trim
@@ -206,6 +214,7 @@ impl Handles {
             namespace: record.namespace,
             path: above.path.as_str().into(),
             name: record.name.as_str().into(),
+            indexes: Arc::new(Indexes::of(&record)),
             record,
             fences: read_fences(txn, &objects).await?,
             stamp: Mutex::new(now),
@@ -331,6 +340,7 @@ async fn load(txn: &Transaction, path: &str, bucket: &str, now: Versionstamp) ->
         namespace: above.id(),
         path: path.as_str().into(),
         name: bucket.into(),
+        indexes: Arc::new(Indexes::of(&record)),
         record,
         fences: read_fences(txn, &objects).await?,
         stamp: Mutex::new(now),

@@ -26,6 +26,7 @@ pub mod audit;
 pub mod bucket;
 pub mod cache;
 pub mod catalog;
+pub mod indexes;
 pub mod name;
 pub mod namespace;
 pub mod open;
@@ -33,6 +34,7 @@ pub mod operation;
 
 pub use cache::LiveBucket;
 pub use catalog::Catalog;
+pub use indexes::{Index, Indexes};
 pub use name::Path;
 pub use open::OpenTransaction;
 pub use operation::{Caller, Operation};

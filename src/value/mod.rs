@@ -10,10 +10,12 @@
 //!
 //! * Whatever the bytes are, nothing here panics or allocates without bound.
 //! * The order of values is total, and equality is its `Equal`.
+//! * The bytes of two values from [`key`] are in the order of the values.
 //!
 //! Not here: what a document may be (`document`), what a filter asks (`query`).
 
 pub mod collation;
+pub mod key;
 pub mod number;
 pub mod order;
 pub mod path;

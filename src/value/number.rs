@@ -54,7 +54,7 @@ impl Number {
         }
     }
 
-    fn exact(self) -> Exact {
+    pub(super) fn exact(self) -> Exact {
         match self {
             Self::Integer(number) => Exact::Finite {
                 negative: number < 0,
@@ -85,8 +85,9 @@ fn integer_with_double(integer: i64, double: f64) -> Ordering {
     order.then_with(|| 0.0_f64.partial_cmp(&double.fract()).unwrap_or(Ordering::Equal))
 }
 
+/// What a number is, without its type.
 #[derive(Clone, Copy, Debug)]
-enum Exact {
+pub(super) enum Exact {
     Nan,
     Infinity { negative: bool },
     Finite { negative: bool, coefficient: u128, two: i32, ten: i32 },
@@ -176,7 +177,7 @@ fn magnitude(left: (u128, i32, i32), right: (u128, i32, i32)) -> Ordering {
 const LIMBS: usize = 96;
 
 /// An unsigned integer, lowest limb first. On the stack, so that comparing does not allocate.
-struct Big {
+pub(super) struct Big {
     limbs: [u32; LIMBS],
     /// How many of them are used; the last of these is not zero.
     used: usize,
@@ -202,7 +203,7 @@ impl Big {
         }
     }
 
-    fn scale(&mut self, base: u64, times: u32) {
+    pub(super) fn scale(&mut self, base: u64, times: u32) {
         // 10^9 and 2^29 fit a limb.
         let (step, power) = if base == 10 { (9, 1_000_000_000) } else { (29, 1 << 29) };
         for _ in 0..times / step {
@@ -221,6 +222,44 @@ impl Big {
         if carry > 0 {
             self.push(u32::try_from(carry).unwrap_or_default());
         }
+    }
+
+    /// Divides by `10^times`; gives whether anything was left over.
+    pub(super) fn divide_by_ten(&mut self, times: u32) -> bool {
+        let mut rest = false;
+        for _ in 0..times / 9 {
+            rest |= self.divide(1_000_000_000);
+        }
+        rest | self.divide(10_u64.pow(times % 9))
+    }
+
+    fn divide(&mut self, divisor: u64) -> bool {
+        let mut rest = 0_u64;
+        for limb in self.limbs.iter_mut().take(self.used).rev() {
+            let part = rest << 32 | u64::from(*limb);
+            *limb = u32::try_from(part / divisor).unwrap_or_default();
+            rest = part % divisor;
+        }
+        while self.used > 0 && self.limbs.get(self.used - 1) == Some(&0) {
+            self.used -= 1;
+        }
+        rest > 0
+    }
+
+    /// How many bits it has, the highest 64 of them, and whether one of the
+    /// others is set.
+    pub(super) fn highest(&self) -> (u32, u64, bool) {
+        let mut limbs = self.limbs.iter().take(self.used).rev();
+        let mut top = 0_u128;
+        for _ in 0..3 {
+            top = top << 32 | u128::from(limbs.next().copied().unwrap_or_default());
+        }
+        // Three limbs of which the first is not zero: 65 to 96 bits, the upper 64 wanted.
+        let spare = 96 - (128 - top.leading_zeros());
+        let below = 32 - spare;
+        let high = u64::try_from(top >> below).unwrap_or_default();
+        let rest = top & ((1 << below) - 1) != 0 || limbs.any(|limb| *limb != 0);
+        (u32::try_from(self.used).unwrap_or_default() * 32 - spare, high, rest)
     }
 
     fn cmp(&self, other: &Self) -> Ordering {

@@ -112,15 +112,7 @@ impl World {
             state: State::Active,
             created_at: EPOCH,
         };
-        let record = BucketRecord {
-            namespace,
-            name: "b".to_owned(),
-            state: State::Active,
-            created_at: EPOCH,
-            shards: vec![0],
-            protected: false,
-            stood_still_ms: 0,
-        };
+        let record = BucketRecord::new(namespace, "b", vec![0], EPOCH);
         self.write(|txn| {
             txn.set(&keys::namespace_record(namespace), &record::encode(&place)).unwrap();
             txn.set(&keys::bucket_record(bucket), &record::encode(&record)).unwrap();

@@ -173,10 +173,29 @@ const fn store_code(error: &store::Error) -> &'static str {
         store::Error::Stopped { .. } => "STORESTOPPED",
         store::Error::Unavailable(_) => "STOREUNAVAILABLE",
         store::Error::Corrupt { .. } => "STOREDAMAGED",
+        store::Error::FoundationDb { code, .. } => foundationdb_code(*code),
         store::Error::KeyOutsideLegalRange
         | store::Error::BadVersionstampOffset
         | store::Error::Io { .. }
+        | store::Error::Unsupported(_)
         | store::Error::Format(_) => "ERR",
+    }
+}
+
+/// The names of those codes of FoundationDB that applications know and that are not told apart above.
+const fn foundationdb_code(code: i32) -> &'static str {
+    match code {
+        1004 => "TIMED_OUT",
+        1032 => "TOO_MANY_WATCHES",
+        1036 => "ACCESSED_UNREADABLE",
+        2005 => "INVERTED_RANGE",
+        2012 => "RANGE_LIMITS_INVALID",
+        2017 => "USED_DURING_COMMIT",
+        2021 => "NO_COMMIT_VERSION",
+        2101 => "TRANSACTION_TOO_LARGE",
+        2102 => "KEY_TOO_LARGE",
+        2103 => "VALUE_TOO_LARGE",
+        _ => "ERR",
     }
 }
 

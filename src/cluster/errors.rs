@@ -70,6 +70,7 @@ impl Error {
                     | E::TimedOut
                     | E::Cancelled
                     | E::Unavailable(_)
+                    | E::FoundationDb { .. }
                     | E::Stopped { .. }
                     | E::Io { .. }
                     | E::TooManyWatches { .. }

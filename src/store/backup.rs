@@ -44,7 +44,12 @@ pub struct BackupSummary {
 ///
 /// The folder is a copy only once the file MANIFEST is in it, which is written last.
 pub async fn backup(store: &Store, destination: &Path) -> Result<BackupSummary> {
-    let pin = store.local.pin()?;
+    let Some(local) = store.engine.local() else {
+        return Err(Error::Unsupported(
+            "a store on FoundationDB is copied with FoundationDB's own fdbbackup".to_owned(),
+        ));
+    };
+    let pin = local.pin()?;
     let destination = destination.to_owned();
     blocking(move || write_copy(&pin, &destination)).await
 }

@@ -5,6 +5,7 @@ use std::ops::Bound;
 
 use bytes::Bytes;
 
+use super::limits::READ_BYTES;
 use super::types::key_after;
 
 /// A set of keys made of disjoint ranges; neighbours are joined.
@@ -76,9 +77,10 @@ impl ConflictSet {
         self.points.is_empty() && self.ranges.is_empty()
     }
 
-    /// How much of a transaction's size they are.
-    pub(super) const fn bytes(&self) -> usize {
-        self.bytes
+    /// How much of a transaction's size they are, with so many bytes in front of each key.
+    pub(super) const fn bytes(&self, per_key: usize) -> usize {
+        let count = self.points.len() + self.ranges.len();
+        self.bytes + count * (READ_BYTES + 2 * per_key)
     }
 
     pub(super) fn add_point(&mut self, key: &[u8]) {

@@ -60,9 +60,15 @@ pub enum Error {
     /// The store cannot be reached. Nothing was changed.
     #[error("the store is unavailable: {0}")]
     Unavailable(String),
+    /// An error of FoundationDB that has no name of its own here.
+    #[error("{message}")]
+    FoundationDb { code: i32, message: &'static str, retryable: bool },
     /// The operating system refused.
     #[error("{context}: {source}")]
     Io { context: String, source: Arc<std::io::Error> },
+    /// This engine cannot do it; the message says what can.
+    #[error("{0}")]
+    Unsupported(String),
     /// The data folder is not one that this program may use.
     #[error("{0}")]
     Format(String),
@@ -81,6 +87,7 @@ impl Error {
                 | Self::CommitUnknown
                 | Self::TimedOut
                 | Self::Cancelled
+                | Self::FoundationDb { retryable: true, .. }
         )
     }
 

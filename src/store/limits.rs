@@ -5,12 +5,20 @@ use std::time::Duration;
 
 use super::{Error, Result};
 
-/// Longest key, in bytes.
-pub const KEY_BYTES_MAX: usize = 10_000;
+/// Longest key, in bytes: FoundationDB's 10,000 without what [`PREFIX_BYTES_MAX`] and the offset behind a versionstamped
+/// key may need.
+pub const KEY_BYTES_MAX: usize = 9_900;
+/// Longest prefix of all keys of one store, packed, where several share a FoundationDB.
+#[cfg(feature = "foundationdb")]
+pub(super) const PREFIX_BYTES_MAX: usize = 96;
 /// Longest value, in bytes.
 pub const VALUE_BYTES_MAX: usize = 100_000;
 /// Most bytes of one transaction: keys, values and conflict ranges.
 pub const TRANSACTION_BYTES_MAX: usize = 10_000_000;
+/// What FoundationDB counts for a write beside its bytes: the mutation and its conflict range.
+pub(super) const WRITE_BYTES: usize = 80;
+/// What it counts for a read conflict beside its bytes.
+pub(super) const READ_BYTES: usize = 28;
 /// Longest life of a snapshot.
 pub const TRANSACTION_TIME_MAX: Duration = Duration::from_secs(5);
 /// Most watches of one store, armed or about to be.

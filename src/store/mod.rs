@@ -7,10 +7,14 @@
 //!
 //! ```text
 //!   Store ──begin──► Transaction ──commit──► Intent ──► Sequencer ──► Engine
-//!     │                  │ reads                │ validates, merges,    memory
-//!     │ run: retries     ▼                      │ publishes, wakes      fjall
-//!     └─────────────  Published (a snapshot)  ◄─┘ watches
+//!     │                  │ reads            │   │ validates, merges,    memory
+//!     │ run: retries     ▼                  │   │ publishes, wakes      fjall
+//!     └─────────────  Published (a snapshot)│ ◄─┘ watches
+//!                                           └─► FoundationDB, which does all that itself
 //! ```
+//!
+//! A transaction's writes, conflict sets and limits are the same code on every engine (`transaction`, `overlay`); the fork
+//! between the local engines and FoundationDB is in `engine`.
 //!
 //! Keys that begin with `\xff` belong to the store itself (its version, marks
 //! of dropped prefixes, its format) and are neither read nor written from here.
@@ -30,12 +34,16 @@ mod backup;
 mod calls;
 mod conflicts;
 mod embedded;
+mod engine;
 mod error;
 mod faults;
+#[cfg(feature = "foundationdb")]
+mod foundationdb;
 mod history;
 pub mod limits;
 mod local;
 mod memory;
+mod merge;
 mod overlay;
 mod retry;
 mod sequencer;
@@ -57,18 +65,25 @@ pub use faults::{Chaos, Faults, Held, Lost, Matcher, Ranges};
 pub use retry::{Failure, Resolve, Slot};
 pub use transaction::{Savepoint, Transaction};
 pub use types::{
-    Atomic, Committed, Outcome, Page, RangeRead, Read, Reclaim, Stats, Transactions, key_after,
-    prefix_end,
+    Atomic, Committed, FoundationDbOptions, Outcome, Page, RangeRead, Read, Reclaim, Stats,
+    Transactions, key_after, prefix_end,
 };
 pub use watch::Watch;
 
 use calls::Calls;
+use engine::AnyEngine;
 use local::Local;
+
+/// Ends what engines have begun for the whole process. To be called when all stores are closed; none can be opened after it.
+pub fn shut_down() {
+    #[cfg(feature = "foundationdb")]
+    self::foundationdb::stop_network();
+}
 
 /// A store. A cheap handle: clones are the same store.
 #[derive(Debug, Clone)]
 pub struct Store {
-    local: Arc<Local>,
+    engine: AnyEngine,
     client: Arc<str>,
     calls: Arc<Calls>,
 }
@@ -76,7 +91,7 @@ pub struct Store {
 impl Store {
     /// An empty store in memory: for tests, simulation and `--store memory`.
     pub fn memory() -> Self {
-        Self::new(Local::memory())
+        Self::new(AnyEngine::Local(Arc::new(Local::memory())))
     }
 
     /// Opens the store in a folder, or creates it there. The folder is locked until [`Store::close`].
@@ -87,50 +102,66 @@ impl Store {
         let path = path.to_owned();
         let open = tokio::task::spawn_blocking(move || Local::open(&path, &options));
         let local = open.await.map_err(|_| Error::Cancelled)??;
-        Ok(Self::new(local))
+        Ok(Self::new(AnyEngine::Local(Arc::new(local))))
     }
 
-    fn new(local: Local) -> Self {
-        Self { local: Arc::new(local), client: Arc::from(""), calls: Arc::default() }
+    /// A store on a FoundationDB, if this program was built with it. Fails when nobody answers there within the timeout.
+    #[cfg(feature = "foundationdb")]
+    pub async fn foundationdb(options: &FoundationDbOptions) -> Result<Self> {
+        let engine = self::foundationdb::FoundationDb::open(options).await?;
+        Ok(Self::new(AnyEngine::FoundationDb(Arc::new(engine))))
+    }
+
+    /// A store on a FoundationDB, if this program was built with it.
+    #[cfg(not(feature = "foundationdb"))]
+    #[expect(clippy::unused_async, reason = "it has to ask servers where it is built in")]
+    pub async fn foundationdb(_options: &FoundationDbOptions) -> Result<Self> {
+        Err(Error::Unsupported(
+            "this program was built without FoundationDB: build it with \
+             cargo build --release --features foundationdb, for which libfdb_c and libclang have to be there"
+                .to_owned(),
+        ))
+    }
+
+    fn new(engine: AnyEngine) -> Self {
+        Self { engine, client: Arc::from(""), calls: Arc::default() }
     }
 
     /// The same store; its transactions bear this client name, by which faults can be meant for them, and are counted on their own.
     #[must_use]
     pub fn as_client(&self, client: &str) -> Self {
-        Self { local: Arc::clone(&self.local), client: Arc::from(client), calls: Arc::default() }
+        Self { engine: self.engine.clone(), client: Arc::from(client), calls: Arc::default() }
     }
 
     /// Whether a commit may end with [`Error::CommitUnknown`] on this engine.
     pub fn commit_may_be_unknown(&self) -> bool {
-        self.local.commit_may_be_unknown()
+        self.engine.commit_may_be_unknown()
     }
 
     /// Begins a transaction. `label` names its purpose ("insert", "flip").
     pub fn begin(&self, label: &'static str) -> Transaction {
         self.calls.begun();
-        Transaction::new(Arc::clone(&self.local), Arc::clone(&self.client), label)
+        Transaction::new(&self.engine, Arc::clone(&self.client), label)
     }
 
     /// The faults that can be ordered; the memory engine has them.
     pub fn faults(&self) -> Option<&Faults> {
-        self.local.faults()
+        self.engine.faults()
     }
 
     /// How far the bytes below a prefix given to [`Transaction::drop_prefix`] have been given back.
-    #[expect(clippy::unused_async, reason = "an engine on the network has to ask its servers")]
+    #[expect(clippy::unused_async, reason = "an engine may have to ask its servers")]
     pub async fn reclaim_progress(&self, prefix: &[u8]) -> Result<Reclaim> {
-        self.local.reclaim_progress(prefix)
+        self.engine.reclaim_progress(prefix)
     }
 
     /// Counters since the store was opened.
     pub fn stats(&self) -> Stats {
-        Stats { transactions: self.calls.read(), ..self.local.stats() }
+        Stats { transactions: self.calls.read(), ..self.engine.stats() }
     }
 
     /// Ends all watches and, on an engine with files, commits what waits and lets go of the folder.
     pub async fn close(&self) {
-        let local = Arc::clone(&self.local);
-        // Joining fails only if closing panics, which has been logged.
-        drop(tokio::task::spawn_blocking(move || local.close()).await);
+        self.engine.close().await;
     }
 }

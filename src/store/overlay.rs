@@ -51,6 +51,22 @@ impl Stamped {
         bytes
     }
 
+    /// Bytes of what it becomes.
+    #[cfg(feature = "foundationdb")]
+    pub(super) fn len(&self) -> usize {
+        self.template.len()
+    }
+
+    /// FoundationDB's form of it, with the template changed and its place so much further behind.
+    #[cfg(feature = "foundationdb")]
+    pub(super) fn form(&self, shift: usize, change: impl FnOnce(&[u8]) -> Vec<u8>) -> Vec<u8> {
+        let mut form = change(&self.template);
+        // An offset that does not fit cannot have been parsed.
+        let offset = u32::try_from(self.offset + shift).unwrap_or(u32::MAX);
+        form.extend_from_slice(&offset.to_le_bytes());
+        form
+    }
+
     /// The first and, excluded, the last key that it can become.
     fn bounds(&self) -> (Vec<u8>, Vec<u8>) {
         (self.fill(Versionstamp::MIN), key_after(&self.fill(Versionstamp::MAX)))
@@ -59,11 +75,11 @@ impl Stamped {
 
 /// A key that the commit decides.
 #[derive(Debug, Clone)]
-struct StampedKey {
-    key: Stamped,
-    value: Bytes,
+pub(super) struct StampedKey {
+    pub(super) key: Stamped,
+    pub(super) value: Bytes,
     /// Clears that came after it and reach into where it may lie.
-    cleared: RangeSet,
+    pub(super) cleared: RangeSet,
 }
 
 /// The write buffer. Clears come before entries: a clear removes the entries it covers.
@@ -285,6 +301,12 @@ impl Overlay {
 
     pub(super) fn entries(&self) -> impl Iterator<Item = (&Bytes, &Entry)> {
         self.entries.iter()
+    }
+
+    /// The versionstamped keys before they are filled, in the order in which they were written.
+    #[cfg(feature = "foundationdb")]
+    pub(super) fn stamped(&self) -> impl Iterator<Item = &StampedKey> {
+        self.stamped.iter()
     }
 
     /// The versionstamped keys that this commit makes.

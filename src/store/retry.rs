@@ -288,7 +288,7 @@ impl Store {
     /// Spread like chance, but the same in each run of a simulation.
     fn jitter(&self) -> u64 {
         // The finalizer of splitmix64.
-        let n = self.local.shared().counters.sequence.fetch_add(1, Ordering::Relaxed) + 1;
+        let n = self.engine.counters().sequence.fetch_add(1, Ordering::Relaxed) + 1;
         let mut z = n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -298,7 +298,7 @@ impl Store {
     /// Differs from all others of this store; slots of other processes are other keys.
     fn token(&self) -> [u8; 16] {
         let mut token = [0; 16];
-        let sequence = self.local.shared().counters.sequence.fetch_add(1, Ordering::Relaxed);
+        let sequence = self.engine.counters().sequence.fetch_add(1, Ordering::Relaxed);
         let (high, low) = token.split_at_mut(8);
         high.copy_from_slice(&sequence.to_be_bytes());
         low.copy_from_slice(&self.jitter().to_be_bytes());

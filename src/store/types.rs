@@ -1,5 +1,8 @@
 //! The plain values of the contract.
 
+use std::path::PathBuf;
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use super::limits::{PAGE_BYTES, PAGE_ROWS, SYSTEM};
@@ -147,6 +150,28 @@ pub struct Committed {
     pub version: u64,
     /// What filled the places for versionstamps; `None` for a read-only transaction.
     pub versionstamp: Option<Versionstamp>,
+}
+
+/// Which FoundationDB a store lies in, and where in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundationDbOptions {
+    /// The cluster file; by default that of `FDB_CLUSTER_FILE`, then `fdb.cluster` here, then
+    /// `/etc/foundationdb/fdb.cluster`.
+    pub cluster_file: Option<PathBuf>,
+    /// Stores with different prefixes do not see each other.
+    pub key_prefix: String,
+    /// How long FoundationDB may take for the reads of a transaction, and for its commit.
+    pub timeout: Duration,
+}
+
+impl Default for FoundationDbOptions {
+    fn default() -> Self {
+        Self {
+            cluster_file: None,
+            key_prefix: "lethe".to_owned(),
+            timeout: Duration::from_secs(10),
+        }
+    }
 }
 
 /// What [`super::Store::run`] gives.

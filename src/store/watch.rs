@@ -90,6 +90,20 @@ impl Arming {
     }
 }
 
+#[cfg(feature = "foundationdb")]
+impl Arming {
+    /// Ends when nobody waits for the watch any more.
+    pub(super) async fn given_up(&mut self) {
+        self.sender.closed().await;
+    }
+
+    /// Fires the watch, or ends it with an error.
+    pub(super) fn end(self, result: Result<()>) {
+        // An error here means that the watch was dropped: nobody waits.
+        drop(self.sender.send(result));
+    }
+}
+
 #[derive(Debug)]
 struct Waiter {
     id: u64,

@@ -1,0 +1,51 @@
+//! The client's network thread. A process has one, and can begin it once.
+
+use std::sync::{Mutex, OnceLock};
+
+use ::foundationdb::FdbError;
+use ::foundationdb::api::{FdbApiBuilder, NetworkAutoStop};
+
+use super::super::shared::lock;
+use super::{Error, Result};
+
+/// How beginning it went.
+static BEGUN: OnceLock<Result<()>> = OnceLock::new();
+/// Stops and joins the thread when dropped.
+static NETWORK: Mutex<Option<NetworkAutoStop>> = Mutex::new(None);
+
+/// Begins it, unless it is running already.
+pub(super) fn boot() -> Result<()> {
+    BEGUN.get_or_init(|| begin().map_err(|error| cannot(&error.to_string()))).clone()?;
+    match *lock(&NETWORK) {
+        Some(_) => Ok(()),
+        None => Err(cannot("it was stopped, which is for good")),
+    }
+}
+
+fn cannot(reason: &str) -> Error {
+    Error::Unavailable(format!("the FoundationDB client cannot start: {reason}"))
+}
+
+#[expect(unsafe_code, reason = "the C client wants its network stopped before the process ends")]
+fn begin() -> Result<(), FdbError> {
+    let builder = FdbApiBuilder::default().build()?;
+    // SAFETY: what `boot` gives must be dropped before the program exits. It goes into a static of which nothing
+    // takes it but `stop`, and `stop` is called at every exit: by `at_exit`, if nobody has before. An aborted process, or
+    // one that becomes another program, need not stop it.
+    let network = unsafe { builder.boot()? };
+    *lock(&NETWORK) = Some(network);
+    // SAFETY: `at_exit` is a function of the C ABI without arguments that lives as long as the program. That it could not be
+    // registered (no memory for the list) leaves a process that has to call `stop`, as `main` does.
+    let _registered = unsafe { libc::atexit(at_exit) };
+    Ok(())
+}
+
+extern "C" fn at_exit() {
+    stop();
+}
+
+/// Ends it, for good. What is still waited for never comes.
+pub(in super::super) fn stop() {
+    let network = lock(&NETWORK).take();
+    drop(network);
+}

@@ -67,6 +67,8 @@ mutations! {
     MembersWithoutShardsIgnored => members_without_shards_ignored,
     /// An absent fence counts as equal to what was cached.
     AbsentFenceEquals => absent_fence_equals,
+    /// COMMIT takes an unknown result for a conflict and does not look.
+    UnknownIsNotCommitted => unknown_is_not_committed,
 }
 
 #[cfg(test)]
@@ -76,7 +78,7 @@ mod tests {
     #[test]
     fn by_default_no_mistake_is_made() {
         assert_eq!(Mutations::default(), Mutations::of(&[]));
-        assert_eq!(Mutation::ALL.len(), 15);
+        assert_eq!(Mutation::ALL.len(), 16);
         for mutation in Mutation::ALL {
             assert_ne!(Mutations::of(&[*mutation]), Mutations::default(), "{mutation:?}");
         }

@@ -252,6 +252,10 @@ impl Handles {
         Ok(LiveBucket(handle))
     }
 
+    pub(super) const fn mutations(&self) -> Mutations {
+        self.mutations
+    }
+
     async fn holds(&self, txn: &Transaction, handle: &Handle, now: Versionstamp) -> Result<bool> {
         let stamp = *handle.stamp.lock().unwrap_or_else(PoisonError::into_inner);
         if stamp == now || self.mutations.level_one_ignores_metadata_version {

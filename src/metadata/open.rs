@@ -27,7 +27,7 @@ use crate::cluster::slots::SlotGuard;
 use crate::codec::Versionstamp;
 use crate::error::{Error, Result};
 use crate::store::limits::TRANSACTION_TIME_MAX;
-use crate::store::{self, Committed, Savepoint, Transaction};
+use crate::store::{self, Savepoint, Transaction};
 
 use super::bucket;
 use super::cache::LiveBucket;
@@ -279,13 +279,17 @@ impl OpenTransaction {
             self.expect_active(&touched).await?;
             return Ok(None);
         }
-        let (txn, slot) = (inner.txn.clone(), inner.slot.slot());
-        let Committed { versionstamp, .. } =
-            match inner.catalog.store().commit_once(txn, Some(&slot)).await {
-                Ok(committed) => committed,
-                Err(store::Error::Conflict) => return Err(self.conflict(&touched).await),
-                Err(error) => return Err(error.into()),
-            };
+        let mistaken = inner.catalog.handles().mutations().unknown_is_not_committed;
+        let slot = (!mistaken).then(|| inner.slot.slot());
+        let store = inner.catalog.store();
+        let versionstamp = match store.commit_once(inner.txn.clone(), slot.as_ref()).await {
+            Ok(committed) => committed.versionstamp,
+            Err(store::Error::Conflict) => return Err(self.conflict(&touched).await),
+            Err(store::Error::CommitUnknown) if mistaken => {
+                return Err(store::Error::Conflict.into());
+            }
+            Err(error) => return Err(error.into()),
+        };
         for Touched { bucket, trim_at, .. } in &touched {
             if let Some(at) = trim_at {
                 bucket.note_trim_scheduled(*at);

@@ -12,13 +12,16 @@
 mod cluster;
 
 mod barrier;
+mod history;
 mod members;
 mod mutations;
 mod purge;
 mod race;
+mod seat;
 mod sets;
 mod simulation;
 mod smoke;
+mod transactions;
 mod unknown;
 mod writes;
 
@@ -86,4 +89,16 @@ scenarios! {
         who_was_put_out_does_not_try_an_increment_again
         an_insert_with_an_unknown_result_inserts_once
         an_insert_that_is_sent_again_gets_the_stored_ids;
+    transactions:
+        a_removal_before_the_commit_is_what_the_commit_answers
+        a_reader_hears_of_a_removal_at_its_commit
+        renames_and_restores_before_the_commit_make_it_conflict
+        the_conflicts_of_a_transaction_are_what_it_has_read
+        of_two_that_read_what_the_other_writes_one_commits
+        cursors_go_on_after_the_transaction
+        an_unknown_commit_is_found_out
+        a_commit_is_safe_to_send_again
+        an_old_transaction_answers_so_and_keeps_nothing
+        a_command_that_fails_leaves_no_trace
+        a_client_that_leaves_rolls_back;
 }

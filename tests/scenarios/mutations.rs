@@ -3,7 +3,7 @@
 use lethe::cluster::mutation::{Mutation, Mutations};
 
 use crate::cluster::{Claim, patiently};
-use crate::{barrier, members, purge, writes};
+use crate::{barrier, members, purge, transactions, writes};
 
 /// Runs a scenario with a mistake; it must fail by this claim.
 async fn found(mistake: Mutation, scenario: impl AsyncFnOnce(Mutations) -> Claim, violated: &str) {
@@ -35,7 +35,9 @@ mistakes! {
             => "a write landed in",
         writes::a_batch_that_lands_after_the_purge_is_refused
             => "a stopped worker's batch landed after the purge",
-        writes::a_trim_under_way_is_named_and_refused => "a trim landed in a removed bucket";
+        writes::a_trim_under_way_is_named_and_refused => "a trim landed in a removed bucket",
+        transactions::a_removal_before_the_commit_is_what_the_commit_answers
+            => "a write to a bucket landed after its REMOVE";
     witnesses_come_after_the_drain: WitnessBeforeDrain,
         barrier::work_beyond_the_grace_is_named_and_waited_for => "answered 'OK'",
         writes::work_that_was_checked_before_the_removal_does_not_open_after_it
@@ -73,6 +75,8 @@ mistakes! {
             => "an old request purged a later removal";
     members_without_shards_count: MembersWithoutShardsIgnored,
         members::a_member_without_a_shard_is_waited_for => "answered 'OK'";
+    an_unknown_commit_is_looked_up: UnknownIsNotCommitted,
+        transactions::an_unknown_commit_is_found_out => "COMMIT answered 'NOT_COMMITTED";
     an_absent_fence_equals_nothing: AbsentFenceEquals,
         members::clients_of_a_member_that_was_put_out_get_right_answers
             => "instead of 'NOSUCHBUCKET";

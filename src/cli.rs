@@ -4,9 +4,10 @@
 //! people. Settings come from the defaults, the file, `LETHE_*` variables and
 //! flags, in that order.
 //!
-//! Not here: the process itself, its runtime and its log (`main`).
+//! Not here: the process itself and its runtime (`main`).
 
 mod copy;
+mod log;
 mod run;
 
 use std::net::SocketAddr;
@@ -77,6 +78,9 @@ struct ServerArgs {
     /// Port for clients, 0 for any free one [default: 5484]
     #[arg(long)]
     port: Option<u16>,
+    /// Port for metrics and health, 0 for any free one [default: 9484]
+    #[arg(long)]
+    http_port: Option<u16>,
     /// Folder of the embedded store [default: lethe-data]
     #[arg(long)]
     data_dir: Option<String>,
@@ -107,6 +111,9 @@ impl ServerArgs {
         }
         if let Some(port) = self.port {
             flags.push(("server.port", port.to_string()));
+        }
+        if let Some(port) = self.http_port {
+            flags.push(("http.port", port.to_string()));
         }
         if let Some(folder) = &self.data_dir {
             flags.push(("data_dir", folder.clone()));

@@ -6,6 +6,7 @@ pub mod demo;
 
 pub mod node;
 
+pub mod http;
 pub mod server;
 pub mod worker;
 

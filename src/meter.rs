@@ -7,6 +7,10 @@
 //! Not here: names, labels and units (`http`, docs/metrics.md), and who counts what.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 /// Upper bounds of the buckets for times, in microseconds: 10 µs to 10 s.
 pub const TIMES: [u64; 17] = [
@@ -40,7 +44,7 @@ impl Times {
     }
 
     /// Counts how long something took.
-    pub fn note_time(&self, took: std::time::Duration) {
+    pub fn note_time(&self, took: Duration) {
         self.note(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
     }
 }
@@ -129,9 +133,57 @@ impl<const N: usize> Distribution<N> {
     }
 }
 
+/// Bounds how often something is said, so that nobody can flood a log by making us say it.
+#[derive(Debug)]
+pub struct Throttle {
+    per_second: u32,
+    state: Mutex<Spoken>,
+}
+
+#[derive(Debug, Default)]
+struct Spoken {
+    second: Option<Instant>,
+    said: u32,
+    kept_back: u64,
+}
+
+impl Throttle {
+    /// Lets so many through in a second.
+    pub fn new(per_second: u32) -> Self {
+        Self { per_second, state: Mutex::default() }
+    }
+
+    /// Whether it may be said now; then how often it was kept back since it was said last.
+    pub fn admit(&self, now: Instant) -> Option<u64> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let fresh = state.second.is_none_or(|second| now - second >= Duration::from_secs(1));
+        if fresh {
+            state.second = Some(now);
+            state.said = 0;
+        }
+        if state.said >= self.per_second {
+            state.kept_back += 1;
+            return None;
+        }
+        state.said += 1;
+        Some(std::mem::take(&mut state.kept_back))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_kept_back_is_counted_and_told_later() {
+        let throttle = Throttle::new(2);
+        let now = Instant::now();
+        let said: Vec<_> = (0..5).map(|_| throttle.admit(now)).collect();
+        assert_eq!(said, [Some(0), Some(0), None, None, None]);
+        let later = now + Duration::from_secs(1);
+        assert_eq!((throttle.admit(later), throttle.admit(later)), (Some(3), Some(0)));
+        assert_eq!(throttle.admit(later), None);
+    }
 
     #[test]
     fn a_value_is_counted_in_the_first_bucket_that_holds_it() {

@@ -4,7 +4,7 @@
 //!   Config ──► Store ──► Cluster (join) ──► Catalog ──► Lifecycle ──► Services
 //!                           │ journal events   ▲            ▲            │
 //!                           └── Events ────────┴────────────┘            ▼
-//!                                                  Workers            Server
+//!                                                  Workers      Server, Http
 //! ```
 //!
 //! Here, and only here, an engine is chosen and the layers are wired: what a
@@ -22,9 +22,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::clock::{Clock, milliseconds};
 use crate::cluster::mutation::Mutations;
@@ -34,6 +34,7 @@ use crate::codec::{BucketId, Versionstamp};
 use crate::command::Services;
 use crate::config::{Config, Durability, StoreKind};
 use crate::error::Error;
+use crate::http::Http;
 use crate::lifecycle::{Lifecycle, LifecycleOptions};
 use crate::metadata::catalog::CatalogOptions;
 use crate::metadata::{Catalog, Path};
@@ -81,6 +82,7 @@ pub struct NodeOptions {
 #[derive(Debug)]
 pub struct Node {
     addresses: Vec<SocketAddr>,
+    http: Door,
     services: Arc<Services>,
     lifecycle: Lifecycle,
     cluster: Cluster,
@@ -89,12 +91,36 @@ pub struct Node {
     tasks: Vec<JoinHandle<()>>,
 }
 
+/// The HTTP server: open before the node joins and until it has left. Its task ends when this is dropped.
+#[derive(Debug)]
+struct Door {
+    addresses: Vec<SocketAddr>,
+    stop: CancellationToken,
+    task: JoinSet<()>,
+}
+
+impl Door {
+    fn open(services: &Arc<Services>) -> std::io::Result<Self> {
+        let http = Http::bind(Arc::clone(services))?;
+        let (addresses, stop) = (http.addresses().to_vec(), CancellationToken::new());
+        let mut task = JoinSet::new();
+        task.spawn(http.run(stop.clone()));
+        Ok(Self { addresses, stop, task })
+    }
+
+    async fn close(&mut self) {
+        self.stop.cancel();
+        while self.task.join_next().await.is_some() {}
+    }
+}
+
 /// Tells the layers above the cluster what the journal says.
 #[derive(Debug)]
 struct Events(Lifecycle);
 
 impl Listener for Events {
     fn on_event(&self, event: &Event, _: Versionstamp) {
+        self.0.meters().note_event(event.kind);
         self.0.catalog().handles().forget(BucketId(event.object));
         self.0.wake_workers();
     }
@@ -143,6 +169,7 @@ impl Node {
     ) -> Result<Self, StartError> {
         let services = Arc::new(Services::new(Arc::clone(&config), Arc::clone(&clock)));
         let server = Server::bind(Arc::clone(&services))?;
+        let http = Door::open(&services)?;
         let addresses = server.addresses().to_vec();
         let address = addresses.first().map(ToString::to_string).unwrap_or_default();
 
@@ -193,6 +220,7 @@ impl Node {
         let (ended_sender, ended) = watch::channel(None);
         let mut node = Self {
             addresses,
+            http,
             services,
             lifecycle: lifecycle.clone(),
             cluster: cluster.clone(),
@@ -216,6 +244,12 @@ impl Node {
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// Where it listens for HTTP.
+    #[must_use]
+    pub fn http_addresses(&self) -> &[SocketAddr] {
+        &self.http.addresses
     }
 
     #[must_use]
@@ -248,7 +282,7 @@ impl Node {
         }
     }
 
-    /// Stops in order: takes no more commands, lets those that run end, stops
+    /// Stops in order: says that it is not ready, takes no more commands, lets those that run end, stops
     /// the workers, leaves the cluster, closes the store.
     pub async fn stop(mut self) {
         let store = self.store().clone();
@@ -259,6 +293,11 @@ impl Node {
 
     /// As [`Node::stop`], but the store stays open for other nodes over it.
     pub async fn leave(&mut self, how: Stop) {
+        self.services.leave();
+        let notice = self.services.config.server.shutdown_notice;
+        if how == Stop::Graceful && !notice.is_zero() {
+            tokio::time::sleep(notice).await;
+        }
         // Server and workers first: what they have begun may still need the
         // membership.
         self.stop.cancel();
@@ -270,15 +309,32 @@ impl Node {
             }
         }
         self.cluster.stop(how);
-        if let Some(task) = cluster
-            && let Err(error) = task.await
-        {
+        if let Some(task) = cluster {
+            self.end_membership(task).await;
+        }
+        self.http.close().await;
+    }
+
+    /// Waits until the node has left the cluster, but no longer than the others would wait for it.
+    async fn end_membership(&self, mut task: JoinHandle<()>) {
+        let options = self.cluster.options();
+        let patience = options.silent_after.saturating_add(options.drain_grace);
+        let ended = match tokio::time::timeout(patience, &mut task).await {
+            Ok(ended) => ended,
+            Err(_elapsed) => {
+                warn!("the store did not let the node leave; the others will put it out");
+                self.cluster.stop(Stop::Halt);
+                task.await
+            }
+        };
+        if let Err(error) = ended {
             error!(%error, "the membership of the node ended badly");
         }
     }
 
     /// Ends as a crash would: nothing is finished, nothing is told to anybody.
     pub fn kill(mut self) {
+        self.http.task.abort_all();
         for task in self.tasks.drain(..) {
             task.abort();
         }

@@ -666,9 +666,16 @@ struct Program {
 
 impl Program {
     fn start() -> Self {
+        Self::with(&[], std::process::Stdio::inherit())
+    }
+
+    fn with(variables: &[(&str, &str)], log: std::process::Stdio) -> Self {
         use std::io::BufRead;
         let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_lethe"))
             .args(["--store", "memory", "--port", "0"])
+            .envs(variables.iter().copied())
+            .env_remove("LETHE_LOG")
+            .stderr(log)
             .stdout(std::process::Stdio::piped())
             .spawn()
             .unwrap();
@@ -708,4 +715,101 @@ fn a_wrong_setting_stops_the_start_and_is_named() {
     assert_eq!(output.status.code(), Some(2));
     let message = String::from_utf8_lossy(&output.stderr);
     assert!(message.contains("server.max_clients") && message.contains("many"), "{message}");
+}
+
+#[test]
+fn the_slow_log_keeps_what_was_slow_and_no_secrets() {
+    let server = Running::start(|config| {
+        config.slow_log.threshold = Some(Duration::ZERO);
+        config.slow_log.entries_max = 3;
+    });
+    let mut client = server.connect();
+    client.check("CLIENT SETNAME ada", "+OK\r\n");
+    for line in ["ECHO lost", "PING", "AUTH ada geheim", "BUCKET.INSERT users DOCS '{\"a\":1}'"] {
+        client.send(format!("{line}\r\n"));
+        client.line();
+        if line.starts_with("ECHO") {
+            client.line();
+        }
+    }
+    client.check("SLOWLOG LEN", ":3\r\n");
+    client.send("SLOWLOG GET -1\r\n");
+    let mut shown = Vec::new();
+    // Three entries of six lines and more; the oldest is the last.
+    while !shown.last().is_some_and(|line: &String| line.contains("(2 words not shown)")) {
+        shown.push(client.line());
+    }
+    let text = shown.join(" ");
+    assert!(text.starts_with("*3 *6 :"), "{text}");
+    assert!(
+        text.contains("SLOWLOG $3 LEN") && text.contains("users $4 DOCS $9 (7 bytes)"),
+        "{text}"
+    );
+    assert!(text.contains("$3 ada") && text.contains("127.0.0.1:"), "{text}");
+    assert!(!text.contains("geheim") && !text.contains("lost"), "{text}");
+    let mut other = server.connect();
+    other.check("SLOWLOG RESET", "+OK\r\n");
+    other.check("SLOWLOG LEN", ":1\r\n");
+    let negative = "-ERR count should be greater than or equal to -1\r\n";
+    other.check("SLOWLOG GET -2", negative);
+    other.check("SLOWLOG GET 1 2", "-ERR wrong number of arguments for 'SLOWLOG|GET' command\r\n");
+}
+
+#[test]
+fn without_a_threshold_nothing_is_slow() {
+    let server = Running::start(|config| config.slow_log.threshold = None);
+    let mut client = server.connect();
+    client.check("PING", "+PONG\r\n");
+    client.check("SLOWLOG LEN", ":0\r\n");
+    client.check("SLOWLOG GET", "*0\r\n");
+}
+
+#[test]
+fn the_log_says_which_request_and_removal_and_no_secrets() {
+    let variables = [
+        ("LETHE_LOG_FORMAT", "json"),
+        ("LETHE_LOG_FILTER", "info"),
+        ("LETHE_SLOW_LOG_THRESHOLD", "0s"),
+    ];
+    let mut program = Program::with(&variables, std::process::Stdio::piped());
+    let mut log = program.child.stderr.take().unwrap();
+    let mut client = Raw::connect(program.address);
+    client.check("BUCKET.CREATE users", "+OK\r\n");
+    client.send("BUCKET.INSERT users DOCS '{\"word\":\"vertraulich\"}'\r\n");
+    assert_eq!((client.line(), client.bulk().len()), ("*1".to_owned(), 24));
+    client.send("BUCKET.QUERY users '{\"word\":\"vertraulich\"}'\r\nAUTH ada geheim\r\n");
+    client.send("BUCKET.REMOVE users\r\n");
+    client.send("QUIT\r\n");
+    client.rest();
+    assert!(program.signal("-TERM").success());
+    let mut text = String::new();
+    log.read_to_string(&mut text).unwrap();
+    assert!(!text.contains("geheim") && !text.contains("vertraulich"), "{text}");
+    let lines: Vec<serde_json::Value> =
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let slow = |command: &str| {
+        let found = lines
+            .iter()
+            .find(|line| line["message"] == "slow command" && line["command"] == command);
+        found.unwrap_or_else(|| panic!("no {command} in {text}"))
+    };
+    let removed = slow("BUCKET.REMOVE");
+    let span = &removed["span"];
+    assert_eq!((&span["request"], &removed["request"]), (&"1-5".into(), &"1-5".into()));
+    assert_eq!((&span["namespace"], &span["bucket"]), (&"global".into(), &"users".into()));
+    assert!(span["removal"].as_str().is_some_and(|id| id.starts_with("r_")), "{removed}");
+    assert_eq!(slow("BUCKET.QUERY")["span"]["request"], "1-3");
+    assert!(lines.iter().any(|line| line["message"] == "joined the cluster"), "{text}");
+}
+
+#[test]
+fn a_filter_of_the_log_that_cannot_be_read_stops_the_start_and_is_named() {
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_lethe"))
+        .env_remove("LETHE_LOG")
+        .env("LETHE_LOG_FILTER", "lethe=loud")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert!(message.contains("log.filter") && message.contains("loud"), "{message}");
 }

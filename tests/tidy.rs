@@ -20,7 +20,7 @@ const LAYERS: &[&[&str]] = &[
     &["cli"],
     &["demo"],
     &["node"],
-    &["server", "worker"],
+    &["server", "http", "worker"],
     &["command"],
     &["session"],
     &["query", "lifecycle", "check"],

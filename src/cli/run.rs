@@ -1,7 +1,7 @@
 use std::io::{IsTerminal, Write};
 use std::sync::Arc;
 
-use super::{CheckArgs, Cli, Command, ServerArgs};
+use super::{CheckArgs, Cli, Command, ServerArgs, log};
 use crate::check::{self, PAGE_KEYS, Severity};
 use crate::clock::SystemClock;
 use crate::cluster::Ended;
@@ -48,18 +48,22 @@ pub enum Outcome {
 /// # Errors
 /// With a message for the person who typed it.
 pub async fn run(cli: Cli) -> Result<Outcome, Failure> {
-    match cli.command {
-        None => server(&cli.server).await,
-        Some(Command::Server(args)) => server(&args).await,
-        Some(Command::Check(args)) => check(&args).await,
-        Some(Command::Demo) => demo().await,
-        Some(Command::Backup(args)) => super::copy::backup(&args).await,
-        Some(Command::RestoreBackup(args)) => super::copy::restore(&args).await,
+    let Some(command) = cli.command else { return server(&cli.server).await };
+    if !matches!(command, Command::Server(_)) {
+        log::begin(&Config::default().log)?;
+    }
+    match command {
+        Command::Server(args) => server(&args).await,
+        Command::Check(args) => check(&args).await,
+        Command::Demo => demo().await,
+        Command::Backup(args) => super::copy::backup(&args).await,
+        Command::RestoreBackup(args) => super::copy::restore(&args).await,
     }
 }
 
 async fn server(args: &ServerArgs) -> Result<Outcome, Failure> {
     let config = Arc::new(args.load()?);
+    log::begin(&config.log)?;
     // Before anybody is told that the node is there, and could stop it.
     let told_to_stop = told_to_stop();
     let node = Node::start(Arc::clone(&config), Arc::new(SystemClock)).await?;
@@ -125,6 +129,9 @@ fn greet(node: &Node, config: &Config) -> std::io::Result<()> {
         StoreKind::Memory => "data in memory only, gone with this process".to_owned(),
     };
     writeln!(out, "Lethe {} is ready, {place}", env!("CARGO_PKG_VERSION"))?;
+    for address in node.http_addresses() {
+        writeln!(out, "Metrics and health: http://{address}/metrics, http://{address}/readyz")?;
+    }
     for address in node.addresses() {
         writeln!(out, "Connect with: redis-cli -h {} -p {}", address.ip(), address.port())?;
     }

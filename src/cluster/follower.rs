@@ -199,6 +199,7 @@ impl Follower {
             }
         }
         self.applied = *last;
+        self.shared.progress.applied(self.applied);
         Ok(())
     }
 
@@ -316,6 +317,7 @@ impl Follower {
         self.counter = counter;
         self.written = seen.unwrap_or(self.written);
         self.next_beat = now + shared.options.heartbeat;
+        shared.progress.beat(now);
         shared.beats.send_replace(counter);
         Ok(())
     }

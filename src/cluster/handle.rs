@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tracing::info;
@@ -16,7 +17,8 @@ use super::ids::IdBlocks;
 use super::journal;
 use super::membership;
 use super::mutation::Mutations;
-use super::observer::{Observer, Sightings};
+use super::observer::{Observer, Sighting, Sightings};
+use super::progress::{Notes, Progress};
 use super::rows::Identity;
 use super::slots::Slots;
 use super::time::{self, ClusterClock};
@@ -56,6 +58,7 @@ pub(super) struct Shared {
     pub(super) beats: watch::Sender<i64>,
     pub(super) stop: watch::Sender<Option<Stop>>,
     pub(super) controls: watch::Sender<Controls>,
+    pub(super) progress: Notes,
     sightings: Mutex<Sightings>,
     /// Members and owners, as the follower last saw them.
     roster: Mutex<Option<Roster>>,
@@ -129,6 +132,7 @@ impl Cluster {
             beats: watch::Sender::new(0),
             stop: watch::Sender::new(None),
             controls: watch::Sender::default(),
+            progress: Notes::new(joined.seen),
             sightings: Mutex::default(),
             roster: Mutex::default(),
             seen: joined.seen,
@@ -159,6 +163,7 @@ impl Cluster {
             ended = follower => ended,
             () = observer => Ended::Halted,
         };
+        shared.progress.ended();
         shared.work.close();
         shared.set_workable(BTreeMap::new());
         info!(node = %shared.identity.node, incarnation = shared.identity.incarnation, ?ended, "left the cluster");
@@ -337,6 +342,37 @@ impl Cluster {
             member.clock_offset_ms = sighting.clock(now).map(|clock| clock - time);
         }
         Ok(view)
+    }
+
+    /// How far this node follows, as it knows without asking the store.
+    #[must_use]
+    pub fn progress(&self) -> Progress {
+        self.shared.progress.read()
+    }
+
+    /// How many journal events this node has not applied, counted up to
+    /// [`view::BEHIND_MAX`]. One read.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn lag(&self) -> Result<usize> {
+        let applied = self.progress().applied;
+        let body = |txn: Transaction| async move {
+            journal::count_after(&txn, applied, view::BEHIND_MAX).await
+        };
+        Ok(self.shared.store.run("lag", Resolve::Idempotent, body).await?.value)
+    }
+
+    /// The members, and how long ago this node saw each of their heartbeats
+    /// move; empty until it has looked for the first time.
+    #[must_use]
+    pub fn silences(&self) -> Vec<(String, Duration)> {
+        let now = tokio::time::Instant::now();
+        let sightings = self.shared.sightings();
+        let silence = |(node, sighting): (&String, &Sighting)| {
+            (node.clone(), now.duration_since(sighting.at))
+        };
+        sightings.iter().map(silence).collect()
     }
 
     /// Holds parts of this node up, as tests want. Takes effect before the

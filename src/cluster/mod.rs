@@ -62,6 +62,7 @@ pub mod journal;
 mod membership;
 pub mod mutation;
 mod observer;
+mod progress;
 mod rows;
 pub mod slots;
 #[cfg(test)]
@@ -74,4 +75,5 @@ pub mod work;
 pub use errors::{Error, Result};
 pub use handle::Cluster;
 pub use membership::FORMAT;
+pub use progress::Progress;
 pub use types::{ClusterOptions, Controls, Ended, Listener, OwnedShards, Stop};

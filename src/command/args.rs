@@ -21,6 +21,11 @@ impl Args {
         Self { words, name }
     }
 
+    /// All words, the command's name included.
+    pub(super) const fn words(&self) -> &Words {
+        &self.words
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.words.len().saturating_sub(self.name)

@@ -32,7 +32,7 @@ pub(super) const COMMANDS: &[Spec] = &[
     Spec {
         name: "HELLO",
         arity: -1,
-        flags: flags::FAST | flags::CONNECTION | flags::NO_AUTH,
+        flags: flags::FAST | flags::CONNECTION | flags::NO_AUTH | flags::SECRET,
         since: "0.1",
         group: Group::Connection,
         summary: "Chooses the protocol version and describes the server.",
@@ -56,7 +56,7 @@ pub(super) const COMMANDS: &[Spec] = &[
     Spec {
         name: "AUTH",
         arity: -2,
-        flags: flags::FAST | flags::CONNECTION | flags::NO_AUTH,
+        flags: flags::FAST | flags::CONNECTION | flags::NO_AUTH | flags::SECRET,
         since: "0.1",
         group: Group::Connection,
         summary: "Logs in.",

@@ -3,21 +3,24 @@
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::LazyLock;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, LazyLock};
 use std::task::{Poll, ready};
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tracing::{Span, info_span};
 
+use super::slow::{Ran, WORDS_MAX};
 use super::spec::Pending;
 use super::{
-    Args, CommandStats, Context, Handler, Services, Spec, backup, bucket, check, client, cluster,
-    connection, document, flags, introspection, lifecycle, namespace, refused, server, session,
+    Args, Context, Handler, Services, Spec, backup, bucket, check, client, cluster, connection,
+    document, flags, introspection, lifecycle, namespace, refused, server, session, slowlog,
     transaction,
 };
 use crate::error::{Error, Result};
 use crate::resp::{Reply, Words};
+use crate::session::{Client, RequestId};
 
 /// One table per family.
 const FAMILIES: &[&[Spec]] = &[
@@ -25,6 +28,7 @@ const FAMILIES: &[&[Spec]] = &[
     client::COMMANDS,
     introspection::COMMANDS,
     server::COMMANDS,
+    slowlog::COMMANDS,
     session::COMMANDS,
     refused::COMMANDS,
     cluster::COMMANDS,
@@ -41,6 +45,9 @@ const FAMILIES: &[&[Spec]] = &[
 
 /// The longest name that is looked up; longer ones are unknown without looking.
 const NAME_BYTES_MAX: usize = 64;
+
+/// Bytes of a bucket's name that are logged: all of a name that can be one.
+const LOGGED_BYTES_MAX: usize = 255;
 
 /// Bytes of arguments that the error for an unknown command repeats, as Redis does.
 const ECHOED_BYTES_MAX: usize = 128;
@@ -127,22 +134,81 @@ pub enum Step<'a> {
 /// A command that awaits something; gives its reply, also where its handler panics.
 pub struct Running<'a> {
     future: Pending<'a>,
+    call: Call<'a>,
+    /// Its words, where it may turn out to be slow.
+    words: Words,
+    client: Arc<Client>,
+    started: Instant,
+    ended: bool,
+    span: Span,
+}
+
+/// What is counted, and where, when a command ends.
+#[derive(Clone, Copy, Debug)]
+struct Call<'a> {
     spec: &'static Spec,
     index: usize,
-    stats: Option<&'a CommandStats>,
-    started: Instant,
+    services: &'a Services,
+    request: RequestId,
+}
+
+impl Call<'_> {
+    /// Counts a command that has ended, with an error of this code if with any.
+    fn note(&self, took: Duration, code: Option<&'static str>, words: &Words, client: &Client) {
+        let services = self.services;
+        if let Some(stats) = services.stats.command(self.index) {
+            stats.note(took, code.is_some());
+        }
+        if let Some(code) = code {
+            services.stats.note_error(code);
+        }
+        let ran = Ran { spec: self.spec, words, client, request: self.request, took };
+        services.slow_log.note(&ran, || services.clock.now());
+    }
+
+    /// The span of what the command logs; made only where it is wanted.
+    fn span(&self, namespace: &str, args: &Args) -> Span {
+        let bucket = || {
+            let named = self.spec.arguments.first().is_some_and(|first| first.name == "bucket");
+            args.get(0).filter(|_| named).map(|name| clip(name, LOGGED_BYTES_MAX))
+        };
+        info_span!(
+            "command",
+            request = %self.request,
+            command = self.spec.name,
+            namespace,
+            bucket = bucket(),
+            removal = tracing::field::Empty,
+        )
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        if !self.ended
+            && let Some(stats) = self.call.services.stats.command(self.call.index)
+        {
+            stats.note_cancelled();
+        }
+    }
 }
 
 impl std::fmt::Debug for Running<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Running").field("command", &self.spec.name).finish_non_exhaustive()
+        f.debug_struct("Running").field("command", &self.call.spec.name).finish_non_exhaustive()
     }
 }
 
 impl Running<'_> {
     /// The place of the command in the table.
     pub const fn index(&self) -> usize {
-        self.index
+        self.call.index
+    }
+
+    fn note(&mut self, code: Option<&'static str>) {
+        self.ended = true;
+        let _within = self.span.enter();
+        self.call.note(self.started.elapsed(), code, &self.words, &self.client);
     }
 }
 
@@ -159,14 +225,17 @@ impl Future for Running<'_> {
     type Output = Ended;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> Poll<Ended> {
-        let polled = catch_unwind(AssertUnwindSafe(|| self.future.as_mut().poll(cx)));
+        let this = &mut *self;
+        let within = this.span.enter();
+        let polled = catch_unwind(AssertUnwindSafe(|| this.future.as_mut().poll(cx)));
+        drop(within);
         Poll::Ready(if let Ok(poll) = polled {
             let result = ready!(poll);
-            note(self.stats, self.started.elapsed(), result.is_err());
+            this.note(code(&result));
             Ended::Replied(to_reply(result))
         } else {
-            note(self.stats, self.started.elapsed(), true);
-            Ended::Panicked(panicked(self.spec))
+            this.note(Some(PANICKED));
+            Ended::Panicked(panicked(&this.call))
         })
     }
 }
@@ -177,38 +246,52 @@ pub fn dispatch<'a>(ctx: &'a mut Context<'_>, words: Words) -> Step<'a> {
     let table = table();
     let (index, spec) = match resolve(table, ctx.services, &words) {
         Ok(found) => found,
-        Err(error) => return Step::Done(to_reply(Err(error))),
+        Err(error) => {
+            ctx.services.stats.note_error(error.code());
+            return Step::Done(to_reply(Err(error)));
+        }
     };
     let services: &'a Services = ctx.services;
-    let stats = services.stats.command(index);
     if let Err(error) = admit(ctx, spec, &words) {
-        if let Some(stats) = stats {
+        if let Some(stats) = services.stats.command(index) {
             stats.note_rejected();
         }
+        services.stats.note_error(error.code());
         return Step::Done(to_reply(Err(error)));
     }
     let name_words = if spec.subcommand().is_some() { 2 } else { 1 };
     let args = Args::new(words, name_words);
     ctx.session.note_command(index);
+    let call = Call { spec, index, services, request: ctx.session.request() };
+    let span = call.span(&ctx.session.namespace, &args);
     match spec.handler {
         Handler::Sync(run) | Handler::AloneOrContainer(run, _) => {
+            let within = span.enter();
             let result = catch_unwind(AssertUnwindSafe(|| run(ctx, &args)));
             let took = ctx.session.next_lap(Instant::now());
-            note(stats, took, !matches!(result, Ok(Ok(_))));
+            let code = result.as_ref().map_or(Some(PANICKED), code);
+            call.note(took, code, args.words(), ctx.session.client());
+            drop(within);
             Step::Done(if let Ok(result) = result {
                 to_reply(result)
             } else {
                 ctx.session.close_after_reply();
-                panicked(spec)
+                panicked(&call)
             })
         }
         Handler::Async(run) => {
             let started = ctx.session.lap();
-            Step::Running(Running { future: run(ctx, args), spec, index, stats, started })
+            let client = Arc::clone(ctx.session.client());
+            let slow = services.slow_log.is_on();
+            let words = if slow { args.words().first(WORDS_MAX) } else { Words::default() };
+            let future = run(ctx, args);
+            Step::Running(Running { future, call, words, client, started, ended: false, span })
         }
         Handler::Container(unknown) => {
             let name = String::from_utf8_lossy(args.get(0).unwrap_or_default());
-            Step::Done(to_reply(Err(unknown(&name))))
+            let error = unknown(&name);
+            services.stats.note_error(error.code());
+            Step::Done(to_reply(Err(error)))
         }
     }
 }
@@ -292,14 +375,16 @@ fn to_reply(result: Result<Reply>) -> Reply {
     })
 }
 
-fn note(stats: Option<&CommandStats>, took: Duration, failed: bool) {
-    if let Some(stats) = stats {
-        stats.note(took, failed);
-    }
+/// The code of what a panic is answered with.
+const PANICKED: &str = "ERR";
+
+fn code(result: &Result<Reply>) -> Option<&'static str> {
+    result.as_ref().err().map(Error::code)
 }
 
-fn panicked(spec: &Spec) -> Reply {
-    tracing::error!(command = spec.name, "a command panicked; its connection ends");
+fn panicked(call: &Call<'_>) -> Reply {
+    let (request, command) = (call.request, call.spec.name);
+    tracing::error!(%request, command, "a command panicked; its connection ends");
     Reply::Error(Error::Internal("the command failed; the log says where".to_owned()).to_line())
 }
 

@@ -2,6 +2,8 @@
 
 mod info;
 
+pub(crate) use info::resident_bytes;
+
 use super::{
     Args, Argument, Context, Group, Handler, Reply, Result, Spec, flags, glob_matches, help,
     unknown_subcommand,
@@ -62,18 +64,28 @@ pub(super) const COMMANDS: &[Spec] = &[
 ];
 
 /// Settings of Redis that its own tools ask for: what is true of us in their words.
-fn as_in_redis(config: &Config) -> [(&'static str, &'static str); 3] {
+fn as_in_redis(config: &Config) -> [(&'static str, String); 5] {
     let logged = match config.store {
         StoreKind::Memory => "no",
         StoreKind::Embedded => "yes",
     };
-    [("appendonly", logged), ("databases", "1"), ("save", "")]
+    // In microseconds; -1 switches it off there.
+    let slower_than = config.slow_log.threshold.map(|threshold| threshold.as_micros().to_string());
+    [
+        ("appendonly", logged.to_owned()),
+        ("databases", "1".to_owned()),
+        ("save", String::new()),
+        ("slowlog-log-slower-than", slower_than.unwrap_or_else(|| "-1".to_owned())),
+        ("slowlog-max-len", config.slow_log.entries_max.to_string()),
+    ]
 }
 
 fn config_get(ctx: &mut Context<'_>, args: &Args) -> Result<Reply> {
     let config = &ctx.services.config;
     let entries = config.entries.iter().map(|(key, value)| (key.as_str(), value.as_str()));
-    let matching = entries.chain(as_in_redis(config)).filter(|(key, _)| {
+    let redis = as_in_redis(config);
+    let redis = redis.iter().map(|(key, value)| (*key, value.as_str()));
+    let matching = entries.chain(redis).filter(|(key, _)| {
         args.iter().any(|pattern| glob_matches(&pattern.to_ascii_lowercase(), key.as_bytes()))
     });
     Ok(Reply::Map(matching.map(|(key, value)| (Reply::from(key), Reply::from(value))).collect()))

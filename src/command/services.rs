@@ -3,14 +3,18 @@ use std::sync::{Arc, OnceLock};
 
 use tokio::time::Instant;
 
-use super::Stats;
 use super::transaction::Tick;
+use super::{SlowLog, Stats};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::document::ObjectIds;
 use crate::error::{Error, Result};
 use crate::lifecycle::Lifecycle;
+use crate::meter::Throttle;
 use crate::session::Clients;
+
+/// Warnings about connections in a second.
+const WARNINGS_MAX: u32 = 10;
 
 /// What all connections share.
 #[derive(Debug)]
@@ -25,11 +29,16 @@ pub struct Services {
     pub object_ids: ObjectIds,
     /// What INFO counts.
     pub stats: Stats,
+    /// Bounds the warnings about connections, so that no client can flood the log.
+    pub warnings: Throttle,
+    /// The last commands that took long.
+    pub slow_log: SlowLog,
     /// When this process began to serve.
     pub started: Instant,
     /// The read version that TICK CACHED may repeat.
     pub(super) tick: Tick,
     lifecycle: OnceLock<Lifecycle>,
+    leaving: AtomicBool,
     stopping: AtomicBool,
 }
 
@@ -37,15 +46,18 @@ impl Services {
     /// Services of a node with these settings that answers everything.
     pub fn new(config: Arc<Config>, clock: Arc<dyn Clock>) -> Self {
         Self {
-            config,
             object_ids: ObjectIds::new(rand::random(), Arc::clone(&clock)),
             clock,
             clients: Arc::default(),
             stats: Stats::default(),
+            slow_log: SlowLog::new(config.slow_log),
+            warnings: Throttle::new(WARNINGS_MAX),
             started: Instant::now(),
             tick: Tick::default(),
             lifecycle: OnceLock::new(),
+            leaving: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
+            config,
         }
     }
 
@@ -60,6 +72,16 @@ impl Services {
     /// While the node is starting.
     pub fn lifecycle(&self) -> Result<&Lifecycle> {
         self.lifecycle.get().ok_or_else(|| Error::syntax("server is starting"))
+    }
+
+    /// Whether the node is about to stop: it still answers, but nobody should be sent here.
+    pub fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Relaxed)
+    }
+
+    /// From now on the node says that it is not ready.
+    pub fn leave(&self) {
+        self.leaving.store(true, Ordering::Relaxed);
     }
 
     /// Whether the server finishes what it has begun, and begins nothing.

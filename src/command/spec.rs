@@ -60,6 +60,8 @@ pub mod flags {
     pub const NO_AUTH: u16 = 1 << 7;
     /// Is about the connection itself.
     pub const CONNECTION: u16 = 1 << 8;
+    /// Is given secrets: its arguments are never logged.
+    pub const SECRET: u16 = 1 << 10;
     /// Exists in Redis, and always answers with an error that says what to use instead.
     pub const REFUSED: u16 = 1 << 9;
 }

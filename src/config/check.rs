@@ -4,11 +4,11 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::raw::{RawCluster, RawQuery, RawServer, RawSession};
+use super::raw::{RawCluster, RawHttp, RawLog, RawQuery, RawServer, RawSession, RawSlowLog};
 use super::{
-    ClusterConfig, Config, ConfigError, DocumentConfig, DocumentFormat, Durability, ObjectIdFormat,
-    PurgeConfig, QueryConfig, RawConfig, RemovalConfig, Retention, ServerConfig, SessionConfig,
-    StoreKind,
+    ClusterConfig, Config, ConfigError, DocumentConfig, DocumentFormat, Durability, HttpConfig,
+    LogConfig, LogFormat, ObjectIdFormat, PurgeConfig, QueryConfig, RawConfig, RemovalConfig,
+    Retention, ServerConfig, SessionConfig, SlowLogConfig, StoreKind,
 };
 use crate::codec::duration::{parse_duration, parse_retention};
 
@@ -35,6 +35,9 @@ impl RawConfig {
                 other => return Err(refuse("durability", other, "sync or interval")),
             },
             server: self.server.check()?,
+            http: self.http.check()?,
+            log: self.log.check()?,
+            slow_log: self.slow_log.check()?,
             session: self.session.check()?,
             document: DocumentConfig {
                 bytes_max: size("document.bytes_max", self.document.bytes_max, 1_024..=9_000_000)?,
@@ -59,15 +62,11 @@ impl RawServer {
         if self.bind.is_empty() {
             return Err(refuse("server.bind", "[]", "at least one address"));
         }
-        let listen = self.bind.iter().map(|address| {
-            address.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, self.port)).map_err(|_| {
-                refuse("server.bind", address, "IP addresses such as 127.0.0.1 or ::1")
-            })
-        });
         Ok(ServerConfig {
-            listen: listen.collect::<Result<_>>()?,
+            listen: addresses("server.bind", &self.bind, self.port)?,
             max_clients: size("server.max_clients", self.max_clients, 1..=1_000_000)?,
             idle_timeout: perhaps("server.idle_timeout", &self.idle_timeout)?,
+            shutdown_notice: duration("server.shutdown_notice", &self.shutdown_notice)?,
             shutdown_timeout: duration("server.shutdown_timeout", &self.shutdown_timeout)?,
             hangup_grace: duration("server.hangup_grace", &self.hangup_grace)?,
             keepalive: perhaps("server.keepalive", &self.keepalive)?,
@@ -92,6 +91,43 @@ impl RawServer {
                 1 << 20..=1 << 40,
             )?,
             output_timeout: duration("server.output_timeout", &self.output_timeout)?,
+        })
+    }
+}
+
+impl RawHttp {
+    fn check(&self) -> Result<HttpConfig> {
+        Ok(HttpConfig {
+            listen: addresses("http.bind", &self.bind, self.port)?,
+            max_connections: size("http.max_connections", self.max_connections, 1..=10_000)?,
+        })
+    }
+}
+
+impl RawLog {
+    fn check(&self) -> Result<LogConfig> {
+        let format = match self.format.as_str() {
+            "text" => LogFormat::Text,
+            "json" => LogFormat::Json,
+            other => return Err(refuse("log.format", other, "text or json")),
+        };
+        if self.filter.is_empty() {
+            return Err(refuse("log.filter", "", "warn, info, or more in the form of RUST_LOG"));
+        }
+        Ok(LogConfig { format, filter: self.filter.clone() })
+    }
+}
+
+impl RawSlowLog {
+    fn check(&self) -> Result<SlowLogConfig> {
+        Ok(SlowLogConfig {
+            threshold: match self.threshold.as_str() {
+                never if never.eq_ignore_ascii_case("never") => None,
+                text => Some(parse_duration(text).ok_or_else(|| {
+                    refuse("slow_log.threshold", text, format!("{DURATION}, or never"))
+                })?),
+            },
+            entries_max: size("slow_log.entries_max", self.entries_max, 0..=10_000)?,
         })
     }
 }
@@ -170,6 +206,14 @@ impl RawCluster {
 
 fn refuse(key: &'static str, value: impl Display, allowed: impl Into<String>) -> ConfigError {
     ConfigError::Value { key, value: value.to_string(), allowed: allowed.into() }
+}
+
+fn addresses(key: &'static str, addresses: &[String], port: u16) -> Result<Vec<SocketAddr>> {
+    let parse = |address: &String| {
+        let ip = address.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, port));
+        ip.map_err(|_| refuse(key, address, "IP addresses such as 127.0.0.1 or ::1"))
+    };
+    addresses.iter().map(parse).collect()
 }
 
 fn duration(key: &'static str, text: &str) -> Result<Duration> {

@@ -7,6 +7,9 @@ use super::{Config, ConfigError, RawConfig};
 /// Variables with our prefix that are no settings.
 const NOT_SETTINGS: &[&str] = &["LETHE_CONFIG", "LETHE_LOG"];
 
+/// Settings that are lists.
+const LISTS: &[&str] = &["server.bind", "http.bind"];
+
 /// Reads the settings: defaults, then the file if there is one, then `LETHE_*` variables (`LETHE_SERVER_PORT` for
 /// `server.port`, lists with commas), then flags as pairs of key and value. What comes later wins.
 pub fn load(
@@ -41,9 +44,12 @@ pub fn load(
 type Builder = config::ConfigBuilder<config::builder::DefaultState>;
 
 fn set(layers: Builder, key: &str, value: String) -> Result<Builder, ConfigError> {
-    Ok(if key == "server.bind" {
-        let addresses: Vec<String> =
-            value.split(',').map(|address| address.trim().to_owned()).collect();
+    Ok(if LISTS.contains(&key) {
+        let addresses: Vec<String> = value
+            .split(',')
+            .map(|address| address.trim().to_owned())
+            .filter(|address| !address.is_empty())
+            .collect();
         layers.set_override(key, addresses)?
     } else {
         layers.set_override(key, value)?

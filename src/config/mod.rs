@@ -120,6 +120,12 @@ pub struct Config {
     pub durability: Durability,
     /// The listener and its connections.
     pub server: ServerConfig,
+    /// The port for metrics and health.
+    pub http: HttpConfig,
+    /// What is logged, and how.
+    pub log: LogConfig,
+    /// Which commands are remembered as slow.
+    pub slow_log: SlowLogConfig,
     /// What a session starts with.
     pub session: SessionConfig,
     /// What a document may be.
@@ -149,6 +155,8 @@ pub struct ServerConfig {
     pub max_clients: usize,
     /// A connection from which nothing comes for so long is closed.
     pub idle_timeout: Option<Duration>,
+    /// How long a shutdown lets clients go on after the node has said that it is not ready any more.
+    pub shutdown_notice: Duration,
     /// How long a shutdown waits for running commands.
     pub shutdown_timeout: Duration,
     /// How long a command goes on after its client hung up.
@@ -171,6 +179,42 @@ pub struct ServerConfig {
     pub buffer_bytes_max: usize,
     /// A client with that much waiting that reads nothing for so long is disconnected.
     pub output_timeout: Duration,
+}
+
+/// The port for metrics and health.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpConfig {
+    /// Where to listen; nowhere if there is no address.
+    pub listen: Vec<SocketAddr>,
+    /// Connections at a time.
+    pub max_connections: usize,
+}
+
+/// How a line of the log is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// An object a line, for programs.
+    Json,
+}
+
+/// What is logged, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogConfig {
+    /// How a line is written.
+    pub format: LogFormat,
+    /// What is written, in the form of `RUST_LOG`.
+    pub filter: String,
+}
+
+/// Which commands are remembered as slow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SlowLogConfig {
+    /// Commands that took at least so long; `None`: none.
+    pub threshold: Option<Duration>,
+    /// How many of them are kept.
+    pub entries_max: usize,
 }
 
 /// What a session starts with.

@@ -8,6 +8,9 @@ pub struct RawConfig {
     pub store: String,
     pub durability: String,
     pub server: RawServer,
+    pub http: RawHttp,
+    pub log: RawLog,
+    pub slow_log: RawSlowLog,
     pub session: RawSession,
     pub document: RawDocument,
     pub query: RawQuery,
@@ -25,6 +28,7 @@ pub struct RawServer {
     pub port: u16,
     pub max_clients: u64,
     pub idle_timeout: String,
+    pub shutdown_notice: String,
     pub shutdown_timeout: String,
     pub hangup_grace: String,
     pub keepalive: String,
@@ -36,6 +40,28 @@ pub struct RawServer {
     pub output_bytes_max: u64,
     pub buffer_bytes_max: u64,
     pub output_timeout: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawHttp {
+    pub bind: Vec<String>,
+    pub port: u16,
+    pub max_connections: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawLog {
+    pub format: String,
+    pub filter: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawSlowLog {
+    pub threshold: String,
+    pub entries_max: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -102,6 +128,9 @@ impl Default for RawConfig {
             store: "embedded".to_owned(),
             durability: "sync".to_owned(),
             server: RawServer::default(),
+            http: RawHttp::default(),
+            log: RawLog::default(),
+            slow_log: RawSlowLog::default(),
             session: RawSession::default(),
             document: RawDocument::default(),
             query: RawQuery::default(),
@@ -121,6 +150,7 @@ impl Default for RawServer {
             port: 5484,
             max_clients: 10_000,
             idle_timeout: "never".to_owned(),
+            shutdown_notice: "0s".to_owned(),
             shutdown_timeout: "10s".to_owned(),
             hangup_grace: "1s".to_owned(),
             keepalive: "5m".to_owned(),
@@ -133,6 +163,24 @@ impl Default for RawServer {
             buffer_bytes_max: 1024 * 1024 * 1024,
             output_timeout: "60s".to_owned(),
         }
+    }
+}
+
+impl Default for RawHttp {
+    fn default() -> Self {
+        Self { bind: vec!["127.0.0.1".to_owned()], port: 9484, max_connections: 64 }
+    }
+}
+
+impl Default for RawLog {
+    fn default() -> Self {
+        Self { format: "text".to_owned(), filter: "warn".to_owned() }
+    }
+}
+
+impl Default for RawSlowLog {
+    fn default() -> Self {
+        Self { threshold: "100ms".to_owned(), entries_max: 128 }
     }
 }
 

@@ -77,6 +77,12 @@ fn several_addresses_can_be_bound() {
 }
 
 #[test]
+fn http_can_be_switched_off() {
+    assert!(from_text("[http]\nbind = []").unwrap().http.listen.is_empty());
+    assert!(from("", &[("LETHE_HTTP_BIND", "")], &[]).unwrap().http.listen.is_empty());
+}
+
+#[test]
 fn other_variables_are_left_alone_and_misspelt_ones_refused() {
     from("", &[("LETHE_LOG", "debug"), ("LETHE_CONFIG", "x"), ("PATH", "y")], &[]).unwrap();
     let error = from("", &[("LETHE_SERVER_PROT", "1")], &[]).unwrap_err();
@@ -92,6 +98,10 @@ fn an_error_names_the_key_the_value_and_what_is_allowed() {
     check_refused("[server]\nmax_clients = 0", &["server.max_clients", "0", "1 to"]);
     check_refused("[server]\nidle_timeout = \"0s\"", &["server.idle_timeout", "0s", "never"]);
     check_refused("[server]\nshutdown_timeout = \"-1\"", &["server.shutdown_timeout", "-1", "45s"]);
+    check_refused("[http]\nbind = [\"here\"]", &["http.bind", "here", "127.0.0.1"]);
+    check_refused("[http]\nmax_connections = 0", &["http.max_connections", "0", "1 to"]);
+    check_refused("[log]\nformat = \"xml\"", &["log.format", "xml", "text or json"]);
+    check_refused("[slow_log]\nthreshold = \"x\"", &["slow_log.threshold", "x", "never"]);
     check_refused("[removal]\nretention = \"soon\"", &["removal.retention", "soon", "forever"]);
     check_refused(
         "[session]\nreply_type = \"xml\"",

@@ -25,6 +25,7 @@
 pub mod audit_log;
 pub mod control;
 pub mod list;
+mod meters;
 pub mod purge;
 pub mod refusal;
 pub mod remove;
@@ -38,12 +39,14 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::cluster::mutation::Mutations;
+use crate::codec::RemovalId;
 use crate::codec::duration::Retention;
 use crate::codec::{Versionstamp, keys};
 use crate::error::Result;
 use crate::metadata::Catalog;
 use crate::store::Transaction;
 
+pub use meters::{Census, Meters, Reclaims, WaitingPurge, WaitsFor};
 pub use target::Target;
 
 /// The settings of the lifecycle.
@@ -69,6 +72,7 @@ struct Inner {
     catalog: Catalog,
     options: LifecycleOptions,
     refusals: refusal::Refusals,
+    meters: Meters,
     /// Told whenever something may have become due.
     wake: watch::Sender<u64>,
 }
@@ -80,6 +84,7 @@ impl Lifecycle {
             catalog,
             options,
             refusals: refusal::Refusals::default(),
+            meters: Meters::default(),
             wake: watch::Sender::new(0),
         };
         Self(Arc::new(inner))
@@ -100,6 +105,12 @@ impl Lifecycle {
         &self.0.refusals
     }
 
+    /// What this node counts about removals and purges.
+    #[must_use]
+    pub fn meters(&self) -> &Meters {
+        &self.0.meters
+    }
+
     /// Tells the workers to look again at what is due.
     pub fn wake_workers(&self) {
         self.0.wake.send_modify(|count| *count = count.wrapping_add(1));
@@ -115,4 +126,9 @@ impl Lifecycle {
 /// Tells the workers of all nodes that something may be due that was not before.
 fn signal_due(txn: &Transaction) -> Result<()> {
     Ok(txn.set_versionstamped_value(&keys::due_signal(), &Versionstamp::placeholder())?)
+}
+
+/// Says in the log which removal the command is about.
+fn note_removal(removal: RemovalId) {
+    tracing::Span::current().record("removal", tracing::field::display(removal));
 }

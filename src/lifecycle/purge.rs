@@ -23,9 +23,9 @@ use crate::metadata::namespace;
 use crate::metadata::{Caller, Path};
 use crate::store::{Read, Transaction, Watch};
 
-use super::Lifecycle;
 use super::remove::Rows;
 use super::target::{self, Removed, Resolved, Target};
+use super::{Lifecycle, note_removal};
 
 /// What PURGE was asked to do.
 #[derive(Debug, Clone)]
@@ -74,8 +74,16 @@ impl Lifecycle {
     /// Those of [`target::resolve`]; `BARRIERNOTSATISFIED`, `HELD`,
     /// `PURGEPAUSED`, `CLOCKSUSPECT`.
     pub async fn purge(&self, caller: &Caller, request: &PurgeRequest) -> Result<()> {
-        let deadline = Instant::now() + request.timeout;
-        let result = self.purge_until(caller, request, deadline).await;
+        let began = Instant::now();
+        let result = self.purge_until(caller, request, began + request.timeout).await;
+        if !request.dry_run {
+            let took = began.elapsed();
+            match &result {
+                Ok(()) => self.meters().note_barrier(took, true),
+                Err(Error::BarrierNotSatisfied(_)) => self.meters().note_barrier(took, false),
+                Err(_) => {}
+            }
+        }
         if let Err(error @ (Error::Held(_) | Error::PurgePaused(_))) = &result {
             self.refuse(caller, "purge", &request.namespace, &request.target.to_string(), error);
         }
@@ -400,7 +408,10 @@ async fn find_bound(txn: &Transaction, request: &PurgeRequest, bound: &Bound) ->
     }
     let found = find(txn, request).await?;
     if let Resolved::Removed(removed) = &found {
-        bound.get_or_init(|| (removed.removal, removed.record.name.clone()));
+        bound.get_or_init(|| {
+            note_removal(removed.removal);
+            (removed.removal, removed.record.name.clone())
+        });
     }
     Ok(found)
 }

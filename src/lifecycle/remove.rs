@@ -15,7 +15,7 @@ use crate::metadata::namespace::{self, Resolved};
 use crate::metadata::{Caller, Path};
 use crate::store::{Read, Transaction};
 
-use super::Lifecycle;
+use super::{Lifecycle, note_removal};
 
 /// Until when a removed instance is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -251,6 +251,9 @@ impl Lifecycle {
             self.refuse(caller, "remove", &request.namespace, &request.bucket, error);
         }
         let removal = result?;
+        if let Some(removal) = &removal {
+            note_removal(removal.removal);
+        }
         self.wake_workers();
         Ok(removal)
     }

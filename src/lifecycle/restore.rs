@@ -14,7 +14,7 @@ use crate::store::{Read, Transaction};
 
 use super::remove::{self, Plan, Rows};
 use super::target::{self, Target};
-use super::{Lifecycle, remove::Keep};
+use super::{Lifecycle, note_removal, remove::Keep};
 
 /// What RESTORE was asked to do.
 #[derive(Debug, Clone)]
@@ -66,6 +66,9 @@ impl Lifecycle {
         };
         if let Err(error @ Error::Protected(name)) = &restored {
             self.refuse(caller, "remove", &request.namespace, name, error);
+        }
+        if let Ok(restored) = &restored {
+            note_removal(restored.removal);
         }
         restored
     }

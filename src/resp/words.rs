@@ -76,6 +76,15 @@ impl Words {
         self.ranges.len == 0
     }
 
+    /// The same request with its first words only; [`Words::len`] still tells how many there are.
+    #[must_use]
+    pub fn first(&self, count: usize) -> Self {
+        let Ranges { len, first, rest } = &self.ranges;
+        let rest = rest.iter().take(count.saturating_sub(INLINE)).copied().collect();
+        let ranges = Ranges { len: *len, first: *first, rest };
+        Self { frame: self.frame.clone(), ranges }
+    }
+
     /// The word at `index`, where 0 is the command's name.
     pub fn get(&self, index: usize) -> Option<&[u8]> {
         let (start, end) = self.ranges.get(index)?;

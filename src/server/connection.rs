@@ -143,7 +143,9 @@ impl Connection {
             () = until(patience) => {
                 count_one(&services.stats.closed_slow);
                 let (client, waiting) = (self.client.id(), self.link.waiting());
-                tracing::warn!(client, waiting, "closing a connection that does not read its replies");
+                if let Some(suppressed) = services.warnings.admit(Instant::now()) {
+                    tracing::warn!(client, waiting, suppressed, "closing a connection that does not read its replies");
+                }
                 Ok(Some(End::Abrupt))
             }
             ready = self.link.ready(!choked) => {
@@ -163,7 +165,9 @@ impl Connection {
                     Received::Refused => {
                         count_one(&services.stats.closed_memory);
                         let client = self.client.id();
-                        tracing::warn!(client, missing, "a request had no room beside those of others");
+                        if let Some(suppressed) = services.warnings.admit(self.active) {
+                            tracing::warn!(client, missing, suppressed, "a request had no room beside those of others");
+                        }
                         let busy = "ERR the requests of all clients are too large together, try again later";
                         self.answer(&Reply::Error(busy.to_owned()))?;
                         Ok(Some(End::Polite))
@@ -174,7 +178,9 @@ impl Connection {
             () = self.alert.raised() => Ok(None),
             () = expired(self.idle.as_mut(), self.active, config), if !choked => {
                 count_one(&services.stats.closed_idle);
-                tracing::info!(client = self.client.id(), "closing an idle connection");
+                if let Some(suppressed) = services.warnings.admit(Instant::now()) {
+                    tracing::info!(client = self.client.id(), suppressed, "closing an idle connection");
+                }
                 self.answer(&Reply::Error("ERR idle timeout".to_owned()))?;
                 Ok(Some(End::Polite))
             }
@@ -201,17 +207,22 @@ impl Connection {
                 Ok(None) => break,
                 Err(error) => {
                     count_one(&services.stats.closed_protocol);
-                    tracing::info!(client = self.client.id(), %error, "protocol error");
+                    if let Some(suppressed) = services.warnings.admit(self.active) {
+                        tracing::info!(client = self.client.id(), %error, suppressed, "protocol error");
+                    }
                     self.answer(&Reply::Error(format!("ERR Protocol error: {error}")))?;
                     return Ok(Some(End::Polite));
                 }
             };
             if is_of_a_browser(&words) {
-                tracing::warn!(
-                    client = self.client.id(),
-                    address = %self.client.address(),
-                    "a browser's request, perhaps on behalf of a hostile page: connection closed"
-                );
+                if let Some(suppressed) = services.warnings.admit(self.active) {
+                    tracing::warn!(
+                        client = self.client.id(),
+                        address = %self.client.address(),
+                        suppressed,
+                        "a browser's request, perhaps on behalf of a hostile page: connection closed"
+                    );
+                }
                 return Ok(Some(End::Quick));
             }
             let mut ctx = Context { session: &mut self.session, services };

@@ -50,6 +50,21 @@ pub enum Replies {
     Skip,
 }
 
+/// Which request something is about: the connection and the number of the command on it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RequestId {
+    /// The id of the client.
+    pub client: u64,
+    /// 1 for its first command.
+    pub command: u64,
+}
+
+impl std::fmt::Display for RequestId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}-{}", self.client, self.command)
+    }
+}
+
 /// The state of one connection.
 #[derive(Debug)]
 pub struct Session {
@@ -73,6 +88,8 @@ pub struct Session {
     /// Commands that the client's own counters don't know of yet.
     unpublished: u64,
     last_command: Option<usize>,
+    /// Commands so far.
+    sequence: u64,
     /// When the last thing happened that was timed.
     lap: Instant,
 }
@@ -91,6 +108,7 @@ impl Session {
             closing: false,
             unpublished: 0,
             last_command: None,
+            sequence: 0,
             lap: Instant::now(),
             client,
             defaults,
@@ -126,7 +144,13 @@ impl Session {
     /// Notes a command that begins, by its place in the table of commands.
     pub fn note_command(&mut self, index: usize) {
         self.unpublished += 1;
+        self.sequence += 1;
         self.last_command = Some(index);
+    }
+
+    /// The command that was noted last.
+    pub fn request(&self) -> RequestId {
+        RequestId { client: self.client.id(), command: self.sequence }
     }
 
     /// When the last thing happened that was timed: the end of a command is the beginning of the next.

@@ -2,18 +2,18 @@
 //! rows, graves, audit rows.
 
 use std::collections::HashMap;
-use std::ops::ControlFlow;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
-use crate::codec::record::{self, AuditRecord, GraveRecord, OperationRecord};
+use crate::codec::record::{self, AuditRecord, GraveRecord, OperationRecord, RequestRecord};
 use crate::codec::{RemovalId, keys};
 use crate::error::{Error, Result};
 use crate::lifecycle::purge::Progress;
 use crate::lifecycle::target;
+use crate::lifecycle::{WaitingPurge, WaitsFor};
 use crate::store::{RangeRead, Read, Resolve, Transaction, Watch};
 
 use super::{DEADMAN, Workers, put_off};
@@ -107,9 +107,9 @@ async fn pass(workers: &Workers, waiting: &mut Waiting, watched: bool) -> Result
     while let Some(range) = next {
         let page = read(workers, &range).await?;
         for (key, _) in &page.rows {
-            let (_, what, id) = keys::parse_expiry(key)?;
+            let (at, what, id) = keys::parse_expiry(key)?;
             match what {
-                keys::due::REMOVAL => pending.push(removal_id(&id)?),
+                keys::due::REMOVAL => pending.push((removal_id(&id)?, at)),
                 keys::due::OPERATION => forget_operation(workers, key, &id).await?,
                 keys::due::GRAVE => forget_grave(workers, key, removal_id(&id)?).await?,
                 // The trimmer takes its own.
@@ -122,19 +122,29 @@ async fn pass(workers: &Workers, waiting: &mut Waiting, watched: bool) -> Result
         Some(RangeRead::prefix(keys::kind_prefix(keys::kind::REQUEST)).limit(PAGE).snapshot());
     while let Some(range) = next {
         let page = read(workers, &range).await?;
-        for (key, _) in &page.rows {
+        for (key, value) in &page.rows {
             let request = RemovalId(keys::parse_number("request", key)?);
-            pending.extend(workers.lifecycle.requested(request).await?);
+            let asked: RequestRecord = record::decode("request", value)?;
+            let removal = workers.lifecycle.requested(request).await?;
+            pending.extend(removal.map(|removal| (removal, asked.at)));
         }
         next = range.after(&page);
     }
     pending.sort_unstable();
-    pending.dedup();
-    waiting.announced.retain(|removal, _| pending.binary_search(removal).is_ok());
-    let mut waits = false;
-    for removal in pending {
-        waits |= purge(workers, waiting, removal).await.is_continue();
+    // Due twice, it is due since the earlier.
+    pending.dedup_by_key(|(removal, _)| *removal);
+    waiting.announced.retain(|removal, _| {
+        pending.binary_search_by_key(removal, |(removal, _)| *removal).is_ok()
+    });
+    let mut overdue = Vec::new();
+    for (removal, due_at) in pending {
+        let waits_for = purge(workers, waiting, removal).await;
+        overdue.extend(waits_for.map(|waits_for| WaitingPurge { waits_for, due_at }));
     }
+    let again =
+        |purge: &WaitingPurge| matches!(purge.waits_for, WaitsFor::Barrier | WaitsFor::Error);
+    let waits = overdue.iter().any(again);
+    workers.lifecycle.meters().set_waiting(overdue);
     trim_audit(workers, waiting, now).await?;
 
     let after = RangeRead::new(
@@ -177,12 +187,10 @@ fn removal_id(id: &[u8]) -> Result<RemovalId> {
     Ok(RemovalId(u64::from_be_bytes(bytes)))
 }
 
-/// Purges one removal that is due, if it may be. `Continue`: it waits.
-async fn purge(workers: &Workers, waiting: &mut Waiting, removal: RemovalId) -> ControlFlow<()> {
+/// Purges one removal that is due, if it is this node's. Gives why not, if it may not be yet.
+async fn purge(workers: &Workers, waiting: &mut Waiting, removal: RemovalId) -> Option<WaitsFor> {
     let shard = workers.shard_of(removal.0);
-    let Some(epoch) = workers.owned().get(&shard).copied() else {
-        return ControlFlow::Break(());
-    };
+    let epoch = workers.owned().get(&shard).copied()?;
     match flip(workers, removal, shard, epoch).await {
         Ok(Some(Progress::Waits { version, missing })) => {
             debug!(%removal, %version, missing, "purge: waits for the barrier");
@@ -196,26 +204,28 @@ async fn purge(workers: &Workers, waiting: &mut Waiting, removal: RemovalId) -> 
                     put_off("announce", &removal, &error);
                 }
             }
-            ControlFlow::Continue(())
+            Some(WaitsFor::Barrier)
         }
         Ok(_) => {
             info!(%removal, "purge: done");
             waiting.announced.remove(&removal);
             workers.lifecycle.wake_workers();
-            ControlFlow::Break(())
-        }
-        Err(
-            error @ (Error::Held(_)
-            | Error::PurgePaused(_)
-            | Error::ClockSuspect(_)
-            | Error::Syntax(_)),
-        ) => {
-            debug!(%removal, %error, "purge: not now");
-            ControlFlow::Break(())
+            None
         }
         Err(error) => {
-            put_off("purge", &removal, &error);
-            ControlFlow::Continue(())
+            let waits_for = match &error {
+                Error::Held(_) => Some(WaitsFor::Hold),
+                Error::PurgePaused(_) => Some(WaitsFor::Pause),
+                Error::ClockSuspect(_) => Some(WaitsFor::Clock),
+                // Neither expired nor asked for any more.
+                Error::Syntax(_) => None,
+                _ => {
+                    put_off("purge", &removal, &error);
+                    return Some(WaitsFor::Error);
+                }
+            };
+            debug!(%removal, %error, "purge: not now");
+            waits_for
         }
     }
 }

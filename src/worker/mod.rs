@@ -5,6 +5,7 @@
 //! nothing that the store does not hold: killed at any point, another owner
 //! goes on.
 //!
+//! * [`census`]: counts what is removed, for the metrics.
 //! * [`due`]: what has expired or was asked for: purges, operation rows, graves.
 //! * [`reclaim`]: gives back the bytes of what was purged.
 //! * [`trim`]: cuts the change logs behind their retention. Its work is entered
@@ -17,6 +18,7 @@
 //!
 //! Not here: what a purge is (`lifecycle`), who owns which shard (`cluster`).
 
+pub mod census;
 pub mod due;
 pub mod reclaim;
 pub mod trim;
@@ -60,6 +62,7 @@ impl Workers {
     /// present transaction.
     pub async fn run(self, stop: CancellationToken) {
         let mut tasks = JoinSet::new();
+        spawn(&mut tasks, "census", census::run(self.clone(), stop.clone()));
         spawn(&mut tasks, "due", due::run(self.clone(), stop.clone()));
         spawn(&mut tasks, "reclaim", reclaim::run(self.clone(), stop.clone()));
         spawn(&mut tasks, "trim", trim::run(self.clone(), stop.clone()));

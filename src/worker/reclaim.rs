@@ -53,8 +53,12 @@ pub(super) async fn run(workers: Workers, stop: CancellationToken) {
             _ = wakes.changed() => {}
             _ = shards.changed() => {}
             Some(ended) = jobs.join_next() => match ended {
-                Ok((removal, Ok(()))) => { under_way.remove(&removal); }
+                Ok((removal, Ok(()))) => {
+                    workers.lifecycle.meters().note_reclaim_left(removal, false);
+                    under_way.remove(&removal);
+                }
                 Ok((removal, Err(error))) => {
+                    workers.lifecycle.meters().note_reclaim_left(removal, true);
                     put_off("reclaim", &removal, &error);
                     note_error(&workers, removal, &error).await;
                     tokio::select! {
@@ -126,7 +130,7 @@ async fn reclaim(workers: &Workers, removal: RemovalId) -> Result<()> {
     let Some(job) = outcome.value else { return Ok(()) };
 
     let (job, prefix) = (&job, &keys::data_prefix(job.bucket));
-    let progress = returned(workers, prefix).await?;
+    let progress = returned(workers, removal, prefix).await?;
     store
         .run("reclaim-done", Resolve::Idempotent, |txn: Transaction| async move {
             let txn = &txn;
@@ -149,6 +153,7 @@ async fn reclaim(workers: &Workers, removal: RemovalId) -> Result<()> {
             Ok::<(), Error>(())
         })
         .await?;
+    workers.lifecycle.meters().note_reclaimed(removal, progress);
     info!(%removal, bucket = %job.bucket, returned_bytes = progress.returned_bytes, "reclaim: done");
     workers.lifecycle.wake_workers();
     Ok(())
@@ -160,9 +165,14 @@ async fn read(txn: &Transaction, removal: RemovalId) -> Result<Option<ReclaimRec
 }
 
 /// Waits until the engine has given back all below a dropped prefix.
-async fn returned(workers: &Workers, prefix: &[u8]) -> Result<crate::store::Reclaim> {
+async fn returned(
+    workers: &Workers,
+    removal: RemovalId,
+    prefix: &[u8],
+) -> Result<crate::store::Reclaim> {
     loop {
         let progress = workers.lifecycle.catalog().store().reclaim_progress(prefix).await?;
+        workers.lifecycle.meters().note_reclaiming(removal, progress);
         if progress.done {
             return Ok(progress);
         }

@@ -20,8 +20,13 @@ pub(crate) struct House {
 
 impl House {
     pub(crate) async fn build() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    pub(crate) async fn with(change: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config::default();
         config.server.listen = vec![(Ipv4Addr::LOCALHOST, 0).into()];
+        change(&mut config);
         let options = NodeOptions { exclusive: true, ..NodeOptions::default() };
         let clock = Arc::new(SystemClock);
         let node = Node::start_on(Store::memory(), Arc::new(config), clock, options).await.unwrap();
@@ -50,6 +55,18 @@ impl Door {
     ) -> Reply {
         let mut ctx = Context { session: &mut self.session, services: &self.services };
         execute(&mut ctx, Words::from_words(words)).await
+    }
+
+    /// How often this thread allocates while it runs a command, the making of its words and of the
+    /// future not counted.
+    pub(crate) async fn allocations(&mut self, line: &str) -> u64 {
+        let words = Words::from_words(line.split(' '));
+        let mut ctx = Context { session: &mut self.session, services: &self.services };
+        let before = crate::allocations::count();
+        let reply = execute(&mut ctx, words).await;
+        let after = crate::allocations::count();
+        assert!(!matches!(reply, Reply::Error(_)), "{line}: {reply:?}");
+        after - before
     }
 
     /// Runs a command written as in a shell without quotes: words are told apart by spaces, so JSON has none.

@@ -4,8 +4,9 @@ use std::net::SocketAddr;
 
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufStream};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
-use crate::cluster::{Claim, Cluster, claim, fail, patiently};
+use crate::cluster::{Claim, Cluster, SILENT_AFTER, claim, fail, patiently};
 
 /// A connection that sends inline commands.
 struct Connection(BufStream<TcpStream>);
@@ -74,6 +75,28 @@ async fn story() -> Claim {
 #[tokio::test(start_paused = true)]
 async fn three_nodes_tell_the_whole_story_over_tcp() {
     if let Err(violated) = patiently(story()).await {
+        panic!("{violated}");
+    }
+}
+
+async fn handing_over() -> Claim {
+    let mut cluster = Cluster::new(&["A", "B"]).await?;
+    cluster.shard_of("B")?;
+    let started = Instant::now();
+    cluster.leave("B").await;
+    claim!(!cluster.is_member("B").await?, "B has left and is a member");
+    cluster.all_owned().await?;
+    let all = cluster.node("A").cluster().shard_count();
+    let mut owned = cluster.node("A").cluster().owned_shards();
+    owned.wait_for(|owned| owned.len() == usize::from(all)).await.map_err(fail)?;
+    let took = started.elapsed();
+    claim!(took < SILENT_AFTER / 4, "the shards of B were waited for: {took:?}");
+    cluster.finish().await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_leaves_hands_its_shards_over_at_once() {
+    if let Err(violated) = patiently(handing_over()).await {
         panic!("{violated}");
     }
 }

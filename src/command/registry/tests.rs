@@ -141,7 +141,8 @@ mod running {
         /// Calls, rejected calls and failed calls.
         fn counted(&self, name: &str) -> (u64, u64, u64) {
             let (index, _) = table().find(name.as_bytes()).unwrap();
-            let (calls, _, rejected, failed) = self.services.stats.command(index).unwrap().read();
+            let counts = self.services.stats.command(index).unwrap().read();
+            let (calls, rejected, failed) = (counts.calls(), counts.rejected, counts.failed);
             (calls, rejected, failed)
         }
     }

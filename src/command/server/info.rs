@@ -3,6 +3,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::command::registry::table;
 use crate::command::{Args, Context, Reply, Result};
+use crate::config::StoreKind;
 
 /// What we answer for clients that look at the version to know what they may send.
 const REDIS_VERSION: &str = "7.4.0";
@@ -14,9 +15,14 @@ const SECTIONS: &[Section] = &[
     ("Server", true, server),
     ("Clients", true, clients),
     ("Memory", true, memory),
+    ("Persistence", true, persistence),
     ("Stats", true, stats),
     ("Commandstats", false, command_stats),
+    ("Errorstats", true, error_stats),
+    ("Latencystats", false, latency_stats),
     ("Cluster", true, cluster),
+    ("Members", true, members),
+    ("Removals", true, removals),
 ];
 
 /// Lines of `name:value`.
@@ -78,6 +84,11 @@ fn memory(_: &Context<'_>, fields: &mut Fields) {
     }
 }
 
+/// Memory of this process, where the system shows it.
+pub(crate) fn resident_bytes() -> Option<u64> {
+    status_line("VmRSS:").map(|kilobytes| kilobytes.saturating_mul(1_024))
+}
+
 /// A figure of this process in kB, where the system shows it (Linux).
 fn status_line(name: &str) -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
@@ -87,13 +98,11 @@ fn status_line(name: &str) -> Option<u64> {
 
 fn stats(ctx: &Context<'_>, fields: &mut Fields) {
     let stats = &ctx.services.stats;
-    let all = (0..table().specs().len()).filter_map(|index| stats.command(index));
     let (mut calls, mut rejected, mut failed) = (0_u64, 0_u64, 0_u64);
-    for command in all {
-        let (called, _, refused, broken) = command.read();
-        calls = calls.saturating_add(called);
-        rejected = rejected.saturating_add(refused);
-        failed = failed.saturating_add(broken);
+    for command in stats.commands() {
+        calls = calls.saturating_add(command.calls());
+        rejected = rejected.saturating_add(command.rejected);
+        failed = failed.saturating_add(command.failed);
     }
     let (bytes_in, bytes_out) = ctx.services.clients.traffic();
     let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -109,15 +118,24 @@ fn stats(ctx: &Context<'_>, fields: &mut Fields) {
     fields.add("closed_slow_reader", load(&stats.closed_slow));
     fields.add("closed_no_memory", load(&stats.closed_memory));
     fields.add("closed_protocol_error", load(&stats.closed_protocol));
+    fields.add("slow_commands", ctx.services.slow_log.total());
+    let errors: u64 = stats.errors().values().sum();
+    fields.add("total_error_replies", errors);
+    let Ok(lifecycle) = ctx.services.lifecycle() else { return };
+    let transactions = lifecycle.catalog().store().stats().transactions;
+    fields.add("total_transactions", transactions.begun);
+    fields.add("transactions_committed", transactions.committed);
+    fields.add("transaction_conflicts", transactions.conflicts);
+    fields.add("transaction_retries", transactions.retries);
 }
 
 fn command_stats(ctx: &Context<'_>, fields: &mut Fields) {
-    for (index, spec) in table().specs().iter().enumerate() {
-        let Some(stats) = ctx.services.stats.command(index) else { continue };
-        let (calls, microseconds, rejected, failed) = stats.read();
-        if calls == 0 && rejected == 0 {
+    for (spec, counts) in table().specs().iter().zip(ctx.services.stats.commands()) {
+        if counts.is_unused() {
             continue;
         }
+        let (calls, microseconds) = (counts.calls(), counts.times.sum);
+        let (rejected, failed) = (counts.rejected, counts.failed);
         // Hundredths of a microsecond, in whole numbers.
         let each = microseconds.saturating_mul(100) / calls.max(1);
         let name = spec.full_name().to_ascii_lowercase();
@@ -130,6 +148,77 @@ fn command_stats(ctx: &Context<'_>, fields: &mut Fields) {
             ),
         );
     }
+}
+
+/// What the store has written, where users of Redis look for its log and its snapshots.
+fn persistence(ctx: &Context<'_>, fields: &mut Fields) {
+    let config = &ctx.services.config;
+    fields.add("loading", 0);
+    fields.add("aof_enabled", u8::from(config.store != StoreKind::Memory));
+    fields.add("store", config.store.name());
+    let Ok(lifecycle) = ctx.services.lifecycle() else { return };
+    let stats = lifecycle.catalog().store().stats();
+    fields.add("store_commits", stats.commits);
+    fields.add("store_batches", stats.batches);
+    fields.add("store_batch_max", stats.batch_max);
+    fields.add("store_fsyncs", stats.fsyncs);
+    fields.add("store_written_bytes", stats.written_bytes);
+    fields.add("store_disk_bytes", stats.disk_bytes);
+    fields.add("store_open_transactions", stats.open_transactions);
+}
+
+fn error_stats(ctx: &Context<'_>, fields: &mut Fields) {
+    for (code, count) in ctx.services.stats.errors() {
+        fields.add(&format!("errorstat_{code}"), format_args!("count={count}"));
+    }
+}
+
+/// Upper bounds, as times are counted in buckets.
+fn latency_stats(ctx: &Context<'_>, fields: &mut Fields) {
+    for (spec, counts) in table().specs().iter().zip(ctx.services.stats.commands()) {
+        if counts.calls() == 0 {
+            continue;
+        }
+        let name = spec.full_name().to_ascii_lowercase();
+        let below = |share| {
+            counts.times.permille(share).map_or_else(|| "inf".to_owned(), |time| time.to_string())
+        };
+        fields.add(
+            &format!("latency_percentiles_usec_{name}"),
+            format_args!("p50={},p99={},p99.9={}", below(500), below(990), below(999)),
+        );
+    }
+}
+
+fn members(ctx: &Context<'_>, fields: &mut Fields) {
+    let Ok(lifecycle) = ctx.services.lifecycle() else { return };
+    let cluster = lifecycle.catalog().cluster();
+    fields.add("node", cluster.node());
+    fields.add("members", cluster.silences().len());
+    fields.add("shards", cluster.shard_count());
+    fields.add("shards_owned", cluster.owned_shards().borrow().len());
+    if let Some(ago) = cluster.progress().beat_ago {
+        fields.add("heartbeat_age_milliseconds", ago.as_millis());
+    }
+    fields.add("clock_suspect", u8::from(cluster.time().suspect().is_some()));
+}
+
+/// Of the shards of this node, as its workers saw it last.
+fn removals(ctx: &Context<'_>, fields: &mut Fields) {
+    let Ok(lifecycle) = ctx.services.lifecycle() else { return };
+    let meters = lifecycle.meters();
+    let census = meters.census();
+    fields.add("removed_buckets", census.removed_buckets);
+    fields.add("removed_documents", census.removed_documents);
+    fields.add("removed_bytes", census.removed_bytes);
+    for (waits_for, count) in meters.waiting() {
+        fields.add(&format!("purges_waiting_{}", waits_for.name()), count);
+    }
+    let reclaims = meters.reclaims();
+    fields.add("reclaim_jobs", census.jobs_queued.saturating_add(census.jobs_reclaiming));
+    fields.add("reclaims", reclaims.done);
+    fields.add("reclaim_pending_bytes", reclaims.pending_bytes);
+    fields.add("reclaim_returned_bytes", reclaims.returned_bytes);
 }
 
 fn cluster(_: &Context<'_>, fields: &mut Fields) {

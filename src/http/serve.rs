@@ -1,0 +1,179 @@
+//! Connections, within bounds that a hostile client cannot stretch.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// Connections that may wait to be taken.
+const BACKLOG: i32 = 128;
+
+/// Bytes and fields of the head of a request.
+const HEAD_BYTES_MAX: usize = 16 * 1024;
+const FIELDS_MAX: usize = 64;
+
+/// How long the head of a request may take to come, and a connection may wait for the next.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a connection lives, however slowly its client reads; who wants more connects again.
+const LIFE: Duration = Duration::from_secs(60);
+
+/// How long a connection that is to end may take to finish the answer under way.
+const LAST_CALL: Duration = Duration::from_secs(1);
+
+/// How long accepting rests when the machine has no more sockets to give.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+pub(super) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// Serves all listeners until told to stop.
+pub(super) async fn run(
+    listeners: Vec<TcpListener>,
+    routes: Router,
+    connections_max: usize,
+    stop: CancellationToken,
+) {
+    let places = Arc::new(Semaphore::new(connections_max));
+    let mut loops = JoinSet::new();
+    for listener in listeners {
+        loops.spawn(accept(listener, routes.clone(), Arc::clone(&places), stop.clone()));
+    }
+    while loops.join_next().await.is_some() {}
+}
+
+async fn accept(
+    listener: TcpListener,
+    routes: Router,
+    places: Arc<Semaphore>,
+    stop: CancellationToken,
+) {
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => break,
+            Some(_) = connections.join_next() => continue,
+            // A place first: who finds none waits in the queue of the system.
+            accepted = async {
+                let place = Arc::clone(&places).acquire_owned().await;
+                (place, listener.accept().await)
+            } => accepted,
+        };
+        match accepted {
+            (Ok(place), Ok((stream, _))) => {
+                let (routes, stop) = (routes.clone(), stop.clone());
+                connections.spawn(async move {
+                    serve(stream, routes, stop).await;
+                    drop(place);
+                });
+            }
+            // Nobody closes the places.
+            (Err(_), _) => break,
+            (Ok(_), Err(error)) => {
+                tracing::warn!(%error, "an HTTP connection could not be taken");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    drop(listener);
+    while connections.join_next().await.is_some() {}
+}
+
+async fn serve(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    routes: Router,
+    stop: CancellationToken,
+) {
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_headers(FIELDS_MAX)
+        .max_header_size(HEAD_BYTES_MAX)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes));
+    let mut connection = pin!(connection);
+    tokio::select! {
+        // What a client does wrong is its own affair.
+        ended = connection.as_mut() => {
+            if let Err(error) = ended {
+                tracing::debug!(%error, "an HTTP connection ended badly");
+            }
+            return;
+        }
+        () = tokio::time::sleep(LIFE) => {}
+        () = stop.cancelled() => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    if tokio::time::timeout(LAST_CALL, connection).await.is_err() {
+        tracing::debug!("an HTTP connection was cut off");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+    use tokio::time::Instant;
+
+    use super::*;
+
+    /// A connection with a page that no buffer of ours holds, and its end.
+    fn connection() -> (DuplexStream, tokio::task::JoinHandle<()>, CancellationToken) {
+        let (client, server) = duplex(64);
+        let routes = Router::new().route("/", get(|| async { "x".repeat(1 << 20) }));
+        let stop = CancellationToken::new();
+        (client, tokio::spawn(serve(server, routes, stop.clone())), stop)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_that_does_not_end_ends_the_connection() {
+        let (mut client, served, _stop) = connection();
+        let began = Instant::now();
+        client.write_all(b"GET / HTTP/1.1\r\nHost:").await.unwrap();
+        served.await.unwrap();
+        assert!(began.elapsed() <= HEAD_TIMEOUT + LAST_CALL, "{:?}", began.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_does_not_read_is_cut_off() {
+        let (mut client, served, _stop) = connection();
+        let began = Instant::now();
+        client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        served.await.unwrap();
+        assert!(began.elapsed() <= LIFE + LAST_CALL, "{:?}", began.elapsed());
+        let mut rest = Vec::new();
+        client.read_to_end(&mut rest).await.unwrap();
+        assert!(rest.len() <= 64);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stop_ends_an_idle_connection_at_once() {
+        let (_client, served, stop) = connection();
+        tokio::task::yield_now().await;
+        let began = Instant::now();
+        stop.cancel();
+        served.await.unwrap();
+        assert_eq!(began.elapsed(), Duration::ZERO);
+    }
+}

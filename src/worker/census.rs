@@ -1,0 +1,133 @@
+//! Counts what is removed and what is being given back, for the metrics.
+//!
+//! Whoever owns the shard of a removal counts it, so the figures of all nodes add up. It is counted again when the
+//! journal says that something has changed, not from time to time. The documents of a removed instance are frozen, so
+//! they are read once; what is read again is one row for each removal, page by page.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use crate::codec::record::{self, ReclaimRecord, RemovalRecord};
+use crate::codec::{RemovalId, keys};
+use crate::error::Result;
+use crate::lifecycle::Census;
+use crate::metadata::bucket;
+use crate::store::{RangeRead, Transaction};
+
+use super::{DEADMAN, Workers, put_off};
+
+/// Removals that are counted; beyond it the census says that there are more.
+const COUNTED_MAX: usize = 100_000;
+/// Between two counts lies at least this time, and this many times what the last one took: however
+/// often something is removed, counting takes a small part of the node.
+const REST_MIN: Duration = Duration::from_millis(500);
+const REST_TIMES: u32 = 20;
+
+/// Documents and bytes of each removed instance, which do not change any more.
+type Frozen = HashMap<RemovalId, (u64, u64)>;
+
+pub(super) async fn run(workers: Workers, stop: CancellationToken) {
+    let mut wakes = workers.lifecycle.wakes();
+    let mut shards = workers.lifecycle.catalog().cluster().owned_shards();
+    let mut frozen = Frozen::new();
+    while !stop.is_cancelled() {
+        wakes.mark_unchanged();
+        shards.mark_unchanged();
+        let began = Instant::now();
+        match count(&workers, &mut frozen).await {
+            Ok(census) => workers.lifecycle.meters().set_census(census),
+            Err(error) => put_off("census", &"removals", &error),
+        }
+        let rest = REST_MIN.max(began.elapsed().saturating_mul(REST_TIMES));
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            () = sleep(rest) => {}
+        }
+        tokio::select! {
+            biased;
+            _ = wakes.changed() => {}
+            _ = shards.changed() => {}
+            () = sleep(DEADMAN) => {}
+            () = stop.cancelled() => {}
+        }
+    }
+}
+
+async fn count(workers: &Workers, frozen: &mut Frozen) -> Result<Census> {
+    let owned = workers.owned();
+    let mut census = Census::default();
+    let mut still = Frozen::new();
+    let mut next = Some(RangeRead::prefix(keys::kind_prefix(keys::kind::REMOVAL)).snapshot());
+    'removals: while let Some(range) = next {
+        let page = read(workers, &range).await?;
+        for (key, value) in &page.rows {
+            let removal = RemovalId(keys::parse_number("removal", key)?);
+            if !owned.contains_key(&workers.shard_of(removal.0)) {
+                continue;
+            }
+            if still.len() == COUNTED_MAX {
+                census.incomplete = true;
+                break 'removals;
+            }
+            let counts = match frozen.get(&removal) {
+                Some(counts) => *counts,
+                None => counts(workers, value).await?,
+            };
+            census.removed_buckets += 1;
+            census.removed_documents = census.removed_documents.saturating_add(counts.0);
+            census.removed_bytes = census.removed_bytes.saturating_add(counts.1);
+            still.insert(removal, counts);
+        }
+        next = range.after(&page);
+    }
+    *frozen = still;
+    let mut jobs = 0;
+    let mut next = Some(RangeRead::prefix(keys::kind_prefix(keys::kind::RECLAIM)).snapshot());
+    'jobs: while let Some(range) = next {
+        let page = read(workers, &range).await?;
+        for (key, value) in &page.rows {
+            let removal = RemovalId(keys::parse_number("reclaim", key)?);
+            if !owned.contains_key(&workers.shard_of(removal.0)) {
+                continue;
+            }
+            if jobs == COUNTED_MAX {
+                census.incomplete = true;
+                break 'jobs;
+            }
+            jobs += 1;
+            let job: ReclaimRecord = record::decode("reclaim", value)?;
+            let phase =
+                if job.dropped { &mut census.jobs_reclaiming } else { &mut census.jobs_queued };
+            *phase += 1;
+        }
+        next = range.after(&page);
+    }
+    Ok(census)
+}
+
+async fn read(workers: &Workers, range: &RangeRead) -> Result<crate::store::Page> {
+    workers
+        .lifecycle
+        .catalog()
+        .read("census", |txn: Transaction| async move { Ok(txn.range(range.clone()).await?) })
+        .await
+}
+
+/// Documents and bytes of what this removal has removed.
+async fn counts(workers: &Workers, removal: &[u8]) -> Result<(u64, u64)> {
+    let (_, removed) = record::decode_versioned::<RemovalRecord>("removal", removal)?;
+    let counts = workers
+        .lifecycle
+        .catalog()
+        .read("census", |txn: Transaction| async move {
+            let txn = &txn;
+            bucket::counts(txn, removed.bucket).await
+        })
+        .await?;
+    let unsigned = |number: i64| u64::try_from(number).unwrap_or(0);
+    Ok((unsigned(counts.documents), unsigned(counts.bytes)))
+}

@@ -16,6 +16,9 @@ mod generate;
 #[path = "query/oracle.rs"]
 mod oracle;
 
+#[path = "query/planner.rs"]
+mod planner;
+
 use bson::{Bson, RawDocumentBuf};
 use bytes::Bytes;
 use lethe::document::{Document, Limits as DocumentLimits};

@@ -42,6 +42,7 @@ pub use delete::{Deletion, delete};
 pub use home::Home;
 pub use id::ObjectIds;
 pub use insert::{NewDocument, Origin, insert};
+pub(crate) use join::join_all;
 pub use json::JsonError;
 pub use read::{Page, Scan, get, get_many, scan};
 pub use replace::replace;

@@ -56,10 +56,12 @@
 mod bounds;
 mod entry;
 mod maintain;
+mod place;
 mod scan;
 
 pub use crate::metadata::{Index, Indexes};
 pub use bounds::{Bounds, KeyRange};
 pub use entry::{COVERED_BYTES_MAX, Covered, ENTRIES_MAX, Entries, entries};
 pub use maintain::{add, maintain};
+pub use place::{value_edge, value_key};
 pub use scan::{Entry, Marks, Page, Scan, marks, scan};

@@ -3,6 +3,9 @@
 //!
 //! Not here: their entries (`index`), creating and dropping them (`index::define`).
 
+use std::any::Any;
+use std::sync::{Arc, OnceLock};
+
 use crate::codec::record::{BucketRecord, IndexField, IndexRecord, IndexStatus};
 use crate::value::Path;
 
@@ -83,6 +86,8 @@ pub struct Indexes {
     list: Box<[Index]>,
     strict: bool,
     any_kept: bool,
+    /// What layers above remember of this bucket; see [`Indexes::memory`].
+    memory: OnceLock<Arc<dyn Any + Send + Sync>>,
 }
 
 impl Indexes {
@@ -91,7 +96,7 @@ impl Indexes {
     pub fn of(record: &BucketRecord) -> Self {
         let list: Box<[Index]> = record.indexes.iter().cloned().map(Index::new).collect();
         let any_kept = list.iter().any(Index::is_kept);
-        Self { list, strict: record.strict_types, any_kept }
+        Self { list, strict: record.strict_types, any_kept, memory: OnceLock::new() }
     }
 
     /// All of them, in the order in which they were created.
@@ -119,6 +124,15 @@ impl Indexes {
     #[must_use]
     pub fn is_strict(&self) -> bool {
         self.strict
+    }
+
+    /// What a layer above remembers as long as the bucket's handle lives, so that
+    /// it is gone with whatever makes a handle invalid. There is one kind of it:
+    /// the first that asks makes it, and another gets one of its own, kept by nobody.
+    #[must_use]
+    pub fn memory<T: Any + Send + Sync + Default>(&self) -> Arc<T> {
+        let kept = self.memory.get_or_init(|| Arc::new(T::default()));
+        Arc::clone(kept).downcast().unwrap_or_default()
     }
 
     #[must_use]

@@ -30,10 +30,11 @@ pub use crate::value::{Path, Segment, Visit, resolve};
 pub use ast::{AllMember, Ast, Comparison, ElementForm, Members, Operand, Test};
 pub use cursor::{Asked, QueryCursor};
 pub use evaluate::{first_element, matches};
-pub use execute::{Batch, Budget, Position, Purpose, Query, run};
+pub use execute::{Batch, Budget, Count, Position, Purpose, Query, count, run};
 pub use parse::{ParseError, parse};
 pub use pattern::Pattern;
-pub use plan::{Access, Plan};
+pub use plan::cache::{Memory, Remembered};
+pub use plan::{Access, Choice, Figures, Leaf, Plan, Rejected, Route, Routed, Shares, Span, Spans};
 pub use projection::{Projection, ProjectionError};
 pub use sort::{Direction, Sort};
 

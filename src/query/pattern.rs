@@ -2,12 +2,20 @@
 //! time whatever the pattern. No look-around, no back-references.
 
 use regex::{Regex, RegexBuilder};
+use regex_syntax::ParserBuilder;
+use regex_syntax::hir::{Look, literal::Extractor};
 
 use crate::value::Value;
 
 /// A compiled `$regex` with its options.
 #[derive(Clone, Debug)]
-pub struct Pattern(Regex);
+pub struct Pattern {
+    regex: Regex,
+    options: Box<str>,
+}
+
+/// Groups inside each other.
+const NEST_MAX: u32 = 100;
 
 impl Pattern {
     /// Compiles. Options: `i` ignores case, `m` lets `^` and `$` match at
@@ -17,7 +25,7 @@ impl Pattern {
     /// A message in the words of the contract.
     pub fn new(pattern: &str, options: &str, bytes_max: usize) -> Result<Self, String> {
         let mut builder = RegexBuilder::new(pattern);
-        builder.size_limit(bytes_max).dfa_size_limit(bytes_max).nest_limit(100);
+        builder.size_limit(bytes_max).dfa_size_limit(bytes_max).nest_limit(NEST_MAX);
         for option in options.chars() {
             match option {
                 'i' => builder.case_insensitive(true),
@@ -38,17 +46,63 @@ impl Pattern {
                 format!("Invalid $regex pattern: {what}")
             }
         })?;
-        Ok(Self(compiled))
+        Ok(Self { regex: compiled, options: options.into() })
     }
 
     /// Whether the value is a string in which it is found.
     pub fn accepts(&self, value: &Value<'_>) -> bool {
         let Value::String(text) = value else { return false };
-        std::str::from_utf8(text).is_ok_and(|text| self.0.is_match(text))
+        std::str::from_utf8(text).is_ok_and(|text| self.regex.is_match(text))
     }
 
     /// The pattern as it was written.
     pub fn text(&self) -> &str {
-        self.0.as_str()
+        self.regex.as_str()
+    }
+
+    /// What every string begins with in which it is found, as far as it says so.
+    pub fn prefix(&self) -> Option<Vec<u8>> {
+        let hir = ParserBuilder::new()
+            .case_insensitive(self.options.contains('i'))
+            .multi_line(self.options.contains('m'))
+            .dot_matches_new_line(self.options.contains('s'))
+            .nest_limit(NEST_MAX)
+            .build()
+            .parse(self.text())
+            .ok()?;
+        if !hir.properties().look_set_prefix().contains(Look::Start) {
+            return None;
+        }
+        let literals = Extractor::new().extract(&hir);
+        let prefix = literals.longest_common_prefix()?;
+        (!prefix.is_empty()).then(|| prefix.to_vec())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(pattern: &str, options: &str, expected: Option<&str>) {
+        let prefix = Pattern::new(pattern, options, 1 << 20).unwrap().prefix();
+        assert_eq!(prefix.as_deref(), expected.map(str::as_bytes), "{pattern}");
+    }
+
+    #[test]
+    fn only_an_anchored_pattern_tells_what_strings_begin_with() {
+        check("^abc", "", Some("abc"));
+        check("^abc*d", "", Some("ab"));
+        check("^(abd|abc)x", "", Some("ab"));
+        check("^a+b", "", Some("a"));
+        check("^über.*", "", Some("über"));
+        check("abc", "", None);
+        check("^abc|d", "", None);
+        check("^abc", "i", None);
+        check("^abc", "m", None);
+        check("(?i)^abc", "", None);
+        check("^", "", None);
+        check("^.a", "", None);
+        check("^(?:abc)?d", "", None);
     }
 }

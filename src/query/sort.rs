@@ -30,16 +30,23 @@ pub struct Sort {
 
 impl Sort {
     /// By what a document is sorted: the value at the path, null where there is
-    /// none. Where the path spreads over an array, the least of its values, or
-    /// the greatest when descending.
+    /// none. Of an array it is the least element, or the greatest when
+    /// descending, and likewise where the path spreads over an array; an array without
+    /// elements stands for itself.
     pub fn key<'a>(&self, document: Raw<'a>) -> Value<'a> {
         let mut key: Option<Value<'a>> = None;
+        let mut offer = |value: Value<'a>| {
+            if key.as_ref().is_none_or(|key| self.compare(&value, key).is_lt()) {
+                key = Some(value);
+            }
+        };
         let _all =
             resolve(Value::Document(document), self.path.segments(), false, &mut |value, _| {
-                let value = value.unwrap_or(Value::Null);
-                let better = key.as_ref().is_none_or(|key| self.compare(&value, key).is_lt());
-                if better {
-                    key = Some(value);
+                match value {
+                    Some(Value::Array(array)) if !array.is_empty() => {
+                        array.values().for_each(&mut offer);
+                    }
+                    value => offer(value.unwrap_or(Value::Null)),
                 }
                 Visit::Continue(())
             });

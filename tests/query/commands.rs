@@ -108,11 +108,12 @@ fn sorted_cursors_give_all_documents_in_order_whatever_the_limit() {
         let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
         let found = all(door, &words, limit).await;
         let mut expected = documents;
-        let key = |document: &Document| document.get(field).cloned().unwrap_or(bson::Bson::Null);
-        expected.sort_by(|left, right| {
-            let order = oracle::order(&key(left), &key(right));
-            if up { order } else { order.reverse() }
-        });
+        let key = |document: &Document| oracle::sort_key(document, field, up);
+        // Equal ones by their ids, in the same direction.
+        expected.sort_by(|left, right| oracle::order(&key(left), &key(right)));
+        if !up {
+            expected.reverse();
+        }
         prop_assert_eq!(format!("{found:?}"), format!("{expected:?}"), "{}", line);
         Ok(())
     });

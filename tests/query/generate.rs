@@ -225,8 +225,15 @@ fn filter_on(pool: &Pool) -> BoxedStrategy<Document> {
 
 /// Documents, and a filter that asks for values which stand in them.
 pub(crate) fn world() -> impl Strategy<Value = (Vec<Document>, Document)> {
-    prop::collection::vec(document(), 1..16)
-        .prop_flat_map(|documents| (Just(documents.clone()), filter_on(&Pool::of(&documents))))
+    prop::collection::vec(document(), 1..16).prop_flat_map(with_filter)
+}
+
+/// A filter that asks for what is in these documents.
+pub(crate) fn with_filter(
+    documents: Vec<Document>,
+) -> impl Strategy<Value = (Vec<Document>, Document)> {
+    let filter = filter_on(&Pool::of(&documents));
+    (Just(documents), filter)
 }
 
 /// A filter on its own.

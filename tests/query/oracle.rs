@@ -193,6 +193,18 @@ fn asks_the_value(filter: &Document) -> bool {
     })
 }
 
+/// By what a document is sorted.
+pub(crate) fn sort_key(document: &Document, path: &str, up: bool) -> Bson {
+    let steps: Vec<_> = path.split('.').collect();
+    let found = lead(&Bson::Document(document.clone()), &steps, false);
+    let values = found.into_iter().flat_map(|(value, _)| match value {
+        Some(Bson::Array(array)) if !array.is_empty() => array,
+        value => vec![value.unwrap_or(Bson::Null)],
+    });
+    let key = if up { values.min_by(order) } else { values.max_by(order) };
+    key.unwrap_or(Bson::Null)
+}
+
 /// The place of a type in the order.
 fn rank(value: &Bson) -> u8 {
     match value {

@@ -8,7 +8,7 @@ use std::ops::Bound;
 
 use bson::oid::ObjectId;
 
-use super::ast::{Ast, Comparison, Test};
+use crate::query::ast::{Ast, Comparison, Test};
 use crate::value::Value;
 
 /// Where the candidates come from.

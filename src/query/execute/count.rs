@@ -1,0 +1,141 @@
+//! Counting: at one snapshot, and without documents where entries say enough.
+
+use super::documents::Documents;
+use super::ids::{IdSet, Next};
+use super::reading::{Reading, stretches};
+use super::{Budget, Goal, Position, Query, all_match, parts, route};
+use crate::document::Home;
+use crate::error::{Error, Result};
+use crate::index;
+use crate::query::ast::Ast;
+use crate::query::plan::{Access, Known, Leaf, Route};
+use crate::store::{Read, Transaction};
+
+const PAGE_ROWS: usize = 10_000;
+const PAGE_BYTES: usize = 1 << 20;
+
+/// A count, and what it took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Count {
+    pub documents: u64,
+    /// Documents looked at.
+    pub examined: usize,
+    /// Entries of indexes read.
+    pub entries: usize,
+}
+
+/// Counts the documents that a query would find, however many.
+///
+/// # Errors
+/// `ERR` when it takes longer than the time for what has to look at everything;
+/// those of the store.
+pub async fn count(
+    txn: &Transaction,
+    home: &Home,
+    query: &Query,
+    read: Read,
+    budget: &Budget,
+) -> Result<Count> {
+    let mut reading = Reading::new(txn, home, read, false, budget);
+    reading.whole = true;
+    let all = parts(&query.plan.residual);
+    if matches!(query.plan.access, Access::Nothing) {
+        return Ok(Count::default());
+    }
+    let goal = Goal { query, order: None, implied: false, from: &Position::Start };
+    let Some((known, routed)) = route::route(txn, home, &goal, read).await? else {
+        return of_documents(Documents::new(reading, &query.plan.access, None), &all).await;
+    };
+    let residual: Vec<&Ast> =
+        routed.residual.iter().filter_map(|at| all.get(*at).copied()).collect();
+    let every_id = matches!(&query.plan.access, Access::Range { begin, end }
+        if matches!((begin, end), (std::ops::Bound::Unbounded, std::ops::Bound::Unbounded)));
+    let groups = match routed.route {
+        Route::Nothing => return Ok(Count::default()),
+        Route::Whole => {
+            return of_documents(Documents::new(reading, &query.plan.access, None), &all).await;
+        }
+        Route::Ordered(leaf, _) => vec![vec![leaf]],
+        Route::Ids(groups) => groups,
+    };
+    if let [group] = groups.as_slice()
+        && let [leaf] = group.as_slice()
+        && residual.is_empty()
+        && every_id
+        && !leaf.several
+    {
+        return of_entries(reading, &known, leaf).await;
+    }
+    match IdSet::open(&mut reading, &known, &groups, None, PAGE_ROWS).await? {
+        Ok((set, complete)) if complete && residual.is_empty() => {
+            of_ids(reading, &query.plan.access, set).await
+        }
+        Ok((set, complete)) => {
+            let asked = if complete { &residual } else { &all };
+            of_documents(Documents::of_set(reading, &query.plan.access, set), asked).await
+        }
+        Err(_too_many) => {
+            of_documents(Documents::new(reading, &query.plan.access, None), &all).await
+        }
+    }
+}
+
+/// Every document has one entry in the leaf, and all of them match.
+async fn of_entries(mut reading: Reading<'_>, known: &Known<'_>, leaf: &Leaf) -> Result<Count> {
+    let mut count = Count::default();
+    for range in stretches(reading.home, known, leaf).into_iter().flat_map(|(_, ranges)| ranges) {
+        let mut rest = Some(range);
+        while let Some(range) = rest {
+            let page =
+                index::scan(reading.txn, &range, reading.scan(PAGE_ROWS, PAGE_BYTES)).await?;
+            reading.streamed(page.entries.len()).await;
+            count.documents += number(page.entries.len());
+            in_time(&reading)?;
+            rest = page.rest;
+        }
+    }
+    Ok(Count { entries: reading.entries, ..count })
+}
+
+/// All documents of the set match.
+async fn of_ids(mut reading: Reading<'_>, access: &Access, mut set: IdSet) -> Result<Count> {
+    let mut count = Count::default();
+    loop {
+        match set.next(&mut reading).await? {
+            Next::Id(id) => count.documents += u64::from(access.admits(&id)),
+            Next::Spent(_) => return Err(took_too_long(reading.budget)),
+            Next::End => return Ok(Count { entries: reading.entries, ..count }),
+        }
+    }
+}
+
+async fn of_documents(mut documents: Documents<'_>, residual: &[&Ast]) -> Result<Count> {
+    documents.reading.whole = true;
+    let mut count = Count::default();
+    while let Some((_, document)) = documents.next().await? {
+        count.documents += u64::from(all_match(residual, &document));
+        if documents.page_is_empty() {
+            in_time(&documents.reading)?;
+        }
+    }
+    if documents.stopped_at().is_some() {
+        return Err(took_too_long(documents.reading.budget));
+    }
+    let Reading { examined, entries, .. } = documents.reading;
+    Ok(Count { examined, entries, ..count })
+}
+
+fn in_time(reading: &Reading<'_>) -> Result<()> {
+    if reading.is_late() { Err(took_too_long(reading.budget)) } else { Ok(()) }
+}
+
+fn took_too_long(budget: &Budget) -> Error {
+    Error::Syntax(format!(
+        "counting took longer than {} ms. Hint: narrow the filter, or create an index on a field of it",
+        budget.sort_time_max.as_millis()
+    ))
+}
+
+fn number(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,271 @@
+//! Running a plan: one batch of documents, and where to go on.
+//!
+//! A batch is read in one short transaction. It ends when it has as many
+//! documents as were asked for or when its [`Budget`] is used up; then the next
+//! batch goes on behind the last document that was examined. What is kept
+//! between two batches is a [`Position`], never a snapshot.
+
+mod count;
+mod documents;
+mod ids;
+mod ordered;
+mod reading;
+pub(super) mod route;
+mod sorted;
+
+use std::time::Duration;
+
+use bson::oid::ObjectId;
+
+use super::{
+    ast::{Ast, Operand},
+    evaluate::matches,
+    plan::{Access, Plan, Route},
+    sort::{Direction, Sort},
+};
+use crate::document::{Document, Home};
+use crate::error::Result;
+use crate::store::{Read, Transaction};
+use documents::Documents;
+use ids::IdSet;
+use reading::Reading;
+
+pub use count::{Count, count};
+
+/// A query as it was asked, to be run batch by batch.
+#[derive(Clone, Debug)]
+pub struct Query {
+    pub plan: Plan,
+    /// The order of all results, over all batches.
+    pub order: Option<Sort>,
+    /// Documents per batch.
+    pub limit: usize,
+    /// What becomes of the documents.
+    pub purpose: Purpose,
+}
+
+/// What becomes of the documents that a query finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// They are shown.
+    Read,
+    /// They are changed between one batch and the next, so without a wanted order they come in
+    /// that of their ids, whatever index finds them: a change never moves one in front of the cursor.
+    Change,
+}
+
+impl Query {
+    /// A query for documents to be shown.
+    pub fn new(filter: Ast, order: Option<Sort>, limit: usize) -> Self {
+        Self { plan: Plan::new(filter), order, limit, purpose: Purpose::Read }
+    }
+
+    /// The same query, for documents to be changed batch by batch.
+    #[must_use]
+    pub fn to_change(self) -> Self {
+        Self { purpose: Purpose::Change, ..self }
+    }
+}
+
+/// Where the next batch begins: a place in the order of ids, or in that of a
+/// field and then of ids. It says nothing of indexes, so that the next batch
+/// may take another one, or none.
+#[derive(Clone, Debug)]
+pub enum Position {
+    Start,
+    /// Behind this document, in the order of ids or against it.
+    After(ObjectId),
+    /// Behind this document in the order of a field: the one that was wanted, or
+    /// else the one that an index came along with.
+    AfterKey {
+        key: Operand,
+        id: ObjectId,
+        implied: Option<Sort>,
+    },
+    /// There is no more.
+    End,
+}
+
+/// What one batch may cost.
+#[derive(Clone, Copy, Debug)]
+pub struct Budget {
+    /// Documents looked at.
+    pub examined_max: usize,
+    /// Bytes of documents looked at.
+    pub examined_bytes_max: usize,
+    /// Bytes of documents given back.
+    pub batch_bytes_max: usize,
+    /// Time, well below the five seconds of a transaction.
+    pub time_max: Duration,
+    /// Bytes of documents held while sorting by a field.
+    pub sort_bytes_max: usize,
+    /// Time for a batch that has to look at everything in order to sort.
+    pub sort_time_max: Duration,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self {
+            examined_max: 50_000,
+            examined_bytes_max: 256 << 20,
+            batch_bytes_max: 32 << 20,
+            time_max: Duration::from_secs(2),
+            sort_bytes_max: 64 << 20,
+            sort_time_max: Duration::from_millis(4500),
+        }
+    }
+}
+
+/// What a batch found.
+#[derive(Debug)]
+pub struct Batch {
+    pub documents: Vec<Document>,
+    pub next: Position,
+    /// Documents looked at.
+    pub examined: usize,
+    /// Entries of indexes read.
+    pub entries: usize,
+}
+
+impl Batch {
+    fn nothing() -> Self {
+        Self { documents: Vec::new(), next: Position::End, examined: 0, entries: 0 }
+    }
+}
+
+/// Runs one batch from a position.
+///
+/// # Errors
+/// Those of the store; a sort that exceeds its budget.
+pub async fn run(
+    txn: &Transaction,
+    home: &Home,
+    query: &Query,
+    from: &Position,
+    read: Read,
+    budget: &Budget,
+) -> Result<Batch> {
+    if matches!(from, Position::End) || matches!(query.plan.access, Access::Nothing) {
+        return Ok(Batch::nothing());
+    }
+    let by_id = query.order.as_ref().is_none_or(|sort| sort.path.is_id());
+    let (order, implied) = match from {
+        Position::AfterKey { implied: Some(sort), .. } => (Some(sort), true),
+        _ => (query.order.as_ref().filter(|_| !by_id), false),
+    };
+    let goal = Goal { query, order, implied, from };
+    let routed = route::route(txn, home, &goal, read).await?;
+    let descending = match order {
+        Some(_) => false,
+        None => query.order.as_ref().is_some_and(|sort| sort.direction == Direction::Descending),
+    };
+    let mut reading = Reading::new(txn, home, read, descending, budget);
+    let parts = parts(&query.plan.residual);
+    let Some((known, routed)) = routed else {
+        let documents = Documents::new(reading, &query.plan.access, after(from));
+        return from_documents(documents, &goal, &parts, budget).await;
+    };
+    let residual: Vec<&Ast> =
+        routed.residual.iter().filter_map(|at| parts.get(*at).copied()).collect();
+    match &routed.route {
+        Route::Nothing => Ok(Batch::nothing()),
+        Route::Ordered(leaf, sort) => {
+            let implied = implied || routed.choice.is_implied();
+            ordered::ordered(reading, &known, leaf, sort, implied, &goal, &residual).await
+        }
+        Route::Ids(groups) => {
+            let opened =
+                IdSet::open(&mut reading, &known, groups, after(from), query.limit).await?;
+            match opened {
+                Ok((set, complete)) => {
+                    let documents = Documents::of_set(reading, &query.plan.access, set);
+                    let asked = if complete { &residual } else { &parts };
+                    from_documents(documents, &goal, asked, budget).await
+                }
+                // Too many ids to sort: then all documents, in the same order.
+                Err(_too_many) => {
+                    let documents = Documents::new(reading, &query.plan.access, after(from));
+                    from_documents(documents, &goal, &parts, budget).await
+                }
+            }
+        }
+        Route::Whole => {
+            let documents = Documents::new(reading, &query.plan.access, after(from));
+            from_documents(documents, &goal, &parts, budget).await
+        }
+    }
+}
+
+/// A query and where one of its batches begins.
+#[derive(Clone, Copy)]
+pub(super) struct Goal<'a> {
+    pub(super) query: &'a Query,
+    /// The order of a field, wanted or implied.
+    pub(super) order: Option<&'a Sort>,
+    /// An index came along with it in an earlier batch; nobody asked for it.
+    pub(super) implied: bool,
+    pub(super) from: &'a Position,
+}
+
+/// The parts of a filter that must all hold.
+pub(super) fn parts(filter: &Ast) -> Vec<&Ast> {
+    match filter {
+        Ast::All => Vec::new(),
+        Ast::And(parts) => parts.iter().collect(),
+        filter => vec![filter],
+    }
+}
+
+fn all_match(parts: &[&Ast], document: &Document) -> bool {
+    parts.iter().all(|part| matches(part, document.raw()))
+}
+
+fn after(from: &Position) -> Option<ObjectId> {
+    match from {
+        Position::After(id) => Some(*id),
+        _ => None,
+    }
+}
+
+async fn from_documents(
+    documents: Documents<'_>,
+    goal: &Goal<'_>,
+    residual: &[&Ast],
+    budget: &Budget,
+) -> Result<Batch> {
+    match goal.order {
+        Some(sort) => sorted::sorted(documents, goal, sort, residual, budget).await,
+        None => in_order_of_ids(documents, goal.query, residual, budget).await,
+    }
+}
+
+async fn in_order_of_ids(
+    mut candidates: Documents<'_>,
+    query: &Query,
+    residual: &[&Ast],
+    budget: &Budget,
+) -> Result<Batch> {
+    let (mut documents, mut batch_bytes, mut last) = (Vec::new(), 0, None);
+    candidates.expect(query.limit, residual.is_empty());
+    while let Some((id, document)) = candidates.next().await? {
+        last = Some(id);
+        if all_match(residual, &document) {
+            batch_bytes += document.bytes().len();
+            documents.push(document);
+        }
+        let full = documents.len() >= query.limit || batch_bytes >= budget.batch_bytes_max;
+        if full || candidates.is_spent() {
+            break;
+        }
+    }
+    let next = match (last, candidates.stopped_at()) {
+        (_, Some(id)) if candidates.page_is_empty() => Position::After(id),
+        (Some(id), _) if !candidates.is_exhausted() => Position::After(id),
+        _ => Position::End,
+    };
+    let Reading { examined, entries, .. } = candidates.reading;
+    Ok(Batch { documents, next, examined, entries })
+}
+
+#[cfg(test)]
+mod tests;

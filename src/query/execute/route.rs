@@ -1,0 +1,83 @@
+//! Finding the way for one batch: what is true of the indexes in this
+//! transaction, and the choice by it.
+
+use std::sync::Arc;
+
+use super::{Goal, Position, parts};
+use crate::document::{Home, join_all};
+use crate::error::Result;
+use crate::index;
+use crate::query::plan::cache::{Memory, Remembered, shape};
+use crate::query::plan::{Access, Figures, Known, Question, Routed, choose, follow, marks_wanted};
+use crate::store::{Read, Transaction};
+
+/// The way to the documents of a batch; `None` where no index can be of use.
+pub(super) async fn route<'a>(
+    txn: &Transaction,
+    home: &'a Home,
+    goal: &Goal<'_>,
+    read: Read,
+) -> Result<Option<(Known<'a>, Routed)>> {
+    let query = goal.query;
+    if matches!(query.plan.access, Access::Points(_)) {
+        return Ok(None);
+    }
+    let indexes: Vec<_> = home.indexes().ready().collect();
+    let parts = parts(&query.plan.residual);
+    if indexes.is_empty() || parts.is_empty() && goal.order.is_none() {
+        return Ok(None);
+    }
+    let memory = home.indexes().memory::<Memory>();
+    let figures = figures(txn, home, &memory).await?;
+    let mut known = Known::new(indexes, figures);
+    let question = Question {
+        parts: &parts,
+        access: &query.plan.access,
+        order: goal.order,
+        limit: query.limit,
+        purpose: query.purpose,
+        any_order: matches!(goal.from, Position::Start),
+    };
+    look(txn, home, &question, &mut known, read, false).await?;
+    let shape = shape(&question);
+    if let Some(remembered) = memory.find(shape)
+        && let Some(routed) = follow(&question, &known, &remembered.choice)
+        && remembered.fits(routed.rows)
+    {
+        return Ok(Some((known, Routed { cached: true, ..routed })));
+    }
+    let routed = choose(&question, &known);
+    memory.remember(shape, Remembered { choice: routed.choice.clone(), rows: routed.rows });
+    Ok(Some((known, routed)))
+}
+
+/// How many documents there are and how they are spread; read every few seconds.
+async fn figures(txn: &Transaction, home: &Home, memory: &Memory) -> Result<Arc<Figures>> {
+    if let Some(figures) = memory.figures() {
+        return Ok(figures);
+    }
+    let figures = Arc::new(Figures::read(txn, home).await?);
+    memory.keep_figures(Arc::clone(&figures));
+    Ok(figures)
+}
+
+/// Reads what the indexes that matter have seen of arrays.
+pub(super) async fn look(
+    txn: &Transaction,
+    home: &Home,
+    question: &Question<'_>,
+    known: &mut Known<'_>,
+    read: Read,
+    covered: bool,
+) -> Result<()> {
+    let wanted = marks_wanted(question, known, covered);
+    let indexes = known.indexes.clone();
+    let reads = wanted.iter().filter_map(|at| {
+        let index = *indexes.get(*at)?;
+        Some(async move { index::marks(txn, home.bucket(), index, read).await })
+    });
+    for (at, marks) in wanted.iter().zip(join_all(reads).await?) {
+        known.note(*at, marks);
+    }
+    Ok(())
+}

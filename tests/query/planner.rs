@@ -1,0 +1,282 @@
+//! Whatever indexes there are, and whichever of them a query takes, the answer
+//! is that of the naive evaluator: filters, orders, counts, batch by batch.
+//!
+//! What the planner believes about sizes is made up here, so that it takes every
+//! way there is also for a handful of documents.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bson::{Bson, Document, oid::ObjectId};
+use lethe::clock::TestClock;
+use lethe::codec::record::{BucketRecord, IndexField, IndexRecord, IndexStatus, IndexType};
+use lethe::codec::{BucketId, NamespaceId};
+use lethe::document::{Home, NewDocument, ObjectIds, Origin, insert};
+use lethe::query::{
+    Ast, Budget, Direction, Figures, Limits, Memory, Path, Position, Query, Shares, Sort, count,
+    parse, run,
+};
+use lethe::store::{Read, Store};
+use proptest::prelude::*;
+use proptest::test_runner::TestCaseError;
+
+use crate::{document, generate, oracle, raw};
+
+const PATHS: [&str; 7] = ["a", "b", "c", "a.b", "a.0", "b.a", "a.b.c"];
+
+/// What the planner believes.
+#[derive(Clone, Debug)]
+struct Belief {
+    documents: f64,
+    /// For each index: entries, different values.
+    entries: Vec<(f64, f64)>,
+}
+
+#[derive(Clone, Debug)]
+struct World {
+    documents: Vec<Document>,
+    filter: Document,
+    /// Asked afterwards, of the same shape.
+    other: Document,
+    indexes: Vec<IndexRecord>,
+    beliefs: [Belief; 2],
+    order: Option<(&'static str, bool)>,
+    limit: usize,
+    change: bool,
+    /// So many documents or entries may be looked at in one batch.
+    budget: usize,
+}
+
+fn field() -> impl Strategy<Value = IndexField> {
+    (prop::sample::select(PATHS.to_vec()), prop::bool::weighted(0.2)).prop_map(
+        |(path, descending)| IndexField {
+            selector: path.to_owned(),
+            bson_type: IndexType::Int32,
+            descending,
+            multi_key: false,
+        },
+    )
+}
+
+fn indexes() -> impl Strategy<Value = Vec<IndexRecord>> {
+    let fields = prop_oneof![
+        3 => prop::collection::vec(field(), 1),
+        2 => prop::collection::vec(field(), 2..4),
+    ];
+    let distinct = fields.prop_map(|mut fields: Vec<IndexField>| {
+        let mut seen = std::collections::BTreeSet::new();
+        fields.retain(|field| seen.insert(field.selector.clone()));
+        fields
+    });
+    prop::collection::vec(distinct, 0..4).prop_map(|all| {
+        let index = |(id, fields): (u32, Vec<IndexField>)| IndexRecord {
+            id,
+            name: format!("i{id}"),
+            fields,
+            unique: false,
+            status: IndexStatus::Ready,
+            created_at: 0,
+        };
+        (1_u32..).zip(all).map(index).collect()
+    })
+}
+
+fn belief() -> impl Strategy<Value = Belief> {
+    let size = || prop::sample::select(vec![1.0, 50.0, 1e4, 1e7]);
+    (size(), prop::collection::vec((size(), size()), 4))
+        .prop_map(|(documents, entries)| Belief { documents, entries })
+}
+
+/// The same filter with other values of the same kinds.
+fn varied(value: &Bson, step: i32) -> Bson {
+    match value {
+        Bson::Document(inner) => Bson::Document(
+            inner
+                .iter()
+                .map(|(name, value)| match name.as_str() {
+                    "$size" | "$exists" | "$regex" => (name.clone(), value.clone()),
+                    _ => (name.clone(), varied(value, step)),
+                })
+                .collect(),
+        ),
+        Bson::Array(inner) => Bson::Array(inner.iter().map(|value| varied(value, step)).collect()),
+        Bson::Int32(number) => Bson::Int32(number.wrapping_add(step)),
+        Bson::Boolean(flag) => Bson::Boolean(!flag),
+        Bson::String(text) if text == "a" => Bson::String("b".to_owned()),
+        Bson::String(_) => Bson::String("a".to_owned()),
+        other => other.clone(),
+    }
+}
+
+/// Values without arrays are as likely as the wild ones: much may only be done without them.
+fn plain() -> impl Strategy<Value = Vec<Document>> {
+    let value = prop_oneof![
+        4 => (0_i32..6).prop_map(Bson::Int32),
+        1 => (0_i64..6).prop_map(Bson::Int64),
+        1 => (0_i32..12).prop_map(|half| Bson::Double(f64::from(half) / 2.0)),
+        1 => Just(Bson::Double(f64::NAN)),
+        1 => prop::sample::select(vec!["", "a", "ab", "b"]).prop_map(|text| Bson::String(text.into())),
+        1 => Just(Bson::Null),
+        1 => any::<bool>().prop_map(Bson::Boolean),
+        1 => (0_i32..3).prop_map(|number| Bson::Document(bson::doc! {"b": number})),
+        1 => (0_i32..3).prop_map(|number| Bson::Document(bson::doc! {"b": {"c": number}, "a": 1})),
+    ];
+    let name = prop::sample::select(vec!["a", "b", "c"]);
+    let fields = prop::collection::btree_map(name, value, 0..4);
+    let document = fields.prop_map(|fields| {
+        fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect::<Document>()
+    });
+    prop::collection::vec(document, 0..24)
+}
+
+fn world() -> impl Strategy<Value = World> {
+    let documents = prop_oneof![
+        1 => plain().prop_flat_map(generate::with_filter),
+        1 => generate::world(),
+    ];
+    let order = prop::option::of((prop::sample::select(PATHS.to_vec()), any::<bool>()));
+    let budget = prop_oneof![4 => Just(50_000_usize), 1 => 1_usize..8];
+    (documents, indexes(), [belief(), belief()], order, 1_usize..7, any::<bool>(), 1_i32..4, budget)
+        .prop_map(|((documents, filter), indexes, beliefs, order, limit, change, step, budget)| {
+            let other = varied(&Bson::Document(filter.clone()), step);
+            let other = other.as_document().cloned().unwrap_or_default();
+            let documents = numbered(documents);
+            World { documents, filter, other, indexes, beliefs, order, limit, change, budget }
+        })
+}
+
+fn numbered(documents: Vec<Document>) -> Vec<Document> {
+    let number = |(index, mut document): (usize, Document)| {
+        let mut id = [7; 12];
+        id[10..].copy_from_slice(&u16::try_from(index).unwrap().to_be_bytes());
+        document.insert("_id", ObjectId::from_bytes(id));
+        document
+    };
+    documents.into_iter().enumerate().map(number).collect()
+}
+
+fn home(indexes: Vec<IndexRecord>) -> Home {
+    let mut record = BucketRecord::new(NamespaceId(1), "b", vec![0], 0);
+    record.indexes = indexes;
+    record.strict_types = false;
+    Home::of_record(BucketId(3), &record)
+}
+
+async fn fill(store: &Store, home: &Home, documents: &[Document]) {
+    let ids = ObjectIds::new([1; 5], Arc::new(TestClock::starting_at(1_700_000_000_000)));
+    let new: Vec<_> = documents
+        .iter()
+        .map(|one| NewDocument::new(document(one), Origin::Bson, &ids).unwrap())
+        .collect();
+    let txn = store.begin("insert");
+    insert(&txn, home, &new, 0).await.unwrap();
+    txn.commit().await.unwrap();
+}
+
+fn believe(home: &Home, belief: &Belief) {
+    let shares = |(index, (entries, distinct)): (u32, &(f64, f64))| {
+        let keys: Vec<_> =
+            [0x12_u8, 0x15, 0x17, 0x20].map(|code| (vec![code], entries / 4.0)).into();
+        (index, Shares::new(*entries, Some(*distinct), keys))
+    };
+    let indexes: HashMap<_, _> = (1_u32..).zip(&belief.entries).map(shares).collect();
+    let figures = Arc::new(Figures::new(belief.documents, indexes));
+    home.indexes().memory::<Memory>().keep_figures(figures);
+}
+
+fn ast(filter: &Document) -> Ast {
+    parse(&raw(filter), &Limits::default()).unwrap()
+}
+
+fn id_of(document: &Document) -> ObjectId {
+    document.get_object_id("_id").unwrap()
+}
+
+fn decoded(found: &lethe::document::Document) -> Document {
+    bson::RawDocument::from_bytes(found.bytes()).unwrap().try_into().unwrap()
+}
+
+fn query(world: &World, filter: &Document) -> Query {
+    let order = world.order.map(|(path, up)| Sort {
+        path: Path::new(path),
+        direction: if up { Direction::Ascending } else { Direction::Descending },
+    });
+    let query = Query::new(ast(filter), order, world.limit);
+    if world.change { query.to_change() } else { query }
+}
+
+/// All that a query finds, each batch over the bucket as this home sees it.
+async fn found(store: &Store, homes: &[&Home], query: &Query, budget: &Budget) -> Vec<Document> {
+    let mut position = Position::Start;
+    let mut all = Vec::new();
+    for turn in 0.. {
+        assert!(turn < 5_000, "no end");
+        let home = homes[turn % homes.len()];
+        let txn = store.begin("query");
+        let batch = run(&txn, home, query, &position, Read::Snapshot, budget).await.unwrap();
+        assert!(batch.documents.len() <= query.limit);
+        all.extend(batch.documents.iter().map(decoded));
+        position = batch.next;
+        if matches!(position, Position::End) {
+            break;
+        }
+    }
+    all
+}
+
+fn expected(world: &World, filter: &Document) -> Vec<Document> {
+    let matching = world.documents.iter().filter(|one| oracle::matches(filter, one));
+    let mut expected: Vec<_> = matching.cloned().collect();
+    if let Some((path, up)) = world.order {
+        let key = |document: &Document| oracle::sort_key(document, path, up);
+        expected.sort_by(|left, right| oracle::order(&key(left), &key(right)));
+        if !up {
+            expected.reverse();
+        }
+    }
+    expected
+}
+
+async fn check(world: World) -> Result<(), TestCaseError> {
+    let store = Store::memory();
+    let indexed = home(world.indexes.clone());
+    fill(&store, &indexed, &world.documents).await;
+    let bare = home(Vec::new());
+    let budget = Budget { examined_max: world.budget, ..Budget::default() };
+    // Twice the same bucket with what it remembers: the second time a choice is found there.
+    for (filter, belief) in [(&world.filter, &world.beliefs[0]), (&world.other, &world.beliefs[1])]
+    {
+        believe(&indexed, belief);
+        let query = query(&world, filter);
+        let expected = expected(&world, filter);
+        // With the indexes, without them, and with indexes that come and go between two batches.
+        for homes in [&[&indexed][..], &[&bare], &[&indexed, &bare], &[&bare, &indexed]] {
+            let mut found = found(&store, homes, &query, &budget).await;
+            if world.order.is_none() {
+                if world.change {
+                    prop_assert!(found.is_sorted_by_key(|one| id_of(one).bytes()), "{}", filter);
+                }
+                found.sort_by_key(|one| id_of(one).bytes());
+            }
+            prop_assert_eq!(format!("{found:?}"), format!("{expected:?}"), "{}", filter);
+        }
+        let all = Query::new(ast(filter), None, usize::MAX);
+        for home in [&indexed, &bare] {
+            let txn = store.begin("count");
+            let counted = count(&txn, home, &all, Read::Snapshot, &budget).await.unwrap();
+            prop_assert_eq!(counted.documents, expected.len() as u64, "count {}", filter);
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn an_answer_never_depends_on_which_indexes_there_are() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let config = ProptestConfig { cases: crate::config().cases.min(100_000), ..crate::config() };
+    let mut runner = proptest::test_runner::TestRunner::new(config);
+    let result = runner.run(&world(), |world| runtime.block_on(check(world)));
+    if let Err(error) = result {
+        panic!("{error}");
+    }
+}

@@ -1,5 +1,7 @@
 //! Parts of a transaction that are taken back, transactions that are given up, and commits by hand.
 
+use std::fmt::Write;
+
 use lethe::store::{Atomic, Error, Matcher, Read, Savepoint, Slot, Store, Transaction};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -60,7 +62,8 @@ impl Write {
 async fn seen(txn: &Transaction) -> String {
     let mut seen = format!("{} {:?}", txn.approximate_size(), txn.write_conflicts());
     for n in 0..KEYS {
-        seen += &format!(" {:?}", txn.get(&key(n), Read::Snapshot).await);
+        let value = txn.get(&key(n), Read::Snapshot).await;
+        write!(seen, " {value:?}").unwrap();
     }
     seen
 }

@@ -98,7 +98,9 @@ fn may_be_absent(key: &[u8]) -> bool {
         | kind::MEMBER
         | kind::ATTEMPT
         | kind::AUDIT => true,
-        kind::DATA => keys::parse_data(key).is_ok_and(|(_, part)| part == data::CHANGE),
+        // A task that is over tells only that it was.
+        kind::DATA => keys::parse_data(key)
+            .is_ok_and(|(_, part)| [data::CHANGE, data::INDEX_TASK].contains(&part)),
         _ => false,
     }
 }

@@ -4,10 +4,11 @@ use bson::oid::ObjectId;
 use bytes::Bytes;
 
 use super::finding::{Kind, Report};
+use super::indexes;
 use super::look::{Look, Owner};
 use crate::codec::record::{self, BucketRecord, State};
 use crate::codec::{BucketId, keys, readable};
-use crate::document::{Home, Limits, Reference, Stored, Tombstone};
+use crate::document::{Document, Home, Limits, Reference, Stored, Tombstone};
 use crate::store::limits::TRANSACTION_BYTES_MAX;
 use crate::store::{RangeRead, Result};
 use crate::value::{Value, raw};
@@ -72,6 +73,7 @@ pub(super) async fn data(
                 expect_due(look, report, &record, &due).await?;
             }
         }
+        other if indexes::part(look, report, (bucket, &record), other, key, value).await? => {}
         other => report.add(
             Kind::UnknownKey,
             format!("buckets have no part {other}"),
@@ -90,7 +92,13 @@ async fn document(
 ) -> Result<()> {
     let Some((_, id)) = report.decoded(keys::parse_document(key)) else { return Ok(()) };
     match Stored::decode(value) {
-        Ok(stored) => body(look, report, home, &id, stored).await,
+        Ok(stored) => {
+            if let Some(document) = body(look, report, home, &id, stored).await? {
+                let id = ObjectId::from_bytes(id);
+                indexes::of_document(look, report, home, &id, &document).await?;
+            }
+            Ok(())
+        }
         Err(error) => {
             damaged(report, error.to_string());
             Ok(())
@@ -102,18 +110,18 @@ fn damaged(report: &mut Report<'_>, wrong: String) {
     report.add(Kind::DamagedDocument, wrong, "the document as it was written");
 }
 
-/// What a document, or a tombstone, holds.
+/// What a document, or a tombstone, holds, if it can be read.
 async fn body(
     look: &Look,
     report: &mut Report<'_>,
     home: &Home,
     id: &[u8; 12],
     stored: Stored,
-) -> Result<()> {
+) -> Result<Option<Document>> {
     if let Stored::Reference(reference) = &stored {
         if reference.length() as usize > TRANSACTION_BYTES_MAX {
             damaged(report, format!("it says that it has {} bytes", reference.length()));
-            return Ok(());
+            return Ok(None);
         }
         if let Some(piece) = beyond(look, home, reference).await? {
             let piece = readable::key(&piece);
@@ -124,19 +132,19 @@ async fn body(
         Ok(document) => document,
         Err(wrong) => {
             damaged(report, wrong);
-            return Ok(());
+            return Ok(None);
         }
     };
     if let Err(malformed) = raw::validate(document.bytes(), Limits::default().depth_max) {
         let raw::Malformed { what, at } = malformed;
         damaged(report, format!("no valid BSON: {what} at byte {at}"));
-        return Ok(());
+        return Ok(None);
     }
     let own = document.raw().get(b"_id").map(|field| field.value());
     if !matches!(own, Some(Value::ObjectId(own)) if own == ObjectId::from_bytes(*id)) {
         damaged(report, "its _id is not the one in its key".to_owned());
     }
-    Ok(())
+    Ok(Some(document))
 }
 
 async fn tombstone(
@@ -169,7 +177,8 @@ async fn tombstone(
             report.add(Kind::Missing, wrong, readable::key(&row));
         }
     }
-    body(look, report, home, &oid, tombstone.stored).await
+    body(look, report, home, &oid, tombstone.stored).await?;
+    Ok(())
 }
 
 async fn expect_tombstone(look: &Look, report: &mut Report<'_>, tombstone: &[u8]) -> Result<()> {
@@ -218,7 +227,7 @@ fn orphaned(report: &mut Report<'_>, bucket: BucketId, why: &str) {
     );
 }
 
-fn expect_shard(report: &mut Report<'_>, record: &BucketRecord, shard: u16) {
+pub(super) fn expect_shard(report: &mut Report<'_>, record: &BucketRecord, shard: u16) {
     if !record.shards.contains(&shard) {
         report.add(
             Kind::Contradiction,

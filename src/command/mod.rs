@@ -56,6 +56,7 @@ mod cluster;
 mod connection;
 mod document;
 mod glob;
+mod index;
 mod introspection;
 mod lifecycle;
 mod namespace;

@@ -1,0 +1,449 @@
+//! Builds indexes over documents that were there before them, and analyzes indexes.
+//!
+//! A task is a row below its bucket (`data/<bucket>/task`), which holds how far
+//! it is, and a row in the queue. The owner of the bucket's shard does it, in
+//! small transactions. Each of them checks the fence and the shard's epoch and moves the cursor
+//! in the same commit that adds the entries, so after a crash, with another
+//! owner or after a restore the work goes on where it stands. The
+//! work is entered in the table of open work before it looks whether the bucket
+//! is active (protocol.md, rule 7), so that a removal stops it and the barrier
+//! names it until it has stopped; the rows stay, and a restore wakes the workers.
+//!
+//! A build looks only at documents up to the last one that was there when it began: whatever
+//! is written later keeps the index itself (see `index`), so a build never
+//! chases a stream of inserts. Each document is read with conflict, and
+//! a batch that met a write is tried again with half as many.
+//!
+//! Not here: what entries a document has (`index`), the commands.
+
+use std::collections::BTreeSet;
+use std::ops::{Bound, ControlFlow};
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use crate::cluster::work::{Scope, Work};
+use crate::codec::record::{self, TaskKind, TaskStatus};
+use crate::codec::{BucketId, keys};
+use crate::document::{self, Home};
+use crate::error::{Error, Result};
+use crate::index::define::{self, Built};
+use crate::index::task::{self, Task};
+use crate::index::{self, Index, statistics};
+use crate::metadata::{Catalog, LiveBucket};
+use crate::store::limits::TRANSACTION_BYTES_MAX;
+use crate::store::{self, RangeRead, Read, Resolve, Transaction, Watch};
+
+use super::{DEADMAN, Workers, put_off};
+
+/// Documents of one batch of a build.
+const DOCUMENTS: usize = 200;
+/// A batch ends when it has read so many bytes, will write so many, or has taken so long.
+const READ_BYTES: usize = 1 << 20;
+const WRITE_BYTES: usize = TRANSACTION_BYTES_MAX / 8;
+const BATCH_TIME: Duration = Duration::from_secs(1);
+/// Entries that an analysis reads in one transaction.
+const ENTRIES: usize = 2_000;
+/// Tasks of one node at the same time.
+const TASKS_MAX: usize = 4;
+/// Queue rows taken in one transaction.
+const PAGE: usize = 100;
+/// After so long something that could not be done is tried again.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// A queue row.
+type Queued = (BucketId, u32, TaskKind);
+
+/// Why a task ended, for now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// There is nothing left to do.
+    Done,
+    /// It was told to stop: look again whether it is still ours.
+    Stopped,
+    /// The bucket is not active, and somebody will say when it is.
+    Aside,
+    /// It could not be done now.
+    Later,
+}
+
+pub(super) async fn run(workers: Workers, stop: CancellationToken) {
+    let mut shards = workers.lifecycle.catalog().cluster().owned_shards();
+    let mut tasks: JoinSet<(Queued, End)> = JoinSet::new();
+    let mut running: BTreeSet<Queued> = BTreeSet::new();
+    while !stop.is_cancelled() {
+        shards.mark_unchanged();
+        let (mut pause, signal) = match pass(&workers, &stop, &mut tasks, &mut running).await {
+            Ok(watch) => (DEADMAN, Some(watch)),
+            Err(error) => {
+                put_off("index-task", &"queue", &error);
+                (AGAIN, None)
+            }
+        };
+        let signal = async {
+            match signal {
+                Some(watch) => drop(watch.await),
+                None => std::future::pending().await,
+            }
+        };
+        tokio::pin!(signal);
+        // Until there is a reason to look at the queue again.
+        loop {
+            tokio::select! {
+                biased;
+                Some(ended) = tasks.join_next(), if !tasks.is_empty() => {
+                    match forget(&mut running, ended) {
+                        End::Done | End::Stopped => break,
+                        End::Later => pause = AGAIN,
+                        End::Aside => {}
+                    }
+                }
+                _ = shards.changed() => break,
+                () = &mut signal => break,
+                () = sleep(pause) => break,
+                () = stop.cancelled() => break,
+            }
+        }
+    }
+    while let Some(ended) = tasks.join_next().await {
+        forget(&mut running, ended);
+    }
+}
+
+fn forget(
+    running: &mut BTreeSet<Queued>,
+    ended: std::result::Result<(Queued, End), tokio::task::JoinError>,
+) -> End {
+    match ended {
+        Ok((queued, end)) => {
+            running.remove(&queued);
+            end
+        }
+        Err(panic) => {
+            tracing::error!(%panic, "worker: an index task ended by a panic");
+            // Nobody knows which: each is entered again when it is looked at.
+            running.clear();
+            End::Later
+        }
+    }
+}
+
+/// Begins the queued tasks of our shards that are not running; gives a watch
+/// that fires when there may be others.
+async fn pass(
+    workers: &Workers,
+    stop: &CancellationToken,
+    tasks: &mut JoinSet<(Queued, End)>,
+    running: &mut BTreeSet<Queued>,
+) -> Result<Watch> {
+    // Armed before anything is looked at, so that nothing is missed.
+    let catalog = workers.lifecycle.catalog();
+    let txn = catalog.store().begin("index-queue");
+    let watch = txn.watch(&keys::index::task_signal())?;
+    txn.commit().await?;
+    let owned = workers.owned();
+    let mut next =
+        Some(RangeRead::prefix(keys::kind_prefix(keys::kind::INDEX_TASK)).limit(PAGE).snapshot());
+    while let Some(range) = next {
+        let range = &range;
+        let page = catalog
+            .read(
+                "index-queue",
+                |txn: Transaction| async move { Ok(txn.range(range.clone()).await?) },
+            )
+            .await?;
+        for (key, _) in &page.rows {
+            let (bucket, index, kind) = keys::index::parse_queued_task(key)?;
+            // A kind of a newer version waits for a member that knows it.
+            let Some(kind) = TaskKind::from_number(kind) else { continue };
+            let shard = workers.shard_of(bucket.0);
+            let Some(epoch) = owned.get(&shard).copied() else { continue };
+            if tasks.len() >= TASKS_MAX || !running.insert((bucket, index, kind)) {
+                continue;
+            }
+            let job = Job {
+                workers: workers.clone(),
+                stop: stop.clone(),
+                bucket,
+                index,
+                kind,
+                shard,
+                epoch,
+            };
+            tasks.spawn(async move { ((bucket, index, kind), job.run().await) });
+        }
+        next = range.after(&page);
+    }
+    Ok(watch)
+}
+
+/// One task, at the hands of the owner of its shard.
+struct Job {
+    workers: Workers,
+    stop: CancellationToken,
+    bucket: BucketId,
+    index: u32,
+    kind: TaskKind,
+    shard: u16,
+    epoch: i64,
+}
+
+/// What a transaction of a task found.
+enum Found {
+    /// Neither index nor task is there any more.
+    Nothing,
+    /// An index and the open task on it.
+    Open(LiveBucket, Task),
+}
+
+impl Job {
+    async fn run(self) -> End {
+        let what = match self.kind {
+            TaskKind::Build => format!("build of index {}", self.index),
+            TaskKind::Analyze => format!("analysis of index {}", self.index),
+        };
+        let scope = Scope::Shard(self.shard);
+        let work = self.catalog().cluster().work().enter(self.bucket, scope, what);
+        fail::fail_point!("index-task-before-open");
+        if work.is_stopped() {
+            return End::Later;
+        }
+        let done = match self.kind {
+            TaskKind::Build => self.build(&work).await,
+            TaskKind::Analyze => self.analyze(&work).await,
+        };
+        match done {
+            Ok(end) => end,
+            Err(
+                Error::BucketBeingRemoved(_)
+                | Error::NoSuchBucket(_)
+                | Error::NamespaceBeingRemoved(_)
+                | Error::NoSuchNamespace(_),
+            ) => End::Aside,
+            Err(error) => {
+                put_off("index-task", &self.bucket, &error);
+                End::Later
+            }
+        }
+    }
+
+    fn catalog(&self) -> &Catalog {
+        self.workers.lifecycle.catalog()
+    }
+
+    fn is_stopped(&self, work: &Work) -> bool {
+        work.is_stopped() || self.stop.is_cancelled()
+    }
+
+    /// The index and its task, after fence and epoch were checked: what every
+    /// transaction of a task begins with.
+    async fn look(&self, txn: &Transaction) -> Result<Found> {
+        self.workers.check_shard(txn, self.shard, self.epoch).await?;
+        let live = self.catalog().handles().open_id(txn, self.bucket).await?;
+        let task = task::read(txn, self.bucket, self.index, self.kind, Read::Conflict).await?;
+        let task = task.filter(|task| task.record.status.is_open());
+        let wanted = |index: &Index| match self.kind {
+            TaskKind::Build => index.is_building(),
+            TaskKind::Analyze => index.is_ready(),
+        };
+        match task {
+            Some(task) if live.indexes().by_id(self.index).is_some_and(wanted) => {
+                Ok(Found::Open(live, task))
+            }
+            _ => {
+                // Nobody needs the row; a task that was asked for anew writes it anew.
+                let kind = self.kind.number();
+                txn.clear(&keys::index::queued_task(self.bucket, self.index, kind))?;
+                Ok(Found::Nothing)
+            }
+        }
+    }
+
+    /// Runs one transaction of this task.
+    async fn transact<T, F>(
+        &self,
+        label: &'static str,
+        body: impl Fn(Transaction, u32, LiveBucket, Task) -> F,
+    ) -> Result<ControlFlow<(), T>>
+    where
+        F: Future<Output = Result<T>>,
+    {
+        let attempts = std::sync::atomic::AtomicU32::new(0);
+        let (attempts, body) = (&attempts, &body);
+        let outcome = self
+            .catalog()
+            .store()
+            .run(label, Resolve::Idempotent, |txn: Transaction| async move {
+                let attempt = attempts.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                match self.look(&txn).await? {
+                    Found::Nothing => Ok(ControlFlow::Break(())),
+                    Found::Open(live, task) => {
+                        body(txn, attempt, live, task).await.map(ControlFlow::Continue)
+                    }
+                }
+            })
+            .await?;
+        Ok(outcome.value)
+    }
+
+    async fn build(&self, work: &Work) -> Result<End> {
+        let now = || self.catalog().now();
+        // The documents to look at are those that are there now.
+        let begun = self.transact("index-build", |txn, _, live, task| async move {
+            self.begin(&txn, &live, task, now()).await
+        });
+        if begun.await?.is_break() {
+            return Ok(End::Done);
+        }
+        if work.open().is_err() {
+            return Ok(End::Stopped);
+        }
+        let built = loop {
+            if self.is_stopped(work) {
+                return Ok(End::Stopped);
+            }
+            let batch = self.transact("index-build", |txn, attempt, live, task| async move {
+                self.batch(&txn, attempt, &live, task).await
+            });
+            match batch.await {
+                Ok(ControlFlow::Break(())) => return Ok(End::Done),
+                Ok(ControlFlow::Continue(true)) => {}
+                Ok(ControlFlow::Continue(false)) => break Built::All,
+                Err(
+                    error @ (Error::DuplicateKey(_)
+                    | Error::IndexTypeMismatch { .. }
+                    | Error::Syntax(_)),
+                ) => break Built::Refused(error.to_line()),
+                Err(error) => return Err(error),
+            }
+            fail::fail_point!("index-build-between-batches");
+        };
+        let built = &built;
+        let ended = self.transact("index-ready", |txn, _, live, _| async move {
+            define::end_build(&txn, &live, self.index, built, now()).await
+        });
+        let (ControlFlow::Break(()) | ControlFlow::Continue(())) = ended.await?;
+        Ok(End::Done)
+    }
+
+    /// Fixes what a build has to look at, the first time that it is begun.
+    async fn begin(
+        &self,
+        txn: &Transaction,
+        live: &LiveBucket,
+        mut task: Task,
+        now: i64,
+    ) -> Result<()> {
+        if task.record.status == TaskStatus::Running {
+            return Ok(());
+        }
+        let home = Home::from(live);
+        let edge = |reverse: bool| document::Scan {
+            begin: Bound::Unbounded,
+            end: Bound::Unbounded,
+            reverse,
+            rows_max: 1,
+            bytes_max: usize::MAX,
+            read: Read::Snapshot,
+        };
+        let first = document::scan(txn, &home, &edge(false)).await?;
+        let last = document::scan(txn, &home, &edge(true)).await?;
+        let counts = crate::metadata::bucket::counts(txn, self.bucket).await?;
+        task.record.lower = first.rows.first().map(|(id, _)| *id);
+        task.record.upper = last.rows.first().map(|(id, _)| *id);
+        task.record.total = counts.documents;
+        task.record.status = TaskStatus::Running;
+        task.record.started_at = Some(now);
+        task::write(txn, self.bucket, self.index, &task)
+    }
+
+    /// Adds the entries of the next documents; whether there are more.
+    async fn batch(
+        &self,
+        txn: &Transaction,
+        attempt: u32,
+        live: &LiveBucket,
+        mut task: Task,
+    ) -> Result<bool> {
+        let Some(index) = live.indexes().by_id(self.index) else { return Ok(false) };
+        let Some(upper) = task.record.upper else { return Ok(false) };
+        let (home, started) = (Home::from(live), Instant::now());
+        let scan = document::Scan {
+            begin: task.record.cursor.map_or(Bound::Unbounded, Bound::Excluded),
+            end: Bound::Included(upper),
+            reverse: false,
+            rows_max: (DOCUMENTS >> attempt.min(8)).max(1),
+            bytes_max: READ_BYTES,
+            read: Read::Snapshot,
+        };
+        let page = document::scan(txn, &home, &scan).await?;
+        let (mut read, mut left) = (0, page.rows.len());
+        for (id, stored) in page.rows {
+            // Whoever writes it after this snapshot wins, and the batch is made anew.
+            txn.add_read_conflict_key(&home.key(&id))?;
+            let document = stored.load(txn, &home, Read::Snapshot).await?;
+            let (shard, strict) = (home.shard_of(&id), live.indexes().is_strict());
+            index::add(txn, self.bucket, shard, index, strict, &id, document.raw()).await?;
+            read += document.bytes().len();
+            left -= 1;
+            task.record.cursor = Some(id);
+            task.record.done += 1;
+            let full = read >= READ_BYTES || txn.approximate_size() >= WRITE_BYTES;
+            if full || started.elapsed() >= BATCH_TIME {
+                break;
+            }
+        }
+        task::write(txn, self.bucket, self.index, &task)?;
+        Ok(left > 0 || page.more)
+    }
+
+    /// Reads all entries once, in order, and writes how they are spread. What
+    /// was read is kept in memory only: begun again it starts anew.
+    async fn analyze(&self, work: &Work) -> Result<End> {
+        let begun = self.transact("index-analyze", |txn, _, _, mut task| async move {
+            let entries = statistics::cardinality(&txn, self.bucket, self.index).await?;
+            task.record.status = TaskStatus::Running;
+            task.record.started_at = Some(self.catalog().now());
+            task.record.total = entries;
+            task::write(&txn, self.bucket, self.index, &task)?;
+            Ok(entries)
+        });
+        let ControlFlow::Continue(entries) = begun.await? else { return Ok(End::Done) };
+        if work.open().is_err() {
+            return Ok(End::Stopped);
+        }
+        let mut analysis = statistics::Analysis::new(entries);
+        let prefix = keys::index::entries(self.bucket, self.index);
+        let mut next = Some(RangeRead::prefix(prefix).limit(ENTRIES).snapshot());
+        while let Some(range) = next {
+            if self.is_stopped(work) {
+                return Ok(End::Stopped);
+            }
+            let range = &range;
+            let page = self.catalog().read("index-analyze", |txn: Transaction| async move {
+                self.workers.check_shard(&txn, self.shard, self.epoch).await?;
+                self.catalog().handles().open_id(&txn, self.bucket).await?;
+                Ok::<store::Page, Error>(txn.range(range.clone()).await?)
+            });
+            let page = page.await?;
+            for (key, _) in &page.rows {
+                analysis.show(keys::index::parse_entry(key)?.values);
+            }
+            next = range.after(&page);
+        }
+        let done = analysis.entries();
+        let histogram = &analysis.finish(self.catalog().now());
+        let ended = self.transact("index-analyzed", |txn, _, _, mut task| async move {
+            let row = record::encode(histogram);
+            txn.set(&keys::index::histogram(self.bucket, self.index), &row)?;
+            task.record.status = TaskStatus::Completed;
+            task.record.ended_at = Some(self.catalog().now());
+            task.record.done = done;
+            task::write(&txn, self.bucket, self.index, &task)
+        });
+        let (ControlFlow::Break(()) | ControlFlow::Continue(())) = ended.await?;
+        Ok(End::Done)
+    }
+}

@@ -7,8 +7,8 @@
 //! Not here: the process itself and its runtime (`main`).
 
 mod copy;
-mod ready;
 mod log;
+mod ready;
 mod run;
 
 use std::net::SocketAddr;

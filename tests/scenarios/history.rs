@@ -21,6 +21,7 @@ use tokio::time::sleep;
 
 use crate::cluster::{Claim, Cluster, claim, fail, line, patiently};
 use crate::seat::Seat;
+use crate::transactions::index;
 use checker::{Element, End, History, Key, Removed, Step, Transaction, check};
 
 const SEEDS: u64 = 40;
@@ -210,7 +211,12 @@ async fn run(cluster: &Cluster, plan: Plan, seed: u64) -> Claim<History> {
     let mut random = StdRng::seed_from_u64(seed);
     let run = Arc::new(Run { seed, events: AtomicU64::default(), elements: AtomicU32::default() });
     for number in 0..BUCKETS {
-        cluster.expect("A", &format!("BUCKET.CREATE {}", run.bucket(number)), "OK").await?;
+        let bucket = run.bucket(number);
+        cluster.expect("A", &format!("BUCKET.CREATE {bucket}"), "OK").await?;
+        // Every other one finds its documents through an index.
+        if seed % 2 == 1 {
+            index(cluster, &bucket, "k").await?;
+        }
     }
     let chaos = Chaos { delay_max: Duration::from_millis(20), ..Chaos::with_seed(seed) };
     cluster.chaos((!seed.is_multiple_of(4)).then_some(chaos));

@@ -106,6 +106,7 @@ scenarios! {
         renames_and_restores_before_the_commit_make_it_conflict
         the_conflicts_of_a_transaction_are_what_it_has_read
         of_two_that_read_what_the_other_writes_one_commits
+        queries_through_an_index_see_and_claim_what_they_look_for
         cursors_go_on_after_the_transaction
         an_unknown_commit_is_found_out
         a_commit_is_safe_to_send_again

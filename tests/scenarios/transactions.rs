@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use lethe::cluster::mutation::Mutations;
 use lethe::codec::keys;
+use lethe::codec::record::{self, BucketRecord, IndexField, IndexRecord, IndexStatus, IndexType};
+use lethe::metadata::bucket::invalidate;
 use lethe::resp::Reply;
-use lethe::store::key_after;
+use lethe::store::{Read, key_after};
 use tokio::time::sleep;
 
 use crate::cluster::{Claim, Cluster, claim, fail, line};
@@ -26,6 +28,65 @@ async fn two_nodes(mutations: Mutations) -> Claim<Cluster> {
     }
     cluster.insert("B", "b", 1).await?;
     Ok(cluster)
+}
+
+/// Puts an index on a field of an empty bucket, as it is once it is built.
+pub async fn index(cluster: &Cluster, bucket: &str, field: &str) -> Claim {
+    let id = cluster.id("A", bucket).await?;
+    let txn = cluster.store().begin("index");
+    let key = keys::bucket_record(id);
+    let value = txn.get(&key, Read::Conflict).await.map_err(fail)?.ok_or("no record")?;
+    let mut record: BucketRecord = record::decode("bucket/record", &value).map_err(fail)?;
+    record.next_index += 1;
+    record.indexes.push(IndexRecord {
+        id: record.next_index,
+        name: field.to_owned(),
+        fields: vec![IndexField {
+            selector: field.to_owned(),
+            bson_type: IndexType::Int32,
+            descending: false,
+            multi_key: false,
+        }],
+        unique: false,
+        collation: None,
+        status: IndexStatus::Ready,
+        created_at: 0,
+    });
+    record.next_index += 1;
+    txn.set(&key, &record::encode(&record)).map_err(fail)?;
+    invalidate(&txn, id.0).map_err(fail)?;
+    txn.commit().await.map_err(fail)?;
+    Ok(())
+}
+
+/// A query through an index sees the transaction's own documents, claims that
+/// no other comes where it has looked, and claims nothing about the rest.
+pub async fn queries_through_an_index_see_and_claim_what_they_look_for(
+    mutations: Mutations,
+) -> Claim {
+    let cluster = two_nodes(mutations).await?;
+    let (mut client, mut other) = (Seat::at(&cluster, "B"), Seat::at(&cluster, "A"));
+    for (number, (elsewhere, expected)) in
+        [(7, "OK"), (3, "OK"), (2, CONFLICT), (0, CONFLICT)].into_iter().enumerate()
+    {
+        let bucket = format!("i{number}");
+        cluster.expect("A", &format!("BUCKET.CREATE {bucket}"), "OK").await?;
+        index(&cluster, &bucket, "k").await?;
+        let point = format!(r#"BUCKET.QUERY {bucket} {{"k":1}}"#);
+        let range = format!(r#"BUCKET.QUERY {bucket} {{"k":{{"$lt":3}}}}"#);
+        let insert = format!("BUCKET.INSERT {bucket} DOCS ");
+        client.done(&(insert.clone() + r#"{"k":1} {"k":1} {"k":2} {"k":3}"#)).await?;
+        client.expect("BEGIN", "OK").await?;
+        client.expect_documents(&point, 2).await?;
+        client.done(&(insert.clone() + r#"{"k":1} {"k":9}"#)).await?;
+        client.expect_documents(&point, 3).await?;
+        client.expect_documents(&range, 4).await?;
+        other.done(&(insert + &format!(r#"{{"k":{elsewhere}}}"#))).await?;
+        client.expect_documents(&range, 4).await?;
+        let answer = client.say("COMMIT").await;
+        claim!(answer == expected, "after an insert of {elsewhere} COMMIT answered '{answer}'");
+    }
+    cluster.finish().await
 }
 
 /// REMOVE between a command and COMMIT, also where the node's follower sleeps:

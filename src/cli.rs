@@ -8,6 +8,7 @@
 
 mod copy;
 mod log;
+mod ready;
 mod run;
 
 use std::net::SocketAddr;
@@ -41,6 +42,8 @@ enum Command {
     Backup(BackupArgs),
     /// Make a data folder from a copy
     RestoreBackup(RestoreArgs),
+    /// Ask a node on this machine whether it is ready, as its /readyz says; exit 0 if it is
+    Ready(ReadyArgs),
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -87,6 +90,16 @@ struct ServerArgs {
     /// Engine that keeps the data [default: embedded]
     #[arg(long, value_enum)]
     store: Option<StoreArg>,
+    /// Settings file
+    #[arg(long, env = "LETHE_CONFIG")]
+    config: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct ReadyArgs {
+    /// Where it answers HTTP [default: http.bind and http.port of the settings]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    http: Option<SocketAddr>,
     /// Settings file
     #[arg(long, env = "LETHE_CONFIG")]
     config: Option<PathBuf>,

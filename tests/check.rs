@@ -98,9 +98,7 @@ fn may_be_absent(key: &[u8]) -> bool {
         | kind::MEMBER
         | kind::ATTEMPT
         | kind::AUDIT => true,
-        // A task that is over tells only that it was.
-        kind::DATA => keys::parse_data(key)
-            .is_ok_and(|(_, part)| [data::CHANGE, data::INDEX_TASK].contains(&part)),
+        kind::DATA => keys::parse_data(key).is_ok_and(|(_, part)| part == data::CHANGE),
         _ => false,
     }
 }

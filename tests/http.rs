@@ -375,3 +375,22 @@ async fn http_can_be_switched_off() {
     assert_eq!(run(&node, "PING").await, Reply::Simple("PONG".into()));
     node.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_program_asks_a_node_whether_it_is_ready() {
+    let ask = |address: String| {
+        std::process::Command::new(env!("CARGO_BIN_EXE_lethe"))
+            .args(["ready", "--http", &address])
+            .output()
+            .unwrap()
+    };
+    let node = node().await;
+    let address = node.http_addresses()[0];
+    let output = ask(address.to_string());
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "ready\n");
+    assert!(output.status.success());
+    node.stop().await;
+    let output = ask(address.to_string());
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("no answer"));
+}

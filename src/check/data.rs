@@ -4,11 +4,10 @@ use bson::oid::ObjectId;
 use bytes::Bytes;
 
 use super::finding::{Kind, Report};
-use super::indexes;
 use super::look::{Look, Owner};
 use crate::codec::record::{self, BucketRecord, State};
 use crate::codec::{BucketId, keys, readable};
-use crate::document::{Document, Home, Limits, Reference, Stored, Tombstone};
+use crate::document::{Home, Limits, Reference, Stored, Tombstone};
 use crate::store::limits::TRANSACTION_BYTES_MAX;
 use crate::store::{RangeRead, Result};
 use crate::value::{Value, raw};
@@ -73,7 +72,6 @@ pub(super) async fn data(
                 expect_due(look, report, &record, &due).await?;
             }
         }
-        other if indexes::part(look, report, (bucket, &record), other, key, value).await? => {}
         other => report.add(
             Kind::UnknownKey,
             format!("buckets have no part {other}"),
@@ -92,13 +90,7 @@ async fn document(
 ) -> Result<()> {
     let Some((_, id)) = report.decoded(keys::parse_document(key)) else { return Ok(()) };
     match Stored::decode(value) {
-        Ok(stored) => {
-            if let Some(document) = body(look, report, home, &id, stored).await? {
-                let id = ObjectId::from_bytes(id);
-                indexes::of_document(look, report, home, &id, &document).await?;
-            }
-            Ok(())
-        }
+        Ok(stored) => body(look, report, home, &id, stored).await,
         Err(error) => {
             damaged(report, error.to_string());
             Ok(())
@@ -110,18 +102,18 @@ fn damaged(report: &mut Report<'_>, wrong: String) {
     report.add(Kind::DamagedDocument, wrong, "the document as it was written");
 }
 
-/// What a document, or a tombstone, holds, if it can be read.
+/// What a document, or a tombstone, holds.
 async fn body(
     look: &Look,
     report: &mut Report<'_>,
     home: &Home,
     id: &[u8; 12],
     stored: Stored,
-) -> Result<Option<Document>> {
+) -> Result<()> {
     if let Stored::Reference(reference) = &stored {
         if reference.length() as usize > TRANSACTION_BYTES_MAX {
             damaged(report, format!("it says that it has {} bytes", reference.length()));
-            return Ok(None);
+            return Ok(());
         }
         if let Some(piece) = beyond(look, home, reference).await? {
             let piece = readable::key(&piece);
@@ -132,19 +124,19 @@ async fn body(
         Ok(document) => document,
         Err(wrong) => {
             damaged(report, wrong);
-            return Ok(None);
+            return Ok(());
         }
     };
     if let Err(malformed) = raw::validate(document.bytes(), Limits::default().depth_max) {
         let raw::Malformed { what, at } = malformed;
         damaged(report, format!("no valid BSON: {what} at byte {at}"));
-        return Ok(None);
+        return Ok(());
     }
     let own = document.raw().get(b"_id").map(|field| field.value());
     if !matches!(own, Some(Value::ObjectId(own)) if own == ObjectId::from_bytes(*id)) {
         damaged(report, "its _id is not the one in its key".to_owned());
     }
-    Ok(Some(document))
+    Ok(())
 }
 
 async fn tombstone(
@@ -177,8 +169,7 @@ async fn tombstone(
             report.add(Kind::Missing, wrong, readable::key(&row));
         }
     }
-    body(look, report, home, &oid, tombstone.stored).await?;
-    Ok(())
+    body(look, report, home, &oid, tombstone.stored).await
 }
 
 async fn expect_tombstone(look: &Look, report: &mut Report<'_>, tombstone: &[u8]) -> Result<()> {
@@ -227,7 +218,7 @@ fn orphaned(report: &mut Report<'_>, bucket: BucketId, why: &str) {
     );
 }
 
-pub(super) fn expect_shard(report: &mut Report<'_>, record: &BucketRecord, shard: u16) {
+fn expect_shard(report: &mut Report<'_>, record: &BucketRecord, shard: u16) {
     if !record.shards.contains(&shard) {
         report.add(
             Kind::Contradiction,

@@ -33,12 +33,6 @@
 //! | `data/.../tombstone` | its `deleted-by`, and unless it is kept for ever its `expiring` row; its document as for `doc` |
 //! | `data/.../deleted-by`, `expiring` | a tombstone that says the same; a `vacuum` row in this bucket for what expires |
 //! | `data/.../change`, `count` | shards of the bucket |
-//! | `data/.../index` | its document is there and has these values; of an index that has failed there is none (a warning) |
-//! | `data/.../doc` | all its entries and marks in every index that is ready |
-//! | `data/.../mark`, `histogram` | an index of the bucket |
-//! | `data/.../index-count` | exactly the entries of its shard |
-//! | `data/.../task` | an index of the bucket; open: an `index-task` row |
-//! | `index-task` | an index of a bucket, and an open task of it |
 //! | `data/.../trim`, `vacuum` | an `expiry` row, unless the bucket is removed |
 //! | `journal-head` | the version of the last event |
 //! | `member` | `seen` and `beat`; their rows without a member are a warning |
@@ -68,7 +62,6 @@
 mod cluster;
 mod data;
 mod finding;
-mod indexes;
 mod look;
 mod names;
 mod queue;

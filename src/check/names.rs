@@ -159,7 +159,6 @@ pub(super) async fn bucket_record(
     if record.shards.is_empty() {
         report.add(Kind::Contradiction, "it lies on no shard", "at least one shard");
     }
-    super::indexes::of_record(look, report, BucketId(id), &record).await?;
     let pointer = look.pointer(&keys::bucket_name(record.namespace, &record.name)).await?;
     let points_here = matches!(pointer, Row::Is(found) if found == id);
     let removal = look.pointer(&keys::removal_of(id)).await?;

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::finding::{Finding, Kind, Report};
 use super::look::Look;
-use super::{cluster, data, indexes, names, queue, removals, totals};
+use super::{cluster, data, names, queue, removals, totals};
 use crate::codec::BucketId;
 use crate::codec::keys::{self, kind};
 use crate::store::{Error, RangeRead, Result, Store};
@@ -225,15 +225,10 @@ async fn examine(look: &mut Look, key: &[u8], value: &Bytes) -> Result<Examined>
         kind::GRAVE => queue::grave(look, r, key, value).await?,
         kind::RECLAIM => queue::reclaim(look, r, key, value).await?,
         kind::OPERATION => queue::operation(look, r, key, value).await?,
-        kind::INDEX_TASK => indexes::queued(look, r, key, value).await?,
         kind::DATA => skip_to = data::data(look, r, key, value).await?,
         kind::JOURNAL => cluster::journal(look, r, key, value),
         kind::AUDIT => cluster::audit(look, r, key, value),
-        kind::JOURNAL_HEAD
-        | kind::INDEX_TASK_SIGNAL
-        | kind::BARRIER_SIGNAL
-        | kind::MEMBERSHIP_SIGNAL
-        | kind::DUE_SIGNAL => {
+        kind::JOURNAL_HEAD | kind::BARRIER_SIGNAL | kind::MEMBERSHIP_SIGNAL | kind::DUE_SIGNAL => {
             cluster::signal(look, r, key, value, &keys::kind_prefix(kind)).await?;
         }
         kind::MEMBER => cluster::member(look, r, key, value).await?,

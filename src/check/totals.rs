@@ -41,13 +41,11 @@ pub(super) async fn check(store: &Store, bucket: BucketId) -> Result<Vec<Finding
 }
 
 /// What the documents of a shard come to.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 struct Sums {
     documents: i64,
     bytes: i64,
     tombstones: i64,
-    /// Entries of each index.
-    entries: BTreeMap<u32, i64>,
     /// A document could not be read, which is a finding of its own.
     unclear: bool,
 }
@@ -71,8 +69,6 @@ struct Mark {
     documents: Option<i64>,
     bytes: Option<i64>,
     tombstones: Option<i64>,
-    /// Entries of each index that has some.
-    entries: BTreeMap<u32, Option<i64>>,
     last_change: Option<bytes::Bytes>,
 }
 
@@ -122,11 +118,6 @@ async fn compare(store: &Store, bucket: BucketId) -> Result<Option<(Vec<Finding>
                     sums.entry(shard).or_default().tombstones += 1;
                 }
             }
-            Step::Entries(entries) => {
-                for (shard, index) in entries {
-                    *sums.entry(shard).or_default().entries.entry(index).or_default() += 1;
-                }
-            }
             Step::End => match walk.marks().await? {
                 Some(marks) => break marks,
                 None => return Ok(Some((Vec::new(), true))),
@@ -135,12 +126,11 @@ async fn compare(store: &Store, bucket: BucketId) -> Result<Option<(Vec<Finding>
     };
     let (mut wrong, mut busy) = (Vec::new(), false);
     for (shard, end) in end {
-        let sums = sums.get(&shard).cloned().unwrap_or_default();
+        let sums = sums.get(&shard).copied().unwrap_or_default();
         if spans && begin.as_ref().and_then(|begin| begin.get(&shard)) != Some(&end) {
             busy = true;
             continue;
         }
-        wrong.extend(entries(bucket, shard, &end, &sums));
         let counters = [
             (keys::counted::DOCUMENTS, end.documents, sums.documents, "documents"),
             (keys::counted::BYTES, end.bytes, sums.bytes, "bytes"),
@@ -165,27 +155,6 @@ async fn compare(store: &Store, bucket: BucketId) -> Result<Option<(Vec<Finding>
     Ok(Some((wrong, busy)))
 }
 
-/// The counters of indexes of one shard that differ.
-fn entries(bucket: BucketId, shard: u16, says: &Mark, is: &Sums) -> Vec<Finding> {
-    let mut wrong = Vec::new();
-    for (index, says) in &says.entries {
-        let is = is.entries.get(index).copied().unwrap_or_default();
-        if let Some(says) = says
-            && *says != is
-        {
-            let key = keys::index::count(bucket, *index, shard);
-            let mut report = Report::on(&key);
-            report.add(
-                Kind::WrongCount,
-                format!("it says {says} entries, but there are {is}"),
-                format!("{is} entries"),
-            );
-            wrong.extend(report.into_findings());
-        }
-    }
-    wrong
-}
-
 /// A pass over the documents of a bucket and then its tombstones, in as many snapshots as it takes.
 struct Walk<'a> {
     store: &'a Store,
@@ -205,8 +174,6 @@ enum Step {
     Documents(Vec<(u16, Option<Stored>)>),
     /// The same of tombstones.
     Tombstones(Vec<(u16, Option<Stored>)>),
-    /// Entries of indexes, each with the shard of its document.
-    Entries(Vec<(u16, u32)>),
     End,
 }
 
@@ -237,26 +204,16 @@ impl<'a> Walk<'a> {
             return Ok(Step::Opened);
         };
         let Some(range) = &self.next else {
-            self.part = match self.part {
-                keys::data::DOCUMENT => keys::data::TOMBSTONE,
-                keys::data::TOMBSTONE if !record.indexes.is_empty() => keys::data::INDEX,
-                _ => return Ok(Step::End),
-            };
+            if self.part == keys::data::TOMBSTONE {
+                return Ok(Step::End);
+            }
+            self.part = keys::data::TOMBSTONE;
             self.next = Some(RangeRead::prefix(keys::data_part(self.bucket, self.part)));
             return Ok(Step::Tombstones(Vec::new()));
         };
         let home = Home::of_record(self.bucket, record);
         let page = look.range(range.clone()).await?;
-        self.next = range.after(&page);
-        self.patience.renew();
         // A key that does not decode is a finding of its own.
-        if self.part == keys::data::INDEX {
-            let entries = page.rows.iter().filter_map(|(key, _)| {
-                let entry = keys::index::parse_entry(key).ok()?;
-                Some((home.shard_of(&ObjectId::from_bytes(entry.id)), entry.index))
-            });
-            return Ok(Step::Entries(entries.collect()));
-        }
         let rows = page.rows.iter().filter_map(|(key, value)| {
             let (oid, stored) = if self.part == keys::data::DOCUMENT {
                 (keys::parse_document(key).ok()?.1, Stored::decode(value).ok())
@@ -267,6 +224,8 @@ impl<'a> Walk<'a> {
             Some((home.shard_of(&ObjectId::from_bytes(oid)), stored))
         });
         let rows = rows.collect();
+        self.next = range.after(&page);
+        self.patience.renew();
         Ok(if self.part == keys::data::DOCUMENT {
             Step::Documents(rows)
         } else {
@@ -279,7 +238,7 @@ impl<'a> Walk<'a> {
         let Some((look, record)) = &self.look else { return Ok(None) };
         let mut marks = Marks::new();
         for &shard in &record.shards {
-            match mark(look, self.bucket, record, shard).await {
+            match mark(look, self.bucket, shard).await {
                 Ok(mark) => marks.insert(shard, mark),
                 Err(error) if error.is_retryable() => return Ok(None),
                 Err(error) => return Err(error),
@@ -289,18 +248,12 @@ impl<'a> Walk<'a> {
     }
 }
 
-async fn mark(look: &Look, bucket: BucketId, record: &BucketRecord, shard: u16) -> Result<Mark> {
-    let mut entries = BTreeMap::new();
-    for index in &record.indexes {
-        let key = keys::index::count(bucket, index.id, shard);
-        entries.insert(index.id, sum(look, &key).await?);
-    }
+async fn mark(look: &Look, bucket: BucketId, shard: u16) -> Result<Mark> {
     let changes = RangeRead::prefix(keys::change_prefix(bucket, shard)).reverse().limit(1);
     Ok(Mark {
         documents: sum(look, &keys::count(bucket, shard, keys::counted::DOCUMENTS)).await?,
         bytes: sum(look, &keys::count(bucket, shard, keys::counted::BYTES)).await?,
         tombstones: sum(look, &keys::count(bucket, shard, keys::counted::TOMBSTONES)).await?,
-        entries,
         last_change: look.range(changes).await?.rows.into_iter().next().map(|(key, _)| key),
     })
 }
@@ -318,7 +271,7 @@ async fn bodies(store: &Store, bucket: BucketId) -> Result<Vec<Finding>> {
         while !lonely.is_empty() {
             match walk.step().await? {
                 Step::Gone => return Ok(Vec::new()),
-                Step::Opened | Step::Entries(_) => {}
+                Step::Opened => {}
                 Step::Documents(rows) | Step::Tombstones(rows) => {
                     for (_, stored) in rows {
                         if let Some(Stored::Reference(reference)) = stored {
@@ -439,7 +392,7 @@ mod tests {
                     // Longer than a snapshot lives.
                     tokio::time::advance(Duration::from_secs(6)).await;
                 }
-                Step::Tombstones(_) | Step::Entries(_) => {}
+                Step::Tombstones(_) => {}
                 Step::End => break,
                 Step::Gone => panic!("the bucket is there"),
             }

@@ -58,6 +58,7 @@ pub async fn run(cli: Cli) -> Result<Outcome, Failure> {
         Command::Demo => demo().await,
         Command::Backup(args) => super::copy::backup(&args).await,
         Command::RestoreBackup(args) => super::copy::restore(&args).await,
+        Command::Ready(args) => super::ready::ready(&args),
     }
 }
 

@@ -6,7 +6,6 @@
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::collation::Collation;
 use super::{BucketId, DecodeError, NamespaceId, RemovalId, Versionstamp};
 
 mod index;
@@ -129,9 +128,6 @@ pub struct BucketRecord {
     /// documents expire, is cluster time without that.
     #[serde(default)]
     pub stood_still_ms: i64,
-    /// How its strings are compared where a query or an index does not say.
-    #[serde(default)]
-    pub collation: Option<Collation>,
     #[serde(default)]
     pub indexes: Vec<IndexRecord>,
     /// The id of the next index: an id is never used again.
@@ -154,7 +150,6 @@ impl BucketRecord {
             shards,
             protected: false,
             stood_still_ms: 0,
-            collation: None,
             indexes: Vec::new(),
             next_index: 1,
             strict_types: true,

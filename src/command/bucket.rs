@@ -5,7 +5,6 @@ use super::{Args, Argument, Context, Error, Group, Reply, Result, Spec, flags, r
 use crate::codec::NamespaceId;
 use crate::codec::duration::{Retention, format_instant};
 use crate::error::Error as DomainError;
-use crate::index::schema::PRIMARY;
 use crate::lifecycle::Target;
 use crate::lifecycle::list::{Filter, Listed};
 use crate::lifecycle::target;
@@ -282,8 +281,6 @@ async fn describe(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
         Retention::For(duration) => crate::codec::duration::format_duration(duration),
     };
     let state = if removal.is_some() { "removed" } else { "active" };
-    let named = record.indexes.iter().map(|index| Reply::Text(index.name.clone()));
-    let indexes = std::iter::once(Reply::literal(PRIMARY)).chain(named);
     let shards = record.shards.iter().map(|shard| Reply::Integer(i64::from(*shard))).collect();
     let mut reply = vec![
         ("id", Reply::Text(id.to_string())),
@@ -296,7 +293,7 @@ async fn describe(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
         ("documents", Reply::Integer(counts.documents)),
         ("bytes", Reply::Integer(counts.bytes)),
         ("tombstones", Reply::Integer(counts.tombstones)),
-        ("indexes", Reply::Array(indexes.collect())),
+        ("indexes", Reply::Array(vec![Reply::literal("primary-index")])),
         ("protected", Reply::Boolean(record.protected)),
         ("retention", Reply::Text(retention)),
     ];
@@ -349,8 +346,7 @@ async fn protect(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
     Ok(Reply::Ok)
 }
 
-/// The operation id, where nothing else may follow.
-pub(super) fn only_opid(args: &Args, from: usize) -> Result<Option<&[u8]>> {
+fn only_opid(args: &Args, from: usize) -> Result<Option<&[u8]>> {
     let mut options = args.options(from);
     let mut opid = None;
     while let Some(option) = options.next() {

@@ -56,7 +56,6 @@ mod cluster;
 mod connection;
 mod document;
 mod glob;
-mod index;
 mod introspection;
 mod lifecycle;
 mod namespace;

@@ -15,7 +15,7 @@ use super::slow::{Ran, WORDS_MAX};
 use super::spec::Pending;
 use super::{
     Args, Context, Handler, Services, Spec, backup, bucket, check, client, cluster, connection,
-    document, flags, index, introspection, lifecycle, namespace, refused, server, session, slowlog,
+    document, flags, introspection, lifecycle, namespace, refused, server, session, slowlog,
     transaction,
 };
 use crate::error::{Error, Result};
@@ -37,7 +37,6 @@ const FAMILIES: &[&[Spec]] = &[
     document::COMMANDS,
     lifecycle::COMMANDS,
     bucket::COMMANDS,
-    index::COMMANDS,
     namespace::COMMANDS,
     transaction::COMMANDS,
     #[cfg(test)]

@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::raw::{RawCluster, RawHttp, RawLog, RawQuery, RawServer, RawSession, RawSlowLog};
 use super::{
     ClusterConfig, Config, ConfigError, DocumentConfig, DocumentFormat, Durability, HttpConfig,
-    IndexConfig, LogConfig, LogFormat, ObjectIdFormat, PurgeConfig, QueryConfig, RawConfig,
-    RemovalConfig, Retention, ServerConfig, SessionConfig, SlowLogConfig, StoreKind,
+    LogConfig, LogFormat, ObjectIdFormat, PurgeConfig, QueryConfig, RawConfig, RemovalConfig,
+    Retention, ServerConfig, SessionConfig, SlowLogConfig, StoreKind,
 };
 use crate::codec::duration::{parse_duration, parse_retention};
 
@@ -44,10 +44,6 @@ impl RawConfig {
                 depth_max: size("document.depth_max", self.document.depth_max, 1..=200)?,
             },
             query: self.query.check()?,
-            index: IndexConfig {
-                per_bucket_max: size("index.per_bucket_max", self.index.per_bucket_max, 0..=1_000)?,
-                strict_types: self.index.strict_types,
-            },
             removal: RemovalConfig {
                 retention: retention("removal.retention", &self.removal.retention)?,
                 reserve_names: self.removal.reserve_names,

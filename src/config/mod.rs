@@ -132,8 +132,6 @@ pub struct Config {
     pub document: DocumentConfig,
     /// What a query may cost.
     pub query: QueryConfig,
-    /// What indexes may be.
-    pub index: IndexConfig,
     /// What becomes of removed buckets and namespaces.
     pub removal: RemovalConfig,
     /// Purging.
@@ -254,15 +252,6 @@ pub struct QueryConfig {
     pub time_max: Duration,
     /// Bytes of documents held while sorting without an index.
     pub sort_bytes_max: usize,
-}
-
-/// What indexes may be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct IndexConfig {
-    /// Indexes of one bucket, without the primary one.
-    pub per_bucket_max: usize,
-    /// Whether new buckets refuse values of another type than their indexes declare.
-    pub strict_types: bool,
 }
 
 /// What becomes of removed buckets and namespaces.

@@ -14,7 +14,6 @@ pub struct RawConfig {
     pub session: RawSession,
     pub document: RawDocument,
     pub query: RawQuery,
-    pub index: RawIndex,
     pub removal: RawRemoval,
     pub purge: RawPurge,
     pub cluster: RawCluster,
@@ -94,13 +93,6 @@ pub struct RawQuery {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct RawIndex {
-    pub per_bucket_max: u64,
-    pub strict_types: bool,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
 pub struct RawRemoval {
     pub retention: String,
     pub reserve_names: bool,
@@ -142,7 +134,6 @@ impl Default for RawConfig {
             session: RawSession::default(),
             document: RawDocument::default(),
             query: RawQuery::default(),
-            index: RawIndex::default(),
             removal: RawRemoval::default(),
             purge: RawPurge::default(),
             cluster: RawCluster::default(),
@@ -215,12 +206,6 @@ impl Default for RawDocument {
 impl Default for RawQuery {
     fn default() -> Self {
         Self { examined_max: 50_000, time_max: "2s".to_owned(), sort_bytes_max: 64 * 1024 * 1024 }
-    }
-}
-
-impl Default for RawIndex {
-    fn default() -> Self {
-        Self { per_bucket_max: 64, strict_types: true }
     }
 }
 

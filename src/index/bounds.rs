@@ -52,7 +52,7 @@ impl<'a> Bounds<'a> {
     #[must_use]
     pub fn equal(mut self, value: &Value<'_>) -> Self {
         let mut part = Vec::with_capacity(16);
-        key::encode(value, self.index.collator(), &mut part);
+        key::encode(value, None, &mut part);
         bound(&mut part, field_bytes_max(self.index.fields().len()));
         if self.is_descending() {
             invert(&mut part);
@@ -141,7 +141,7 @@ impl<'a> Bounds<'a> {
     /// What all keys of this value begin with, cut where they are.
     fn edge(&mut self, value: &Value<'_>) -> Vec<u8> {
         let mut edge = Vec::with_capacity(16);
-        key::encode(value, self.index.collator(), &mut edge);
+        key::encode(value, None, &mut edge);
         let bytes_max = field_bytes_max(self.index.fields().len());
         if edge.len() > bytes_max {
             // Those that share what is left of it may lie on either side.

@@ -156,8 +156,8 @@ fn parts<'a>(index: &Index, document: Raw<'a>, strict: bool) -> Result<Vec<Parts
     let mut all = Vec::with_capacity(index.fields().len());
     let mut product = 1_usize;
     for (field, path) in index.fields() {
-        let found = values(index, (field, path), document, strict, bytes_max)?
-            .ok_or_else(|| too_many(index))?;
+        let found = values(field, path, document, strict.then_some(index), bytes_max)
+            .and_then(|found| found.ok_or_else(|| too_many(index)))?;
         product = product.saturating_mul(found.list.len());
         if product > ENTRIES_MAX {
             return Err(too_many(index));
@@ -176,19 +176,18 @@ fn too_many(index: &Index) -> Error {
 
 /// All values under a field, each once; `None` when there are more than [`ENTRIES_MAX`].
 fn values<'a>(
-    index: &Index,
-    (field, path): (&IndexField, &Path),
+    field: &IndexField,
+    path: &Path,
     document: Raw<'a>,
-    strict: bool,
+    strict: Option<&Index>,
     bytes_max: usize,
 ) -> Result<Option<Parts<'a>>> {
-    let collator = index.collator();
     let mut found = Parts { list: Vec::with_capacity(1), array: false };
     let mut problem = None;
     let add = |list: &mut Vec<Part<'a>>, value: Option<Value<'a>>| {
         let mut key = Vec::with_capacity(16);
         match &value {
-            Some(value) => key::encode(value, collator, &mut key),
+            Some(value) => key::encode(value, None, &mut key),
             None => key::missing(&mut key),
         }
         list.push(part(key, value, field, bytes_max));
@@ -197,7 +196,10 @@ fn values<'a>(
     let end = resolve(Value::Document(document), path.segments(), false, &mut |value, spread| {
         found.array |= spread;
         let mut check = |value: &Value<'a>| {
-            if strict && problem.is_none() && !fits(field.bson_type, value) {
+            if let Some(index) = strict
+                && problem.is_none()
+                && !fits(field.bson_type, value)
+            {
                 problem = Some(mismatch(index, field, value));
             }
         };

@@ -54,14 +54,10 @@
 //! Not here: which index a query uses (`query`), the build itself (`worker`), commands.
 
 mod bounds;
-pub mod define;
 mod entry;
 mod maintain;
 mod place;
 mod scan;
-pub mod schema;
-pub mod statistics;
-pub mod task;
 
 pub use crate::metadata::{Index, Indexes};
 pub use bounds::{Bounds, KeyRange};
@@ -69,7 +65,3 @@ pub use entry::{COVERED_BYTES_MAX, Covered, ENTRIES_MAX, Entries, entries};
 pub use maintain::{add, maintain};
 pub use place::{value_edge, value_key};
 pub use scan::{Entry, Marks, Page, Scan, marks, scan};
-pub use statistics::{Statistics, StatisticsCache};
-
-#[cfg(test)]
-mod tests;

@@ -17,7 +17,6 @@ use crate::codec::record::{
 };
 use crate::codec::{BucketId, NamespaceId, RemovalId, Versionstamp, keys};
 use crate::error::{Error, Result};
-use crate::index;
 use crate::metadata::audit::{self, Entry};
 use crate::metadata::bucket;
 use crate::metadata::namespace;
@@ -296,7 +295,6 @@ impl Lifecycle {
         };
         rows.clear(txn)?;
         txn.clear(&self.request_key(removed))?;
-        index::task::forget_bucket(txn, id)?;
         txn.clear(&keys::bucket_record(id))?;
         txn.clear(&keys::fence(id.0))?;
         let (begin, end) = keys::range(&keys::busy_prefix(id.0));

@@ -6,7 +6,6 @@ use crate::cluster::journal;
 use crate::codec::record::{self, Event, EventKind, State};
 use crate::codec::{BucketId, RemovalId, Versionstamp, keys};
 use crate::error::{Error, Result};
-use crate::index;
 use crate::metadata::audit::{self, Entry};
 use crate::metadata::bucket;
 use crate::metadata::namespace;
@@ -166,7 +165,6 @@ impl Lifecycle {
             let number = removed.record.bucket.0.to_be_bytes();
             txn.set(&keys::expiry(at, keys::due::VACUUM, &number), b"")?;
         }
-        index::task::wake_for(txn, removed.record.bucket).await?;
         let mut active = removed.bucket;
         let stood_still = now.saturating_sub(removed.record.removed_at).max(0);
         active.stood_still_ms = active.stood_still_ms.saturating_add(stood_still);

@@ -7,14 +7,13 @@ use std::any::Any;
 use std::sync::{Arc, OnceLock};
 
 use crate::codec::record::{BucketRecord, IndexField, IndexRecord, IndexStatus};
-use crate::value::{Collator, Path};
+use crate::value::Path;
 
 /// One index and the parsed paths of its fields.
 #[derive(Debug, Clone)]
 pub struct Index {
     record: IndexRecord,
     paths: Box<[Path]>,
-    collator: Option<Collator>,
 }
 
 impl Index {
@@ -22,9 +21,7 @@ impl Index {
     #[must_use]
     pub fn new(record: IndexRecord) -> Self {
         let paths = record.fields.iter().map(|field| Path::new(&field.selector)).collect();
-        // One that was stored has been parsed before, so it always has a collator.
-        let collator = record.collation.as_ref().and_then(|is| Collator::of(is).ok());
-        Self { record, paths, collator }
+        Self { record, paths }
     }
 
     #[must_use]
@@ -52,13 +49,6 @@ impl Index {
     #[must_use]
     pub fn field(&self, position: usize) -> Option<(&IndexField, &Path)> {
         self.record.fields.get(position).zip(self.paths.get(position))
-    }
-
-    /// How its strings are ordered; `None`: by their bytes. It serves only
-    /// queries that compare them the same way.
-    #[must_use]
-    pub fn collator(&self) -> Option<&Collator> {
-        self.collator.as_ref()
     }
 
     #[must_use]

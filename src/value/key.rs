@@ -10,7 +10,7 @@
 //!
 //! # Invariants
 //!
-//! * `key(a) < key(b)` exactly when [`super::compare_with`] says so, and equal values
+//! * `key(a) < key(b)` exactly when [`super::compare`] says so, and equal values
 //!   have equal bytes, whatever their numeric types.
 //! * No key is the beginning of another one, so keys can follow each other.
 //! * The first byte is neither 0 nor 255, nor is it when all bytes are inverted.
@@ -21,7 +21,13 @@
 mod number;
 
 use super::raw::{Raw, Value};
-use super::{Bracket, Collator, number::Number};
+use super::{Bracket, number::Number};
+
+/// Puts text in the order of a collation instead of that of its bytes.
+pub trait SortKeys: std::fmt::Debug + Send + Sync {
+    /// Appends bytes that sort as the text does, the same for texts that the collation takes for equal.
+    fn append(&self, text: &[u8], out: &mut Vec<u8>);
+}
 
 const MIN_KEY: u8 = 0x04;
 const NOTHING: u8 = 0x06;
@@ -73,9 +79,8 @@ pub fn missing(out: &mut Vec<u8>) {
     out.push(NULL);
 }
 
-/// Appends the key of a value. `collation` says how strings are ordered, at any
-/// depth, as it does for [`super::compare_with`].
-pub fn encode(value: &Value<'_>, collation: Option<&Collator>, out: &mut Vec<u8>) {
+/// Appends the key of a value. `collation` says how strings are ordered, at any depth.
+pub fn encode(value: &Value<'_>, collation: Option<&dyn SortKeys>, out: &mut Vec<u8>) {
     if let Some(number) = Number::of(value) {
         number::encode(number, out);
         return;
@@ -86,7 +91,7 @@ pub fn encode(value: &Value<'_>, collation: Option<&Collator>, out: &mut Vec<u8>
             None => escaped(text, out),
             Some(collation) => {
                 let mut sorted = Vec::with_capacity(text.len() * 2);
-                collation.sort_key(text, &mut sorted);
+                collation.append(text, &mut sorted);
                 escaped(&sorted, out);
             }
         },
@@ -136,7 +141,7 @@ pub fn encode(value: &Value<'_>, collation: Option<&Collator>, out: &mut Vec<u8>
     }
 }
 
-fn document(raw: Raw<'_>, collation: Option<&Collator>, out: &mut Vec<u8>) {
+fn document(raw: Raw<'_>, collation: Option<&dyn SortKeys>, out: &mut Vec<u8>) {
     for field in raw {
         let value = field.value();
         // The kind decides before the name, and the name before the value.

@@ -7,7 +7,6 @@
 //!
 //! * [`census`]: counts what is removed, for the metrics.
 //! * [`due`]: what has expired or was asked for: purges, operation rows, graves.
-//! * [`index_task`]: builds and analyzes indexes. Entered in the table of open work, too.
 //! * [`reclaim`]: gives back the bytes of what was purged.
 //! * [`trim`]: cuts the change logs behind their retention. Its work is entered
 //!   in the table of open work, so a removal stops it and the barrier waits.
@@ -21,7 +20,6 @@
 
 pub mod census;
 pub mod due;
-pub mod index_task;
 pub mod reclaim;
 pub mod trim;
 
@@ -67,7 +65,6 @@ impl Workers {
         spawn(&mut tasks, "census", census::run(self.clone(), stop.clone()));
         spawn(&mut tasks, "due", due::run(self.clone(), stop.clone()));
         spawn(&mut tasks, "reclaim", reclaim::run(self.clone(), stop.clone()));
-        spawn(&mut tasks, "index-task", index_task::run(self.clone(), stop.clone()));
         spawn(&mut tasks, "trim", trim::run(self.clone(), stop.clone()));
         spawn(&mut tasks, "refusals", refusals(self.lifecycle.clone(), stop));
         while let Some(ended) = tasks.join_next().await {

@@ -141,45 +141,9 @@ async fn what_a_bucket_cannot_have_is_found() {
     short.push(0);
     let expected = [(Undecodable, short.clone())];
     store.expect("an id of eleven bytes", &[set(short, b"x")], &expected).await;
-    for (part, kind) in [(keys::data::INDEX, Undecodable), (200, UnknownKey)] {
+    for part in [keys::data::INDEX, 200] {
         let key = keys::data_part(bucket, part);
         let found = store.found(&[set(key.clone(), b"x")]).await;
-        assert_eq!(found, [(kind, key)]);
+        assert_eq!(found, [(UnknownKey, key)]);
     }
-}
-
-#[tokio::test(start_paused = true)]
-async fn entries_that_differ_from_their_documents_are_found() {
-    use Kind::{Contradiction, Dangling, Missing, WrongCount};
-    let store = AtRest::new().await;
-    let bucket = store.bucket("indexed");
-    let entries = store.rows(keys::index::entries(bucket, 1)).await;
-    assert!(entries.len() >= 3, "each document has one");
-    for (key, held) in &entries {
-        let entry = keys::index::parse_entry(key).unwrap();
-        let document = keys::document(bucket, &entry.id);
-        let count = store.rows(keys::index::count_prefix(bucket, 1)).await;
-        let of_shard = |found: &[(Kind, Vec<u8>)]| {
-            count.iter().any(|(key, _)| found.contains(&(WrongCount, key.clone())))
-        };
-        let found = store.found(&[clear(key.clone())]).await;
-        assert!(found.contains(&(Missing, document)) && of_shard(&found), "{found:?}");
-        // The same values of a document that is not there, and other values of this one.
-        let id = key.len() - 12;
-        let mut orphan = key.clone();
-        orphan[id] ^= 1;
-        let found = store.found(&[set(orphan.clone(), held)]).await;
-        assert!(found.contains(&(Dangling, orphan)) && of_shard(&found), "{found:?}");
-        let mut other = key.clone();
-        other.insert(id, 9);
-        let found = store.found(&[set(other.clone(), held)]).await;
-        assert!(found.contains(&(Contradiction, other)) && of_shard(&found), "{found:?}");
-    }
-    let unknown = keys::index::entries(bucket, 77);
-    let unknown = [&unknown[..], &[8; 20]].concat();
-    let expected = [(Dangling, unknown.clone())];
-    store.expect("an index that is not there", &[set(unknown, &[0])], &expected).await;
-    let lonely = keys::index::queued_task(bucket, 1, 1);
-    let expected = [(Missing, lonely.clone())];
-    store.expect("a task of nobody", &[set(lonely, b"")], &expected).await;
 }

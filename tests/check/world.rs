@@ -11,14 +11,13 @@ use lethe::codec::{BucketId, RemovalId};
 use lethe::config::Config;
 use lethe::document::{self, Deletion, Document, Home, Limits, NewDocument, Origin};
 use lethe::error::{Error, Result};
-use lethe::index;
 use lethe::lifecycle::purge::PurgeRequest;
 use lethe::lifecycle::remove::{Keep, Removal, RemoveRequest};
 use lethe::lifecycle::restore::RestoreRequest;
 use lethe::lifecycle::{Lifecycle, Target};
-use lethe::metadata::{Caller, Operation, Path, namespace};
+use lethe::metadata::{Caller, Operation, Path};
 use lethe::node::{Node, NodeOptions};
-use lethe::store::{EmbeddedOptions, Held, Matcher, Read, Store, Transaction};
+use lethe::store::{EmbeddedOptions, Held, Matcher, Store};
 
 pub(crate) const NOW: i64 = 1_700_000_000_000;
 
@@ -154,12 +153,8 @@ impl World {
             "purging",
             "dropped",
             "purged",
-            "indexed",
         ] {
             filled.buckets.insert(name, self.create(name).await);
-            if name == "indexed" {
-                self.index(name).await;
-            }
             self.write(name).await;
             if DELETED.contains(&name) {
                 self.delete(name, Retention::For(Duration::from_secs(3600))).await;
@@ -175,21 +170,6 @@ impl World {
         self.restore_some(&mut filled.removals).await;
         self.purge_some(&mut filled).await;
         filled
-    }
-
-    /// Two indexes on an empty bucket: they are ready at once.
-    async fn index(&self, name: &str) {
-        let schema = r#"{"b.c": {"bson_type": "int32"}, "$compound": [{"fields": [
-            {"selector": "a", "bson_type": "int32", "direction": "desc"},
-            {"selector": "b.c", "bson_type": "int32"}]}]}"#;
-        let schema = Document::from_json(schema.as_bytes(), Limits::default()).unwrap();
-        let (caller, new) = (&caller(), &index::schema::parse(schema.raw()).unwrap());
-        let path = &path();
-        let body = |txn: Transaction| async move {
-            let here = namespace::resolve(&txn, path, Read::Conflict).await?;
-            index::define::create(&txn, caller, &here, name, new, 64, NOW).await
-        };
-        self.lifecycle().catalog().run("create-index", caller, body).await.unwrap();
     }
 
     async fn remove_some(&self, removals: &mut BTreeMap<&'static str, RemovalId>) {

@@ -1,6 +1,6 @@
 //! Parts of a transaction that are taken back, transactions that are given up, and commits by hand.
 
-use std::fmt::Write as _;
+use std::fmt::Write;
 
 use lethe::store::{Atomic, Error, Matcher, Read, Savepoint, Slot, Store, Transaction};
 use rand::rngs::StdRng;

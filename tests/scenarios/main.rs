@@ -13,7 +13,6 @@ mod cluster;
 
 mod barrier;
 mod history;
-mod indexes;
 mod members;
 mod mutations;
 mod purge;
@@ -61,16 +60,6 @@ scenarios! {
         barrier_not_satisfied_names_who_is_missing_and_a_retry_succeeds
         a_dead_node_does_not_block_a_purge
         a_request_is_finished_by_the_worker;
-    indexes:
-        a_build_misses_no_write
-        a_build_goes_on_after_the_death_of_its_node
-        a_build_goes_on_with_the_next_owner_of_its_shard
-        a_batch_of_a_build_under_way_is_named_and_refused
-        a_restored_bucket_goes_on_with_its_builds
-        a_batch_of_a_build_of_a_former_incarnation_is_refused
-        a_build_that_finds_a_duplicate_fails_and_lets_writes_alone
-        an_index_that_is_dropped_while_it_is_built_is_gone
-        an_index_on_an_empty_bucket_is_ready_at_once;
     members:
         a_silent_member_delays_a_purge_by_its_lease_and_is_refused_on_waking
         who_was_put_out_acknowledges_nothing

@@ -1,8 +1,6 @@
 use bson::oid::ObjectId;
 use serde::{Deserialize, Serialize};
 
-use crate::codec::collation::Collation;
-
 /// The types of values that an index may declare.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -94,9 +92,6 @@ pub struct IndexRecord {
     pub fields: Vec<IndexField>,
     #[serde(default)]
     pub unique: bool,
-    /// How its strings are ordered; `None`: by their bytes.
-    #[serde(default)]
-    pub collation: Option<Collation>,
     pub status: IndexStatus,
     pub created_at: i64,
 }

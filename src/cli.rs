@@ -50,6 +50,18 @@ enum Command {
 enum StoreArg {
     Embedded,
     Memory,
+    #[value(name = "foundationdb")]
+    FoundationDb,
+}
+
+impl StoreArg {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Embedded => "embedded",
+            Self::Memory => "memory",
+            Self::FoundationDb => "foundationdb",
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -90,9 +102,24 @@ struct ServerArgs {
     /// Engine that keeps the data [default: embedded]
     #[arg(long, value_enum)]
     store: Option<StoreArg>,
+    #[command(flatten)]
+    foundationdb: FoundationDbArgs,
+    /// Where clients and other nodes reach this one [default: where it listens]
+    #[arg(long, value_name = "HOST:PORT")]
+    advertise: Option<String>,
     /// Settings file
     #[arg(long, env = "LETHE_CONFIG")]
     config: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Default, Args)]
+struct FoundationDbArgs {
+    /// Cluster file of FoundationDB [default: where its own tools look]
+    #[arg(long, value_name = "FILE")]
+    cluster_file: Option<String>,
+    /// What stands in front of all keys in FoundationDB [default: lethe]
+    #[arg(long, value_name = "PREFIX")]
+    key_prefix: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -110,6 +137,11 @@ struct CheckArgs {
     /// Folder of the embedded store [default: lethe-data]
     #[arg(long)]
     data_dir: Option<String>,
+    /// Engine that keeps the data [default: embedded]
+    #[arg(long, value_enum)]
+    store: Option<StoreArg>,
+    #[command(flatten)]
+    foundationdb: FoundationDbArgs,
     /// Settings file
     #[arg(long, env = "LETHE_CONFIG")]
     config: Option<PathBuf>,
@@ -132,11 +164,16 @@ impl ServerArgs {
             flags.push(("data_dir", folder.clone()));
         }
         if let Some(store) = self.store {
-            let name = match store {
-                StoreArg::Embedded => "embedded",
-                StoreArg::Memory => "memory",
-            };
-            flags.push(("store", name.to_owned()));
+            flags.push(("store", store.name().to_owned()));
+        }
+        if let Some(file) = &self.foundationdb.cluster_file {
+            flags.push(("foundationdb.cluster_file", file.clone()));
+        }
+        if let Some(prefix) = &self.foundationdb.key_prefix {
+            flags.push(("foundationdb.key_prefix", prefix.clone()));
+        }
+        if let Some(address) = &self.advertise {
+            flags.push(("server.advertise", address.clone()));
         }
         let file = self.config.as_deref().or_else(|| {
             // The file of this name in the working folder is read when it is there.

@@ -20,6 +20,8 @@ fn main() -> ExitCode {
     let outcome = runtime.block_on(cli::run(cli));
     // Work that does not end must not keep the process.
     runtime.shutdown_background();
+    // Also before another program takes the place of this process, which would not see its end.
+    lethe::store::shut_down();
     match outcome {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::Findings) => ExitCode::FAILURE,

@@ -32,7 +32,7 @@ use crate::cluster::{Cluster, ClusterOptions, Ended, Listener, Stop};
 use crate::codec::record::Event;
 use crate::codec::{BucketId, Versionstamp};
 use crate::command::Services;
-use crate::config::{Config, Durability, StoreKind};
+use crate::config::{Config, Durability, FoundationDbConfig, StoreKind};
 use crate::error::Error;
 use crate::http::Http;
 use crate::lifecycle::{Lifecycle, LifecycleOptions};
@@ -70,7 +70,7 @@ pub enum StartError {
 /// What the configuration does not say about a node.
 #[derive(Debug, Clone, Default)]
 pub struct NodeOptions {
-    /// The node's name in the cluster; by default its first address.
+    /// The node's name in the cluster; by default that of the configuration, or its address.
     pub name: Option<String>,
     /// Nobody else can reach the store, so all other members are dead.
     pub exclusive: bool,
@@ -141,19 +141,43 @@ pub async fn open_store(config: &Config) -> Result<Store, store::Error> {
             let options = store::EmbeddedOptions { durability, ..Default::default() };
             Store::open(&config.data_dir, options).await
         }
+        StoreKind::FoundationDb => {
+            let FoundationDbConfig { cluster_file, key_prefix, timeout } =
+                config.foundationdb.clone();
+            let options = store::FoundationDbOptions { cluster_file, key_prefix, timeout };
+            Store::foundationdb(&options).await
+        }
     }
 }
 
+/// Where others reach a node that listens on `addresses`. Also its name, if it has no other, so that it has to differ from those
+/// of the nodes on other machines, if there can be any.
+fn advertised(config: &Config, addresses: &[SocketAddr]) -> String {
+    if let Some(advertised) = &config.server.advertise {
+        return advertised.clone();
+    }
+    let Some(address) = addresses.first() else { return String::new() };
+    let local = address.ip().is_loopback() || address.ip().is_unspecified();
+    if local
+        && config.store == StoreKind::FoundationDb
+        && let Some(machine) = gethostname::gethostname().to_str()
+    {
+        return format!("{machine}:{}", address.port());
+    }
+    address.to_string()
+}
+
 impl Node {
-    /// Opens the store and starts a node on it. It is the only one: both
-    /// engines of this kind belong to one process.
+    /// Opens the store and starts a node on it. On a local engine it is the
+    /// only one, since that belongs to one process.
     ///
     /// # Errors
     /// The store cannot be opened, an address cannot be bound, the settings are
     /// not those the store was made with.
     pub async fn start(config: Arc<Config>, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
         let store = open_store(&config).await?;
-        let options = NodeOptions { exclusive: true, ..NodeOptions::default() };
+        let exclusive = config.store != StoreKind::FoundationDb;
+        let options = NodeOptions { exclusive, ..NodeOptions::default() };
         Self::start_on(store, config, clock, options).await
     }
 
@@ -171,14 +195,17 @@ impl Node {
         let server = Server::bind(Arc::clone(&services))?;
         let http = Door::open(&services)?;
         let addresses = server.addresses().to_vec();
-        let address = addresses.first().map(ToString::to_string).unwrap_or_default();
+        let address = advertised(&config, &addresses);
 
         let cluster = Cluster::join(
             store.clone(),
             clock,
             ClusterOptions {
                 name: config.cluster.name.clone(),
-                node: options.name.unwrap_or_else(|| address.clone()),
+                node: options
+                    .name
+                    .or_else(|| config.cluster.node.clone())
+                    .unwrap_or_else(|| address.clone()),
                 address,
                 shards: u16::try_from(config.cluster.shards)
                     .map_err(|_| StartError::Config("too many shards".to_owned()))?,

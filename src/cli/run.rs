@@ -86,14 +86,18 @@ async fn server(args: &ServerArgs) -> Result<Outcome, Failure> {
 async fn check(args: &CheckArgs) -> Result<Outcome, Failure> {
     let server = ServerArgs {
         data_dir: args.data_dir.clone(),
+        store: args.store,
+        foundationdb: args.foundationdb.clone(),
         config: args.config.clone(),
         ..ServerArgs::default()
     };
     let mut config = server.load()?;
-    // The one kind of store that lies in a folder.
-    config.store = StoreKind::Embedded;
-    if !config.data_dir.join("FORMAT").is_file() {
-        return Err(Failure::NoStore(config.data_dir.display().to_string()));
+    if config.store != StoreKind::FoundationDb {
+        // The one kind of store that lies in a folder.
+        config.store = StoreKind::Embedded;
+        if !config.data_dir.join("FORMAT").is_file() {
+            return Err(Failure::NoStore(config.data_dir.display().to_string()));
+        }
     }
     let store = crate::node::open_store(&config).await?;
     let outcome = print_findings(&store, &mut std::io::stdout()).await;
@@ -128,6 +132,9 @@ fn greet(node: &Node, config: &Config) -> std::io::Result<()> {
     let place = match config.store {
         StoreKind::Embedded => format!("data in {}", config.data_dir.display()),
         StoreKind::Memory => "data in memory only, gone with this process".to_owned(),
+        StoreKind::FoundationDb => {
+            format!("data in FoundationDB, key prefix {}", config.foundationdb.key_prefix)
+        }
     };
     writeln!(out, "Lethe {} is ready, {place}", env!("CARGO_PKG_VERSION"))?;
     for address in node.http_addresses() {

@@ -67,7 +67,7 @@ pub(super) const COMMANDS: &[Spec] = &[
 fn as_in_redis(config: &Config) -> [(&'static str, String); 5] {
     let logged = match config.store {
         StoreKind::Memory => "no",
-        StoreKind::Embedded => "yes",
+        StoreKind::Embedded | StoreKind::FoundationDb => "yes",
     };
     // In microseconds; -1 switches it off there.
     let slower_than = config.slow_log.threshold.map(|threshold| threshold.as_micros().to_string());

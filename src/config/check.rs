@@ -4,11 +4,14 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::raw::{RawCluster, RawHttp, RawLog, RawQuery, RawServer, RawSession, RawSlowLog};
+use super::raw::{
+    RawCluster, RawFoundationDb, RawHttp, RawLog, RawQuery, RawServer, RawSession, RawSlowLog,
+};
 use super::{
-    ClusterConfig, Config, ConfigError, DocumentConfig, DocumentFormat, Durability, HttpConfig,
-    IndexConfig, LogConfig, LogFormat, ObjectIdFormat, PurgeConfig, QueryConfig, RawConfig,
-    RemovalConfig, Retention, ServerConfig, SessionConfig, SlowLogConfig, StoreKind,
+    ClusterConfig, Config, ConfigError, DocumentConfig, DocumentFormat, Durability,
+    FoundationDbConfig, HttpConfig, IndexConfig, LogConfig, LogFormat, ObjectIdFormat, PurgeConfig,
+    QueryConfig, RawConfig, RemovalConfig, Retention, ServerConfig, SessionConfig, SlowLogConfig,
+    StoreKind,
 };
 use crate::codec::duration::{parse_duration, parse_retention};
 
@@ -27,13 +30,17 @@ impl RawConfig {
             store: match self.store.as_str() {
                 "embedded" => StoreKind::Embedded,
                 "memory" => StoreKind::Memory,
-                other => return Err(refuse("store", other, "embedded or memory")),
+                "foundationdb" => StoreKind::FoundationDb,
+                other => {
+                    return Err(refuse("store", other, "embedded, memory or foundationdb"));
+                }
             },
             durability: match self.durability.as_str() {
                 "sync" => Durability::Sync,
                 "interval" => Durability::Interval,
                 other => return Err(refuse("durability", other, "sync or interval")),
             },
+            foundationdb: self.foundationdb.check()?,
             server: self.server.check()?,
             http: self.http.check()?,
             log: self.log.check()?,
@@ -61,6 +68,24 @@ impl RawConfig {
     }
 }
 
+impl RawFoundationDb {
+    fn check(&self) -> Result<FoundationDbConfig> {
+        if !(1..=64).contains(&self.key_prefix.len()) {
+            return Err(refuse("foundationdb.key_prefix", &self.key_prefix, "1 to 64 bytes"));
+        }
+        let timeout = duration("foundationdb.timeout", &self.timeout)?;
+        if !(Duration::from_secs(1)..=Duration::from_secs(60)).contains(&timeout) {
+            return Err(refuse("foundationdb.timeout", &self.timeout, "1s to 60s"));
+        }
+        let cluster_file = Some(&self.cluster_file).filter(|path| !path.is_empty());
+        Ok(FoundationDbConfig {
+            cluster_file: cluster_file.map(PathBuf::from),
+            key_prefix: self.key_prefix.clone(),
+            timeout,
+        })
+    }
+}
+
 impl RawServer {
     fn check(&self) -> Result<ServerConfig> {
         if self.bind.is_empty() {
@@ -68,6 +93,7 @@ impl RawServer {
         }
         Ok(ServerConfig {
             listen: addresses("server.bind", &self.bind, self.port)?,
+            advertise: advertised(&self.advertise)?,
             max_clients: size("server.max_clients", self.max_clients, 1..=1_000_000)?,
             idle_timeout: perhaps("server.idle_timeout", &self.idle_timeout)?,
             shutdown_notice: duration("server.shutdown_notice", &self.shutdown_notice)?,
@@ -181,6 +207,7 @@ impl RawCluster {
         let shards = size("cluster.shards", self.shards, 1..=1_024)?;
         let checked = ClusterConfig {
             name: self.name.clone(),
+            node: Some(self.node.clone()).filter(|name| !name.is_empty()),
             shards: u32::try_from(shards).unwrap_or(u32::MAX),
             heartbeat: duration("cluster.heartbeat", &self.heartbeat)?,
             silent_after: duration("cluster.silent_after", &self.silent_after)?,
@@ -206,6 +233,20 @@ impl RawCluster {
         }
         Ok(checked)
     }
+}
+
+/// Others take it as it is, so it has to be whole.
+fn advertised(text: &str) -> Result<Option<String>> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let whole = text.rsplit_once(':').is_some_and(|(host, port)| {
+        !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0)
+    });
+    if whole && !text.contains(char::is_whitespace) {
+        return Ok(Some(text.to_owned()));
+    }
+    Err(refuse("server.advertise", text, "host:port, such as db1.example.org:5484"))
 }
 
 fn refuse(key: &'static str, value: impl Display, allowed: impl Into<String>) -> ConfigError {

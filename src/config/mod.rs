@@ -40,6 +40,8 @@ pub enum StoreKind {
     Embedded,
     /// In memory, gone with the process.
     Memory,
+    /// In a FoundationDB, which other nodes share.
+    FoundationDb,
 }
 
 impl StoreKind {
@@ -48,6 +50,7 @@ impl StoreKind {
         match self {
             Self::Embedded => "embedded",
             Self::Memory => "memory",
+            Self::FoundationDb => "foundationdb",
         }
     }
 }
@@ -118,6 +121,8 @@ pub struct Config {
     pub store: StoreKind,
     /// When a commit is answered.
     pub durability: Durability,
+    /// Which FoundationDB, if it is the engine.
+    pub foundationdb: FoundationDbConfig,
     /// The listener and its connections.
     pub server: ServerConfig,
     /// The port for metrics and health.
@@ -148,11 +153,24 @@ pub struct Config {
     pub entries: Vec<(String, String)>,
 }
 
+/// Which FoundationDB, and where in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FoundationDbConfig {
+    /// The cluster file; `None`: where FoundationDB's own tools look.
+    pub cluster_file: Option<PathBuf>,
+    /// Stores with different prefixes do not see each other.
+    pub key_prefix: String,
+    /// How long it may take for the reads of a transaction, and for its commit.
+    pub timeout: Duration,
+}
+
 /// The listener and its connections.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerConfig {
     /// Where to listen; at least one address.
     pub listen: Vec<SocketAddr>,
+    /// Where others reach this node, if not where it listens.
+    pub advertise: Option<String>,
     /// Connections at a time.
     pub max_clients: usize,
     /// A connection from which nothing comes for so long is closed.
@@ -286,6 +304,8 @@ pub struct PurgeConfig {
 pub struct ClusterConfig {
     /// Shown in CLUSTER.DESCRIBE.
     pub name: String,
+    /// This node's name in it; `None`: its address.
+    pub node: Option<String>,
     /// Slices of the background work; fixed at the first start.
     pub shards: u32,
     /// How often a member says that it is alive.

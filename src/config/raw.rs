@@ -7,6 +7,7 @@ pub struct RawConfig {
     pub data_dir: String,
     pub store: String,
     pub durability: String,
+    pub foundationdb: RawFoundationDb,
     pub server: RawServer,
     pub http: RawHttp,
     pub log: RawLog,
@@ -24,9 +25,18 @@ pub struct RawConfig {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+pub struct RawFoundationDb {
+    pub cluster_file: String,
+    pub key_prefix: String,
+    pub timeout: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct RawServer {
     pub bind: Vec<String>,
     pub port: u16,
+    pub advertise: String,
     pub max_clients: u64,
     pub idle_timeout: String,
     pub shutdown_notice: String,
@@ -116,6 +126,7 @@ pub struct RawPurge {
 #[serde(deny_unknown_fields, default)]
 pub struct RawCluster {
     pub name: String,
+    pub node: String,
     pub shards: u64,
     pub heartbeat: String,
     pub silent_after: String,
@@ -135,6 +146,7 @@ impl Default for RawConfig {
             data_dir: "lethe-data".to_owned(),
             store: "embedded".to_owned(),
             durability: "sync".to_owned(),
+            foundationdb: RawFoundationDb::default(),
             server: RawServer::default(),
             http: RawHttp::default(),
             log: RawLog::default(),
@@ -152,11 +164,22 @@ impl Default for RawConfig {
     }
 }
 
+impl Default for RawFoundationDb {
+    fn default() -> Self {
+        Self {
+            cluster_file: String::new(),
+            key_prefix: "lethe".to_owned(),
+            timeout: "10s".to_owned(),
+        }
+    }
+}
+
 impl Default for RawServer {
     fn default() -> Self {
         Self {
             bind: vec!["127.0.0.1".to_owned()],
             port: 5484,
+            advertise: String::new(),
             max_clients: 10_000,
             idle_timeout: "never".to_owned(),
             shutdown_notice: "0s".to_owned(),
@@ -240,6 +263,7 @@ impl Default for RawCluster {
     fn default() -> Self {
         Self {
             name: "lethe".to_owned(),
+            node: String::new(),
             shards: 7,
             heartbeat: "1s".to_owned(),
             silent_after: "10s".to_owned(),

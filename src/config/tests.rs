@@ -91,8 +91,11 @@ fn other_variables_are_left_alone_and_misspelt_ones_refused() {
 
 #[test]
 fn an_error_names_the_key_the_value_and_what_is_allowed() {
-    check_refused("store = \"disk\"", &["store", "disk", "embedded or memory"]);
+    check_refused("store = \"disk\"", &["store", "disk", "embedded, memory or foundationdb"]);
     check_refused("durability = \"no\"", &["durability", "no", "sync or interval"]);
+    check_refused("[foundationdb]\nkey_prefix = \"\"", &["foundationdb.key_prefix", "1 to 64"]);
+    check_refused("[foundationdb]\ntimeout = \"1ms\"", &["foundationdb.timeout", "1s to 60s"]);
+    check_refused("[server]\nadvertise = \"db1\"", &["server.advertise", "db1", "host:port"]);
     check_refused("[server]\nbind = [\"here\"]", &["server.bind", "here", "127.0.0.1"]);
     check_refused("[server]\nbind = []", &["server.bind", "at least one"]);
     check_refused("[server]\nmax_clients = 0", &["server.max_clients", "0", "1 to"]);

@@ -267,6 +267,26 @@ impl Snapshot<'_> {
         }
     }
 
+    /// What is stored for some keys, asked for together.
+    #[cfg_attr(
+        not(feature = "foundationdb"),
+        expect(clippy::unused_async, reason = "an engine on the network has to ask its servers")
+    )]
+    pub(super) async fn get_all(&self, keys: &[&[u8]]) -> Result<Vec<Option<Bytes>>> {
+        match self {
+            Self::Local { published, .. } => keys.iter().map(|key| published.get(key)).collect(),
+            #[cfg(feature = "foundationdb")]
+            Self::FoundationDb(reader) => {
+                let asked: Vec<_> = keys.iter().map(|key| reader.get(key)).collect();
+                let mut values = Vec::with_capacity(asked.len());
+                for value in asked {
+                    values.push(value.await?);
+                }
+                Ok(values)
+            }
+        }
+    }
+
     /// Fills a page.
     pub(super) async fn scan(self, mut merge: Merge) -> Result<Page> {
         let (local, published) = match self {

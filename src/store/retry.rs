@@ -125,7 +125,15 @@ impl Store {
             }
             attempts += 1;
             let last_try = attempts >= ATTEMPTS_MIN && started.elapsed() >= RETRY_TIME_MAX;
-            let may_retry = |error: &Error| error.is_retryable() && !last_try;
+            let may_retry = |error: &Error| {
+                let worth_it = error.is_retryable()
+                    // Nothing can be told of the unknown attempt before the store is there again.
+                    || unknown && matches!(error, Error::Unavailable(_));
+                // Who was silent that long has used up the time of the next attempts as well.
+                let waited = matches!(error, Error::TimedOut | Error::Unavailable(_))
+                    && started.elapsed() >= RETRY_TIME_MAX;
+                worth_it && !last_try && !waited
+            };
             let txn = self.begin(label);
             let token = self.token();
             if let Some(slot) = slot {
@@ -136,7 +144,8 @@ impl Store {
                     }
                     Err(error) => {
                         self.calls.failed(&error);
-                        if may_retry(&error) && !error.maybe_committed() {
+                        // That the slot tells nothing any more is final; a read that was given up is not.
+                        if may_retry(&error) && !matches!(error, Error::CommitUnknown) {
                             continue;
                         }
                         return Err(final_error(error, unknown).into());
@@ -163,7 +172,7 @@ impl Store {
                     Some(_) => return Err(error),
                     None => match slot {
                         Some(slot) if unknown => {
-                            let late = self.settle(label, slot, &mut candidates).await?;
+                            let late = self.settle(label, slot, started, &mut candidates).await?;
                             return match late {
                                 Some(value) => Ok(Outcome { value, committed: None, attempts }),
                                 None => Err(error),
@@ -225,6 +234,7 @@ impl Store {
 
     /// What became of a commit that left this token in its slot, if it landed; makes sure that it never will otherwise.
     async fn look_up(&self, label: &'static str, slot: &Slot, token: &[u8]) -> Result<Committed> {
+        let started = Instant::now();
         for attempt in 1..=ATTEMPTS_MIN * 4 {
             self.back_off(attempt).await;
             let txn = self.begin(label);
@@ -234,7 +244,7 @@ impl Store {
             };
             let (found, guard) = match found.await {
                 Ok(read) => read,
-                Err(error) if error.is_retryable() => continue,
+                Err(error) if passes(&error, started) => continue,
                 Err(_) => break,
             };
             if let Some(rest) = found.as_deref().and_then(|value| value.strip_prefix(token)) {
@@ -248,7 +258,7 @@ impl Store {
             match txn.commit().await {
                 // From here on it cannot land: what it has read of the slot does not hold any more.
                 Ok(_) => return Err(Error::Conflict),
-                Err(error) if error.is_retryable() => {}
+                Err(error) if passes(&error, started) => {}
                 Err(_) => break,
             }
         }
@@ -260,6 +270,7 @@ impl Store {
         &self,
         label: &'static str,
         slot: &Slot,
+        started: Instant,
         candidates: &mut Vec<Unknown<T>>,
     ) -> Result<Option<T>> {
         for attempt in 1..=ATTEMPTS_MIN * 4 {
@@ -267,12 +278,15 @@ impl Store {
             match enter_slot(&txn, slot, &self.token(), true, candidates).await {
                 Ok(Check::Landed(value)) => return Ok(Some(value)),
                 Ok(Check::GoOn) => {}
-                Err(error) if error.is_retryable() && !error.maybe_committed() => continue,
+                Err(error) if passes(&error, started) && !matches!(error, Error::CommitUnknown) => {
+                    self.back_off(attempt).await;
+                    continue;
+                }
                 Err(_) => return Err(Error::CommitUnknown),
             }
             match txn.commit().await {
                 Ok(_) => return Ok(None),
-                Err(error) if error.is_retryable() => self.back_off(attempt).await,
+                Err(error) if passes(&error, started) => self.back_off(attempt).await,
                 Err(_) => return Err(Error::CommitUnknown),
             }
         }
@@ -331,6 +345,12 @@ async fn enter_slot<T>(
     }
     txn.set(&slot.key, token)?;
     Ok(Check::GoOn)
+}
+
+/// Whether looking into the slot again may still tell what has become of an attempt: only the slot can.
+fn passes(error: &Error, started: Instant) -> bool {
+    let outage = matches!(error, Error::Unavailable(_));
+    (error.is_retryable() || outage) && started.elapsed() < RETRY_TIME_MAX
 }
 
 /// After an unknown result no error may claim that nothing has happened.

@@ -172,7 +172,8 @@ impl Transaction {
     /// Takes a key away.
     pub fn clear(&self, key: &[u8]) -> Result<()> {
         check_key(key)?;
-        self.write(3, 3 * key.len(), |overlay| {
+        // FoundationDB makes a range of it, in the mutation too.
+        self.write(4, 4 * key.len() + 2, |overlay| {
             overlay.clear(key);
             Ok(())
         })
@@ -406,10 +407,12 @@ async fn fill_watches(
     overlay: &Overlay,
     watches: &mut [Arming],
 ) -> Result<()> {
-    for arming in watches {
-        if matches!(overlay.seen(&arming.key), Ok(Seen::Stored)) {
-            arming.expected = Expected::Value(snapshot.get(&arming.key).await?);
-        }
+    let stored = |arming: &&mut Arming| matches!(overlay.seen(&arming.key), Ok(Seen::Stored));
+    let watches: Vec<&mut Arming> = watches.iter_mut().filter(stored).collect();
+    let keys: Vec<&[u8]> = watches.iter().map(|arming| arming.key.as_ref()).collect();
+    let values = snapshot.get_all(&keys).await?;
+    for (arming, value) in watches.into_iter().zip(values) {
+        arming.expected = Expected::Value(value);
     }
     Ok(())
 }

@@ -5,9 +5,17 @@
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc, reason = "a test fails by panicking")]
 #![allow(unreachable_pub, reason = "one binary in several files")]
 
+#[cfg(feature = "foundationdb")]
+#[path = "../support/fdb.rs"]
+#[allow(dead_code, reason = "the contract disturbs no server")]
+mod fdb;
 mod isolation;
 mod lifecycle;
 mod reads;
+#[cfg(feature = "foundationdb")]
+#[path = "../support/report.rs"]
+#[allow(dead_code, reason = "the contract counts nothing")]
+mod report;
 mod savepoints;
 mod schedules;
 mod unknown;
@@ -24,14 +32,20 @@ pub struct Fixture {
     _folder: Option<TempDir>,
 }
 
-async fn memory() -> Fixture {
-    Fixture { store: Store::memory(), _folder: None }
+async fn memory() -> Option<Fixture> {
+    Some(Fixture { store: Store::memory(), _folder: None })
 }
 
-async fn embedded() -> Fixture {
+async fn embedded() -> Option<Fixture> {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(folder.path(), EmbeddedOptions::default()).await.unwrap();
-    Fixture { store, _folder: Some(folder) }
+    Some(Fixture { store, _folder: Some(folder) })
+}
+
+/// A prefix of its own on the server of this process; nothing where there is no server to be had.
+#[cfg(feature = "foundationdb")]
+async fn foundationdb() -> Option<Fixture> {
+    Some(Fixture { store: fdb::shared()?.store().await, _folder: None })
 }
 
 macro_rules! claims {
@@ -39,7 +53,7 @@ macro_rules! claims {
         $($(
             #[tokio::test]
             async fn $claim() {
-                let fixture = super::$engine().await;
+                let Some(fixture) = super::$engine().await else { return };
                 super::$module::$claim(&fixture.store).await;
                 fixture.store.close().await;
             }
@@ -126,7 +140,7 @@ macro_rules! engine {
             #[test]
             fn random_schedules_are_serializable() {
                 let runtime = tokio::runtime::Runtime::new().unwrap();
-                let fixture = runtime.block_on(super::$engine());
+                let Some(fixture) = runtime.block_on(super::$engine()) else { return };
                 super::schedules::random_schedules_are_serializable(&runtime, &fixture.store);
                 runtime.block_on(fixture.store.close());
             }
@@ -136,6 +150,8 @@ macro_rules! engine {
 
 engine!(memory);
 engine!(embedded);
+#[cfg(feature = "foundationdb")]
+engine!(foundationdb);
 
 /// Writes some rows.
 pub async fn put(store: &Store, rows: &[(&str, &str)]) {

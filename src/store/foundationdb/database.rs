@@ -64,7 +64,9 @@ impl FoundationDb {
             closed: CancellationToken::new(),
         };
         let transaction = engine.transaction()?;
-        engine.read_version(&transaction).await?;
+        let answered = engine.read_version(&transaction).await;
+        network::stop_at_exit();
+        answered?;
         Ok(engine)
     }
 

@@ -68,3 +68,50 @@ fn again(error: FdbError) -> Error {
 pub(super) fn is_silence(error: FdbError) -> bool {
     matches!(error.code(), TRANSACTION_TIMED_OUT | TIMED_OUT)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(code: i32) -> Error {
+        of_read(FdbError::from_code(code))
+    }
+
+    fn commit(code: i32) -> Error {
+        of_commit(FdbError::from_code(code))
+    }
+
+    #[test]
+    fn a_commit_is_refused_for_certain_or_counts_as_unknown() {
+        assert!(matches!(commit(NOT_COMMITTED), Error::Conflict));
+        assert!(matches!(commit(TRANSACTION_TOO_OLD), Error::TooOld));
+        assert!(matches!(commit(2101), Error::FoundationDb { code: 2101, retryable: false, .. }));
+        // commit_proxy_memory_limit_exceeded
+        assert!(matches!(commit(1042), Error::FoundationDb { code: 1042, retryable: true, .. }));
+        for code in [
+            TIMED_OUT,
+            COMMIT_UNKNOWN_RESULT,
+            TRANSACTION_CANCELLED,
+            TRANSACTION_TIMED_OUT,
+            CLUSTER_VERSION_CHANGED,
+            OPERATION_CANCELLED,
+            // broken_promise, internal_error: whatever they say, they do not say that it did not land.
+            1100,
+            4100,
+        ] {
+            assert!(commit(code).maybe_committed(), "{code}: {:?}", commit(code));
+        }
+    }
+
+    #[test]
+    fn a_read_never_says_that_a_commit_is_unknown() {
+        assert!(matches!(read(FUTURE_VERSION), Error::FutureVersion));
+        assert!(matches!(read(TRANSACTION_TIMED_OUT), Error::TimedOut));
+        for code in [TIMED_OUT, COMMIT_UNKNOWN_RESULT, CLUSTER_VERSION_CHANGED] {
+            assert!(matches!(read(code), Error::FoundationDb { retryable: true, .. }), "{code}");
+        }
+        let refused = read(2004);
+        assert!(!refused.is_retryable(), "{refused:?}");
+        assert!(refused.to_string().contains("outside"), "{refused}");
+    }
+}

@@ -30,14 +30,22 @@ fn cannot(reason: &str) -> Error {
 fn begin() -> Result<(), FdbError> {
     let builder = FdbApiBuilder::default().build()?;
     // SAFETY: what `boot` gives must be dropped before the program exits. It goes into a static of which nothing
-    // takes it but `stop`, and `stop` is called at every exit: by `at_exit`, if nobody has before. An aborted process, or
+    // takes it but `stop`, and `stop` is called at every exit: by `main`, or by `at_exit`. An aborted process, or
     // one that becomes another program, need not stop it.
     let network = unsafe { builder.boot()? };
     *lock(&NETWORK) = Some(network);
+    Ok(())
+}
+
+/// Has the network stopped at the exit of a process that does not call [`stop`], such as a test's.
+///
+/// To be called when the client has answered: what it makes on its first use is destroyed at the exit in the opposite order
+/// of its making, and stopping needs it.
+#[expect(unsafe_code, reason = "nothing else is told of every exit")]
+pub(super) fn stop_at_exit() {
     // SAFETY: `at_exit` is a function of the C ABI without arguments that lives as long as the program. That it could not be
     // registered (no memory for the list) leaves a process that has to call `stop`, as `main` does.
     let _registered = unsafe { libc::atexit(at_exit) };
-    Ok(())
 }
 
 extern "C" fn at_exit() {

@@ -1,6 +1,8 @@
-//! BUCKET.INSERT, QUERY, ADVANCE, CLOSE and CURSORS.
+//! BUCKET.INSERT, QUERY, COUNT, EXPLAIN, ADVANCE, CLOSE and CURSORS.
 
+mod count;
 mod cursors;
+mod explain;
 mod insert;
 mod query;
 
@@ -74,6 +76,45 @@ pub(super) const COMMANDS: &[Spec] = &[
         ],
         handler: run!(query::query),
         ..spec("BUCKET.QUERY", -3, flags::READ, "Finds the documents that match a filter.")
+    },
+    Spec {
+        complexity: "O(1) without a filter, else O(N) in the entries or documents examined",
+        arguments: &[Argument::string("bucket"), Argument::string("filter").optional()],
+        handler: run!(count::count),
+        ..spec("BUCKET.COUNT", -2, flags::READ, "Counts the documents that match a filter.")
+    },
+    Spec {
+        complexity: "O(N) in the indexes; with ANALYZE as the query",
+        arguments: &[
+            Argument::string("bucket"),
+            Argument::string("filter"),
+            Argument::block(
+                "sortby",
+                &[
+                    Argument::string("field").after("SORTBY"),
+                    Argument::one_of("direction", DIRECTION),
+                ],
+            )
+            .optional(),
+            Argument::block(
+                "resultsort",
+                &[
+                    Argument::string("field").after("RESULTSORT"),
+                    Argument::one_of("direction", DIRECTION),
+                ],
+            )
+            .optional(),
+            Argument::string("projection").after("PROJECTION").optional(),
+            Argument::integer("limit").after("LIMIT").optional(),
+            Argument::keyword("analyze", "ANALYZE").optional(),
+        ],
+        handler: run!(explain::explain),
+        ..spec(
+            "BUCKET.EXPLAIN",
+            -3,
+            flags::READ,
+            "Shows how a query would be answered, and why so.",
+        )
     },
     Spec {
         complexity: "As the command that opened the cursor",

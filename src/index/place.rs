@@ -10,7 +10,7 @@ use crate::value::{Value, key};
 #[must_use]
 pub fn value_key(index: &Index, value: &Value<'_>) -> Vec<u8> {
     let mut key = Vec::with_capacity(16);
-    key::encode(value, None, &mut key);
+    key::encode(value, index.collator(), &mut key);
     bound(&mut key, field_bytes_max(index.fields().len()));
     key
 }
@@ -20,7 +20,7 @@ pub fn value_key(index: &Index, value: &Value<'_>) -> Vec<u8> {
 #[must_use]
 pub fn value_edge(index: &Index, value: &Value<'_>) -> (Vec<u8>, bool) {
     let mut key = Vec::with_capacity(16);
-    key::encode(value, None, &mut key);
+    key::encode(value, index.collator(), &mut key);
     // A longer value keeps only so much of its order in front of its hash.
     let ordered = ordered_bytes(field_bytes_max(index.fields().len()));
     let exact = key.len() <= ordered;

@@ -11,12 +11,13 @@ use bson::{Bson, Document, oid::ObjectId};
 use lethe::clock::TestClock;
 use lethe::codec::record::{BucketRecord, IndexField, IndexRecord, IndexStatus, IndexType};
 use lethe::codec::{BucketId, NamespaceId};
-use lethe::document::{Home, NewDocument, ObjectIds, Origin, insert};
+use lethe::document::{Home, NewDocument, ObjectIds, Origin, insert, replace};
 use lethe::query::{
-    Ast, Budget, Direction, Figures, Limits, Memory, Path, Position, Query, Shares, Sort, count,
-    parse, run,
+    Ast, Budget, Direction, Explained, Figures, Limits, Memory, Path, Position, Query, Shares,
+    Sort, count, explain, parse, run,
 };
 use lethe::store::{Read, Store};
+use lethe::value::{Collation, Raw, Value, collation};
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 
@@ -58,6 +59,12 @@ fn field() -> impl Strategy<Value = IndexField> {
     )
 }
 
+/// Letters alone count, so that `a` and `A` are equal.
+fn english() -> Collation {
+    let said = raw(&bson::doc! {"locale": "en", "strength": 1});
+    collation::parse(&Value::Document(Raw::new(&said).unwrap())).unwrap().unwrap()
+}
+
 fn indexes() -> impl Strategy<Value = Vec<IndexRecord>> {
     let fields = prop_oneof![
         3 => prop::collection::vec(field(), 1),
@@ -68,12 +75,14 @@ fn indexes() -> impl Strategy<Value = Vec<IndexRecord>> {
         fields.retain(|field| seen.insert(field.selector.clone()));
         fields
     });
-    prop::collection::vec(distinct, 0..4).prop_map(|all| {
-        let index = |(id, fields): (u32, Vec<IndexField>)| IndexRecord {
+    let one = (distinct, prop::bool::weighted(0.2));
+    prop::collection::vec(one, 0..4).prop_map(|all| {
+        let index = |(id, (fields, collated)): (u32, (Vec<IndexField>, bool))| IndexRecord {
             id,
             name: format!("i{id}"),
             fields,
             unique: false,
+            collation: collated.then(english),
             status: IndexStatus::Ready,
             created_at: 0,
         };
@@ -115,7 +124,7 @@ fn plain() -> impl Strategy<Value = Vec<Document>> {
         1 => (0_i64..6).prop_map(Bson::Int64),
         1 => (0_i32..12).prop_map(|half| Bson::Double(f64::from(half) / 2.0)),
         1 => Just(Bson::Double(f64::NAN)),
-        1 => prop::sample::select(vec!["", "a", "ab", "b"]).prop_map(|text| Bson::String(text.into())),
+        1 => prop::sample::select(vec!["", "a", "A", "ab", "b"]).prop_map(|text| Bson::String(text.into())),
         1 => Just(Bson::Null),
         1 => any::<bool>().prop_map(Bson::Boolean),
         1 => (0_i32..3).prop_map(|number| Bson::Document(bson::doc! {"b": number})),
@@ -279,4 +288,175 @@ fn an_answer_never_depends_on_which_indexes_there_are() {
     if let Err(error) = result {
         panic!("{error}");
     }
+}
+
+/// A field with an index on it alone.
+fn index(id: u32, fields: &[&str]) -> IndexRecord {
+    let field = |path: &&str| IndexField {
+        selector: (*path).to_owned(),
+        bson_type: IndexType::Int32,
+        descending: false,
+        multi_key: false,
+    };
+    let fields: Vec<_> = fields.iter().map(field).collect();
+    IndexRecord {
+        id,
+        name: format!("i{id}"),
+        fields,
+        unique: false,
+        collation: None,
+        status: IndexStatus::Ready,
+        created_at: 0,
+    }
+}
+
+/// A bucket of documents `{n: 0, even: true, tens: 0}` and so on, with these
+/// indexes, of which the planner believes that it is large.
+async fn large(indexes: Vec<IndexRecord>) -> (Store, Home) {
+    let store = Store::memory();
+    let count = indexes.len();
+    let home = home(indexes);
+    let one = |n: i32| bson::doc! {"n": n, "even": n % 2 == 0, "tens": n / 10};
+    fill(&store, &home, &numbered((0..200).map(one).collect())).await;
+    believe(&home, &Belief { documents: 1e6, entries: vec![(1e6, 1e5); count] });
+    (store, home)
+}
+
+fn plain_query(filter: &str, order: Option<(&str, Direction)>, limit: usize) -> Query {
+    let filter = parse(&filter.to_owned().into(), &Limits::default()).unwrap();
+    let order = order.map(|(path, direction)| Sort { path: Path::new(path), direction });
+    Query::new(filter, order, limit)
+}
+
+/// What an explanation says at a path of names; lists are looked into.
+fn said(explained: &Explained, name: &str) -> Vec<String> {
+    let mut all = Vec::new();
+    match explained {
+        Explained::Map(pairs) => {
+            for (key, value) in pairs {
+                if *key == name {
+                    all.push(format!("{value:?}"));
+                }
+                all.extend(said(value, name));
+            }
+        }
+        Explained::List(list) => list.iter().for_each(|one| all.extend(said(one, name))),
+        _ => {}
+    }
+    all
+}
+
+#[tokio::test]
+async fn each_kind_of_plan_is_explained_and_really_run() {
+    let indexes = || vec![index(1, &["n"]), index(2, &["even", "tens"]), index(3, &["tens"])];
+    for (filter, order, scan, sort, returned) in [
+        ("{n: 5}", None, "INDEX_SCAN", "none", 1),
+        ("{n: {$gte: 5, $lt: 9}}", None, "RANGE_SCAN", "none", 4),
+        ("{n: {$in: [5, 7, 900]}}", None, "INDEX_SCAN", "none", 2),
+        ("{even: true, tens: 3}", None, "COMPOUND_INDEX_SCAN", "none", 5),
+        ("{$or: [{n: 5}, {tens: 7}]}", None, "UNION", "none", 11),
+        ("{even: true}", Some("tens"), "COMPOUND_INDEX_SCAN", "index", 100),
+        ("{even: {$in: [true, false]}}", Some("tens"), "ORDERED_CONCAT", "index", 200),
+        ("{}", Some("n"), "RANGE_SCAN", "index", 200),
+        ("{}", Some("even"), "FULL_SCAN", "in-memory", 200),
+        ("{even: {$ne: true}}", None, "FULL_SCAN", "none", 100),
+        ("{n: {$gt: 9, $lt: 3}}", None, "", "", 0),
+    ] {
+        let (store, home) = large(indexes()).await;
+        let order = order.map(|field| (field, Direction::Ascending));
+        let query = plain_query(filter, order, 50);
+        let txn = store.begin("explain");
+        let budget = Budget::default();
+        let explained = explain(&txn, &home, &query, Read::Snapshot, &budget, true).await.unwrap();
+        let scans = said(&explained, "scanType");
+        if scan.is_empty() {
+            assert_eq!(said(&explained, "plan"), ["Null"], "{filter}");
+        } else {
+            let scan = format!("Text({scan:?})");
+            assert!(scans.contains(&scan), "{filter}: {scan} {explained:?}");
+            assert_eq!(said(&explained, "sort"), [format!("Text({sort:?})")], "{filter}");
+        }
+        assert_eq!(said(&explained, "returned"), [format!("Integer({returned})")], "{filter}");
+        assert_eq!(said(&explained, "complete"), ["Boolean(true)"], "{filter}");
+    }
+}
+
+#[tokio::test]
+async fn an_indexed_value_costs_one_range_and_the_documents() {
+    let (store, home) = large(vec![index(1, &["tens"])]).await;
+    let query = plain_query("{tens: 3}", None, 100);
+    let budget = Budget::default();
+    for turn in 0..2 {
+        let txn = store.begin("query");
+        let batch = run(&txn, &home, &query, &Position::Start, Read::Conflict, &budget).await;
+        let batch = batch.unwrap();
+        assert_eq!((batch.documents.len(), batch.examined, batch.entries), (10, 10, 10));
+        // One range of entries, and ten documents; nothing else is read with conflict.
+        assert_eq!(txn.read_conflicts().len(), 11, "turn {turn}");
+    }
+    let txn = store.begin("count");
+    let all = plain_query("{tens: {$gte: 3, $lt: 5}}", None, usize::MAX);
+    let counted = count(&txn, &home, &all, Read::Snapshot, &budget).await.unwrap();
+    assert_eq!((counted.documents, counted.examined, counted.entries), (20, 0, 20));
+}
+
+#[tokio::test]
+async fn a_batch_reads_no_more_of_a_range_than_it_gives_back() {
+    let (store, home) = large(vec![index(1, &["n"])]).await;
+    let budget = Budget::default();
+    for order in [None, Some(("n", Direction::Descending))] {
+        let query = plain_query("{n: {$gte: 50}}", order, 10);
+        let txn = store.begin("query");
+        let batch = run(&txn, &home, &query, &Position::Start, Read::Snapshot, &budget).await;
+        let batch = batch.unwrap();
+        assert_eq!((batch.documents.len(), batch.examined, batch.entries), (10, 10, 10));
+    }
+}
+
+#[tokio::test]
+async fn a_choice_is_remembered_by_shape_and_made_again_where_it_does_not_fit() {
+    let (store, home) = large(vec![index(1, &["n"])]).await;
+    let budget = Budget::default();
+    let explained = async |filter: &str| {
+        let query = plain_query(filter, None, 10);
+        let txn = store.begin("explain");
+        explain(&txn, &home, &query, Read::Snapshot, &budget, false).await.unwrap()
+    };
+    let first = explained("{n: 5}").await;
+    assert_eq!(said(&first, "is_cached"), ["Boolean(false)"]);
+    let second = explained("{n: 6}").await;
+    assert_eq!(said(&second, "is_cached"), ["Boolean(true)"]);
+    assert_eq!(said(&second, "operand"), ["Text(\"6\")"]);
+    let other_shape = explained("{n: 'x'}").await;
+    assert_eq!(said(&other_shape, "is_cached"), ["Boolean(false)"]);
+    // Now the same shape is believed to lead to half of all entries.
+    let distinct = vec![(1e6, 2.0)];
+    believe(&home, &Belief { documents: 1e6, entries: distinct });
+    assert_eq!(said(&explained("{n: 7}").await, "is_cached"), ["Boolean(false)"]);
+}
+
+#[tokio::test]
+async fn documents_that_are_changed_on_the_way_are_each_found_once() {
+    let (store, home) = large(vec![index(1, &["n"])]).await;
+    let query = plain_query("{n: {$gte: 0}}", None, 7).to_change();
+    let (mut position, mut changed) = (Position::Start, Vec::new());
+    while !matches!(position, Position::End) {
+        let txn = store.begin("update");
+        let budget = Budget::default();
+        let batch = run(&txn, &home, &query, &position, Read::Conflict, &budget).await.unwrap();
+        for old in &batch.documents {
+            let mut new = decoded(old);
+            let id = id_of(&new);
+            // Far in front of where the range is being read.
+            new.insert("n", new.get_i32("n").unwrap() + 1000);
+            replace(&txn, &home, &id, (old, &document(&new)), 0).await.unwrap();
+            changed.push(id.bytes());
+        }
+        txn.commit().await.unwrap();
+        position = batch.next;
+        assert!(changed.len() <= 200);
+    }
+    assert!(changed.is_sorted());
+    changed.dedup();
+    assert_eq!(changed.len(), 200);
 }

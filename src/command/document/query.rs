@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::{Action, document_limits, document_reply};
 use crate::command::unit::Unit;
-use crate::command::{Args, Context, Error, Options, Reply, Result};
+use crate::command::{Args, Context, Error, Options, Reply, Result, Services};
 use crate::document::{Document, Home};
 use crate::metadata::name;
 use crate::query::{
@@ -23,7 +23,7 @@ const LIMIT_MAX: i64 = 10_000;
 pub(super) async fn query(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
     let bucket = name::bucket(args.required(0)?)?;
     let filter = args.bytes(1)?;
-    let asked = Arc::new(parse(ctx, &filter, &args)?);
+    let asked = Arc::new(parse(ctx, &filter, &args, None)?);
     let namespace = ctx.session.namespace.clone();
     ctx.session.cursors.expect_room().map_err(|error| Error::Syntax(error.to_string()))?;
     let batch = run(&Unit::of(ctx)?, &namespace, bucket, &asked, &Position::Start).await?;
@@ -75,18 +75,30 @@ async fn run(
     asked: &Asked,
     from: &Position,
 ) -> Result<Batch> {
-    let (config, read) = (unit.config().query, unit.reads());
-    let budget = &Budget {
-        examined_max: config.examined_max,
-        time_max: config.time_max,
-        sort_bytes_max: config.sort_bytes_max,
-        ..Budget::default()
-    };
+    let (budget, read) = (&budget(unit), unit.reads());
     unit.read("query", namespace, bucket, |txn, live| async move {
         let home = Home::from(&live);
         query::run(&txn, &home, &asked.query, from, read, budget).await
     })
     .await
+}
+
+/// What a batch may cost, by the settings.
+pub(super) fn budget(unit: &Unit<'_>) -> Budget {
+    let config = unit.config().query;
+    Budget {
+        examined_max: config.examined_max,
+        time_max: config.time_max,
+        sort_bytes_max: config.sort_bytes_max,
+        ..Budget::default()
+    }
+}
+
+/// What a filter may be, by the settings.
+pub(super) fn filter_limits(services: &Services) -> Limits {
+    let mut limits = Limits { document: document_limits(services), ..Limits::default() };
+    limits.document.bytes_max = limits.document.bytes_max.min(FILTER_BYTES_MAX);
+    limits
 }
 
 /// A removed bucket answers so also to a cursor that has nothing more to give.
@@ -109,9 +121,14 @@ fn batch_reply(protocol: Protocol, id: u64, what: &'static str, items: Vec<Reply
     }
 }
 
-fn parse(ctx: &Context<'_>, filter: &Bytes, args: &Args) -> Result<Asked> {
-    let mut limits = Limits { document: document_limits(ctx.services), ..Limits::default() };
-    limits.document.bytes_max = limits.document.bytes_max.min(FILTER_BYTES_MAX);
+/// Reads a filter and the options behind it. `ANALYZE` is one where somebody wants to know.
+pub(super) fn parse(
+    ctx: &Context<'_>,
+    filter: &Bytes,
+    args: &Args,
+    mut analyze: Option<&mut bool>,
+) -> Result<Asked> {
+    let limits = filter_limits(ctx.services);
     let (mut order, mut result_sort, mut projection, mut limit) = (None, None, None, 0);
     let mut options = args.options(2);
     while let Some(option) = options.next() {
@@ -123,6 +140,11 @@ fn parse(ctx: &Context<'_>, filter: &Bytes, args: &Args) -> Result<Asked> {
                 projection = Some(spec.map_err(|error| Error::Syntax(error.to_string()))?);
             }
             b"LIMIT" => limit = limit_option(&mut options)?,
+            b"ANALYZE" if analyze.is_some() => {
+                if let Some(analyze) = analyze.as_deref_mut() {
+                    *analyze = true;
+                }
+            }
             _ => return Err(options.unknown()),
         }
     }

@@ -4,12 +4,13 @@ use super::documents::Documents;
 use super::ids::{IdSet, Next};
 use super::reading::{Reading, stretches};
 use super::{Budget, Goal, Position, Query, all_match, parts, route};
+use crate::codec::{keys, record};
 use crate::document::Home;
 use crate::error::{Error, Result};
 use crate::index;
 use crate::query::ast::Ast;
 use crate::query::plan::{Access, Known, Leaf, Route};
-use crate::store::{Read, Transaction};
+use crate::store::{RangeRead, Read, Transaction};
 
 const PAGE_ROWS: usize = 10_000;
 const PAGE_BYTES: usize = 1 << 20;
@@ -42,14 +43,17 @@ pub async fn count(
     if matches!(query.plan.access, Access::Nothing) {
         return Ok(Count::default());
     }
+    let every_id = matches!(&query.plan.access, Access::Range { begin, end }
+        if matches!((begin, end), (std::ops::Bound::Unbounded, std::ops::Bound::Unbounded)));
     let goal = Goal { query, order: None, implied: false, from: &Position::Start };
+    if all.is_empty() && every_id {
+        return counted(txn, home, read).await;
+    }
     let Some((known, routed)) = route::route(txn, home, &goal, read).await? else {
         return of_documents(Documents::new(reading, &query.plan.access, None), &all).await;
     };
     let residual: Vec<&Ast> =
         routed.residual.iter().filter_map(|at| all.get(*at).copied()).collect();
-    let every_id = matches!(&query.plan.access, Access::Range { begin, end }
-        if matches!((begin, end), (std::ops::Bound::Unbounded, std::ops::Bound::Unbounded)));
     let groups = match routed.route {
         Route::Nothing => return Ok(Count::default()),
         Route::Whole => {
@@ -78,6 +82,19 @@ pub async fn count(
             of_documents(Documents::new(reading, &query.plan.access, None), &all).await
         }
     }
+}
+
+/// All documents, as every write counts them.
+async fn counted(txn: &Transaction, home: &Home, read: Read) -> Result<Count> {
+    let range = RangeRead::prefix(keys::data_part(home.bucket(), keys::data::COUNT));
+    let mut sum = 0_i64;
+    for (key, value) in txn.range(RangeRead { read, ..range }).await?.rows {
+        let (_, _, what) = keys::parse_count(&key)?;
+        if what == keys::counted::DOCUMENTS {
+            sum = sum.saturating_add(record::decode_sum("count", Some(&value))?);
+        }
+    }
+    Ok(Count { documents: u64::try_from(sum).unwrap_or_default(), ..Count::default() })
 }
 
 /// Every document has one entry in the leaf, and all of them match.

@@ -12,7 +12,7 @@ use crate::query::plan::{Access, Figures, Known, Question, Routed, choose, follo
 use crate::store::{Read, Transaction};
 
 /// The way to the documents of a batch; `None` where no index can be of use.
-pub(super) async fn route<'a>(
+pub(in crate::query) async fn route<'a>(
     txn: &Transaction,
     home: &'a Home,
     goal: &Goal<'_>,
@@ -62,7 +62,7 @@ async fn figures(txn: &Transaction, home: &Home, memory: &Memory) -> Result<Arc<
 }
 
 /// Reads what the indexes that matter have seen of arrays.
-pub(super) async fn look(
+async fn look(
     txn: &Transaction,
     home: &Home,
     question: &Question<'_>,

@@ -53,10 +53,6 @@ pub(crate) fn choose(question: &Question<'_>, known: &Known<'_>) -> Routed {
     let mut candidates = vec![whole(question, known)];
     let mut leaves = Vec::new();
     for (at, index) in known.indexes.iter().enumerate() {
-        if !known.fits(at) {
-            rejected.push(Rejected::collation(index.name()));
-            continue;
-        }
         if let Some(ordered) = ordered(question, known, at) {
             match ordered {
                 Ok(candidate) => candidates.push(candidate),
@@ -66,7 +62,11 @@ pub(crate) fn choose(question: &Question<'_>, known: &Known<'_>) -> Routed {
         if let Some(leaf) = leaf(question.parts, known, at, None) {
             leaves.push(leaf);
         } else if question.order.is_none() {
-            let reason = "the filter does not restrict its first field";
+            let reason = if index.collator().is_some() {
+                "the filter does not restrict its first field by a value that its collation fits"
+            } else {
+                "the filter does not restrict its first field"
+            };
             rejected.push(Rejected::new(index.name(), reason));
         }
     }
@@ -74,8 +74,9 @@ pub(crate) fn choose(question: &Question<'_>, known: &Known<'_>) -> Routed {
         return Routed::nothing();
     }
     for leaf in &leaves {
-        candidates.push(single(question, known, leaf.clone()));
+        // Where both cost the same: this one reads no more than it needs, however wrong the estimate is.
         candidates.extend(implied(question, known, leaf));
+        candidates.push(single(question, known, leaf.clone()));
     }
     candidates.extend(both(question, known, &leaves));
     for part in 0..question.parts.len() {
@@ -108,9 +109,7 @@ pub(crate) fn follow(
     known: &Known<'_>,
     choice: &Choice,
 ) -> Option<Routed> {
-    let at = |id: u32| {
-        known.indexes.iter().position(|index| index.id() == id).filter(|at| known.fits(*at))
-    };
+    let at = |id: u32| known.indexes.iter().position(|index| index.id() == id);
     let candidate = match choice {
         Choice::Whole => whole(question, known),
         Choice::Single(id) => single(question, known, leaf(question.parts, known, at(*id)?, None)?),
@@ -141,10 +140,6 @@ fn cost_at(candidates: &[Candidate], at: usize) -> f64 {
 impl Rejected {
     fn new(index: &str, reason: &str) -> Self {
         Self { index: index.to_owned(), reason: reason.to_owned(), cost: None }
-    }
-
-    fn collation(index: &str) -> Self {
-        Self::new(index, "its collation is not that of the query")
     }
 }
 
@@ -182,9 +177,7 @@ fn matching(question: &Question<'_>, known: &Known<'_>) -> f64 {
     let documents = known.documents().max(1.0);
     let mut share: f64 = 1.0;
     for at in 0..known.indexes.len() {
-        if known.fits(at)
-            && let Some(leaf) = leaf(question.parts, known, at, None)
-        {
+        if let Some(leaf) = leaf(question.parts, known, at, None) {
             share = share.min(leaf.rows / documents);
         }
     }
@@ -255,6 +248,9 @@ fn ordered(
     }
     if index.field(position).is_some_and(|(field, _)| field.descending) {
         return reject("it is descending, so equal values come in another order of ids");
+    }
+    if index.collator().is_some() {
+        return reject("its collation is not that of the query");
     }
     if known.has_array(at, position) {
         return reject("there are arrays in the field of the order");
@@ -336,9 +332,7 @@ fn union(question: &Question<'_>, known: &Known<'_>, part: usize) -> Option<Cand
             branch => vec![branch],
         };
         let inner = Question { parts: &parts, order: None, ..*question };
-        let leaves = (0..known.indexes.len())
-            .filter(|at| known.fits(*at))
-            .filter_map(|at| leaf(&parts, known, at, None));
+        let leaves = (0..known.indexes.len()).filter_map(|at| leaf(&parts, known, at, None));
         let best = leaves.min_by(|left, right| {
             cost_of(&inner, known, left).total_cmp(&cost_of(&inner, known, right))
         })?;

@@ -29,12 +29,30 @@ impl<'a> Encoding<'a> {
     pub(super) fn of(index: &'a Index) -> Self {
         Self(index)
     }
+
+    /// Whether a value is kept as the query compares it: where no string is in
+    /// it, the order of strings does not matter.
+    fn fits(self, operand: &Operand) -> bool {
+        self.0.collator().is_none() || !has_string(&operand.value())
+    }
+}
+
+fn has_string(value: &Value<'_>) -> bool {
+    match value {
+        Value::String(_) | Value::Symbol(_) => true,
+        Value::Document(raw) | Value::Array(raw) | Value::CodeWithScope { scope: raw, .. } => {
+            raw.values().any(|value| has_string(&value))
+        }
+        _ => false,
+    }
 }
 
 /// What must all hold of some entry, each of one, not all of the same one.
 /// Empty where the condition cannot be asked of an index.
 pub(super) fn conditions(test: &Test, encoding: Encoding<'_>) -> Vec<Spans> {
     match test {
+        Test::Equal(operand) | Test::Compare(_, operand) if !encoding.fits(operand) => Vec::new(),
+        Test::In(members) if !members.values().iter().all(|one| encoding.fits(one)) => Vec::new(),
         Test::Equal(operand) => vec![Spans::new(vec![point(operand, encoding)], true)],
         Test::Compare(comparison, operand) => vec![range(*comparison, operand, encoding)],
         Test::In(members) => {
@@ -64,6 +82,7 @@ fn inexact(mut spans: Spans) -> Spans {
 
 fn member(member: &AllMember, encoding: Encoding<'_>) -> Option<Spans> {
     match member {
+        AllMember::Equal(operand) if !encoding.fits(operand) => None,
         AllMember::Equal(operand) => Some(Spans::new(vec![point(operand, encoding)], false)),
         AllMember::Matches(pattern) => Some(Spans::new(vec![text(pattern, encoding)], false)),
         AllMember::Element { form: ElementForm::Value, filter } => element(filter, encoding),
@@ -106,6 +125,10 @@ fn point(operand: &Operand, encoding: Encoding<'_>) -> Span {
 /// Values that compare so, all of the operand's kind. NaN compares with NaN only.
 fn range(comparison: Comparison, operand: &Operand, encoding: Encoding<'_>) -> Spans {
     let value = operand.value();
+    if matches!(operand.bracket(), Bracket::MinKey | Bracket::MaxKey) {
+        // The two ends compare with values of every kind.
+        return inexact(Spans::everything());
+    }
     let mut span = Span::kind(operand.bracket());
     match Number::of(&value) {
         _ if operand.bracket() == Bracket::Boolean => return Spans::new(Vec::new(), true),
@@ -128,7 +151,10 @@ fn range(comparison: Comparison, operand: &Operand, encoding: Encoding<'_>) -> S
 /// Strings among which are all that the pattern matches.
 fn text(pattern: &Pattern, encoding: Encoding<'_>) -> Span {
     let mut span = Span::kind(Bracket::String);
-    if let Some(mut prefix) = pattern.prefix() {
+    // In a collation strings with the same beginning do not lie together.
+    if encoding.0.collator().is_none()
+        && let Some(mut prefix) = pattern.prefix()
+    {
         prefix.truncate(PREFIX_BYTES_MAX);
         let (key, _) = index::value_edge(encoding.0, &Value::String(&prefix));
         // Without the mark of the end, which a longer string does not have here.

@@ -221,11 +221,6 @@ impl<'a> Known<'a> {
         self.indexes.get(at).map_or(u32::MAX, |index| index.id())
     }
 
-    /// Whether it is in the order in which the query compares strings.
-    fn fits(&self, at: usize) -> bool {
-        self.indexes.get(at).is_some()
-    }
-
     /// Whether a document may have several entries because of a field. Where nobody has looked, it may.
     pub(crate) fn has_array(&self, at: usize, position: usize) -> bool {
         self.marks.get(at).and_then(Option::as_ref).is_none_or(|marks| marks.has_array(position))

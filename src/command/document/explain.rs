@@ -1,0 +1,37 @@
+//! `BUCKET.EXPLAIN`.
+
+use super::query::{budget, parse};
+use crate::command::unit::Unit;
+use crate::command::{Args, Context, Reply, Result};
+use crate::document::Home;
+use crate::metadata::name;
+use crate::query::{self, Explained};
+
+/// `BUCKET.EXPLAIN <bucket> <filter> [the options of BUCKET.QUERY] [ANALYZE]`.
+pub(super) async fn explain(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
+    let bucket = name::bucket(args.required(0)?)?;
+    let mut analyze = false;
+    let asked = &parse(ctx, &args.bytes(1)?, &args, Some(&mut analyze))?;
+    let unit = Unit::of(ctx)?;
+    let (budget, read) = (&budget(&unit), unit.reads());
+    let namespace = ctx.session.namespace.clone();
+    let body = |txn, live| async move {
+        let home = Home::from(&live);
+        query::explain(&txn, &home, &asked.query, read, budget, analyze).await
+    };
+    Ok(reply(unit.read("explain", &namespace, bucket, body).await?))
+}
+
+fn reply(explained: Explained) -> Reply {
+    match explained {
+        Explained::Null => Reply::Null,
+        Explained::Text(text) => Reply::Text(text),
+        Explained::Integer(number) => Reply::Integer(number),
+        Explained::Boolean(flag) => Reply::Boolean(flag),
+        Explained::List(list) => Reply::Array(list.into_iter().map(reply).collect()),
+        Explained::Map(pairs) => {
+            let pair = |(name, value)| (Reply::literal(name), reply(value));
+            Reply::Map(pairs.into_iter().map(pair).collect())
+        }
+    }
+}

@@ -150,7 +150,7 @@ async fn the_program_runs_on_foundationdb_ends_in_order_and_checks() {
         let mut lines = BufReader::new(output).lines().map(Result::unwrap);
         let ready = lines.next().unwrap();
         assert!(ready.contains("FoundationDB") && ready.contains(&prefix), "{ready}");
-        let connect_with = lines.next().unwrap();
+        let connect_with = lines.find(|line| line.contains("redis-cli")).unwrap();
         let port = connect_with.split_whitespace().last().unwrap();
         let mut client = connect(&format!("redis://127.0.0.1:{port}")).await;
         if round == 0 {

@@ -128,6 +128,8 @@ impl Server {
             .args(["--memory", "2GiB", "--cache-memory", "256MiB", "--storage-memory", "512MiB"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
+            // Where it would tell that the server was killed.
+            .stderr(Stdio::null())
             .spawn()
             .expect("a shell");
         let mut id = String::new();

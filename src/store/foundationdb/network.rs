@@ -48,8 +48,12 @@ pub(super) fn stop_at_exit() {
     let _registered = unsafe { libc::atexit(at_exit) };
 }
 
+/// In a thread of its own: the client's thread-local values of the thread that exits are destroyed already.
 extern "C" fn at_exit() {
-    stop();
+    if let Ok(stopping) = std::thread::Builder::new().spawn(stop) {
+        // It fails only by panicking, which has been told.
+        drop(stopping.join());
+    }
 }
 
 /// Ends it, for good. What is still waited for never comes.

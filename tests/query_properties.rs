@@ -23,7 +23,7 @@ use bson::{Bson, RawDocumentBuf};
 use bytes::Bytes;
 use lethe::document::{Document, Limits as DocumentLimits};
 use lethe::query::{Access, Limits, Plan, matches, parse};
-use lethe::value::{Value, order};
+use lethe::value::{Collator, Value, collation, compare_with, order};
 use proptest::prelude::*;
 
 fn raw(document: &bson::Document) -> Bytes {
@@ -59,6 +59,12 @@ fn same(value: &Bson, json: &serde_json::Value) -> bool {
     }
 }
 
+fn english(strength: u8) -> Collator {
+    let spec = document(&bson::doc! {"locale": "en", "strength": i32::from(strength)});
+    let collation = collation::parse(&Value::Document(spec.raw())).unwrap().unwrap();
+    Collator::of(&collation).unwrap()
+}
+
 fn config() -> ProptestConfig {
     ProptestConfig { cases: ProptestConfig::default().cases.max(2000), ..ProptestConfig::default() }
 }
@@ -75,6 +81,36 @@ proptest! {
             let expected = oracle::matches(&filter, &one);
             prop_assert_eq!(matches(&parsed, document(&one).raw()), expected, "{} {}", filter, one);
         }
+    }
+
+    #[test]
+    fn a_filter_under_a_collation_matches_what_the_naive_evaluator_says(
+        (documents, filter) in generate::world(), strength in 1_u8..=3,
+    ) {
+        let collator = english(strength);
+        let parsed = parse(&raw(&filter), &Limits::default()).unwrap().collated(&collator);
+        for one in documents {
+            let expected = oracle::matches_by(&filter, &one, Some(strength));
+            let stored = document(&one);
+            prop_assert_eq!(matches(&parsed, stored.raw()), expected, "{} {}", filter, one);
+            let plan = Plan::new(parsed.clone());
+            let Some(Bson::ObjectId(id)) = one.get("_id") else { panic!("no id") };
+            prop_assert_eq!(plan.access.admits(id) && matches(&plan.residual, stored.raw()), expected);
+        }
+    }
+
+    #[test]
+    fn the_order_of_values_under_a_collation_agrees_with_the_naive_one(
+        left in generate::value(), right in generate::value(), strength in 1_u8..=3,
+    ) {
+        let [one, two] = [&left, &right].map(|value| document(&bson::doc! {"v": value.clone()}));
+        let order = compare_with(
+            &one.raw().get(b"v").unwrap().value(),
+            &two.raw().get(b"v").unwrap().value(),
+            Some(&english(strength)),
+        );
+        let expected = oracle::order_by(&left, &right, Some(strength));
+        prop_assert_eq!(order, expected, "{:?} {:?}", left, right);
     }
 
     #[test]

@@ -252,6 +252,7 @@ fn every_transcript_in_the_manual_reads_as_recorded_on_both_stores() {
         .filter(|path| path.file_name().is_some_and(|name| name != "README.md"))
         .collect();
     pages.push(root().join("README.md"));
+    pages.extend(["bql", "collation", "types"].map(|name| root().join(format!("docs/{name}.md"))));
     check_all(&pages, check_page);
 }
 

@@ -1,7 +1,7 @@
 //! BUCKET.CREATE, LIST, LOCATE, DESCRIBE, RENAME, PROTECT.
 
 use super::support::{Paging, caller, current, time_reply, to_hex};
-use super::{Args, Argument, Context, Error, Group, Reply, Result, Spec, flags, run};
+use super::{Args, Argument, Context, Error, Group, Reply, Result, Spec, collation, flags, run};
 use crate::codec::NamespaceId;
 use crate::codec::duration::{Retention, format_instant};
 use crate::error::Error as DomainError;
@@ -9,7 +9,7 @@ use crate::index::schema::PRIMARY;
 use crate::lifecycle::Target;
 use crate::lifecycle::list::{Filter, Listed};
 use crate::lifecycle::target;
-use crate::metadata::bucket;
+use crate::metadata::bucket::{self, NewBucket};
 use crate::metadata::{Path, name, namespace};
 use crate::store::{Read, Transaction};
 
@@ -34,6 +34,7 @@ pub(super) const COMMANDS: &[Spec] = &[
         arguments: &[
             Argument::string("bucket"),
             Argument::integer("shard").after("SHARDS").multiple().optional(),
+            Argument::string("collation").after("COLLATION").optional(),
             Argument::keyword("if-not-exists", "IF-NOT-EXISTS").optional(),
             Argument::string("id").after("OPID").optional(),
         ],
@@ -100,14 +101,20 @@ pub(super) const COMMANDS: &[Spec] = &[
 
 async fn create(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
     let bucket = name::bucket(args.required(0)?)?;
-    let mut shards: Option<Vec<u16>> = None;
-    let mut if_not_exists = false;
+    let mut new = NewBucket::default();
     let mut opid = None;
     let mut index = 1;
     while let Some(option) = args.get(index) {
         index += 1;
         match option.to_ascii_uppercase().as_slice() {
-            b"IF-NOT-EXISTS" => if_not_exists = true,
+            b"IF-NOT-EXISTS" => new.if_not_exists = true,
+            b"COLLATION" => {
+                let spec = args
+                    .bytes(index)
+                    .map_err(|_| Error::syntax("a value is missing after 'COLLATION'"))?;
+                new.collation = collation::parse(&spec)?;
+                index += 1;
+            }
             b"OPID" => {
                 opid = Some(
                     args.get(index)
@@ -116,9 +123,9 @@ async fn create(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
                 index += 1;
             }
             b"SHARDS" => {
-                let list = shards.get_or_insert_default();
+                let list = new.shards.get_or_insert_default();
                 while let Some(word) = args.get(index) {
-                    let keyword = [b"IF-NOT-EXISTS".as_slice(), b"OPID", b"SHARDS"]
+                    let keyword = [b"IF-NOT-EXISTS".as_slice(), b"OPID", b"SHARDS", b"COLLATION"]
                         .iter()
                         .any(|keyword| word.eq_ignore_ascii_case(keyword));
                     if keyword {
@@ -147,7 +154,7 @@ async fn create(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
     let path = current(ctx)?;
     let caller = caller(ctx.session, "BUCKET.CREATE", &args, opid)?;
     let catalog = ctx.services.lifecycle()?.catalog();
-    catalog.create_bucket(&caller, &path, bucket, shards.as_deref(), if_not_exists).await?;
+    catalog.create_bucket(&caller, &path, bucket, &new).await?;
     Ok(Reply::Ok)
 }
 
@@ -298,6 +305,7 @@ async fn describe(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
         ("tombstones", Reply::Integer(counts.tombstones)),
         ("indexes", Reply::Array(indexes.collect())),
         ("protected", Reply::Boolean(record.protected)),
+        ("collation", collation::reply(record.collation.as_ref())),
         ("retention", Reply::Text(retention)),
     ];
     if let Some((removal, expires_at)) = removal {

@@ -73,6 +73,7 @@ pub(super) const COMMANDS: &[Spec] = &[
             .optional(),
             Argument::string("projection").after("PROJECTION").optional(),
             Argument::integer("limit").after("LIMIT").optional(),
+            Argument::string("collation").after("COLLATION").optional(),
         ],
         handler: run!(query::query),
         ..spec("BUCKET.QUERY", -3, flags::READ, "Finds the documents that match a filter.")

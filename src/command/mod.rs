@@ -53,6 +53,7 @@ mod bucket;
 mod check;
 mod client;
 mod cluster;
+mod collation;
 mod connection;
 mod document;
 mod glob;

@@ -4,6 +4,7 @@
 //! nor commit. Removing and restoring are the business of `lifecycle`.
 
 use crate::cluster::journal;
+use crate::codec::collation::Collation;
 use crate::codec::record::{self, BucketRecord, Event, EventKind};
 use crate::codec::{BucketId, NamespaceId, Versionstamp, keys};
 use crate::error::{Error, Result};
@@ -73,6 +74,17 @@ pub async fn expect_free(txn: &Transaction, namespace: NamespaceId, name: &str) 
     Ok(())
 }
 
+/// What a new bucket is to be.
+#[derive(Debug, Clone, Default)]
+pub struct NewBucket {
+    /// Its shards; none: one is chosen.
+    pub shards: Option<Vec<u16>>,
+    /// How its strings are compared where nothing else is said.
+    pub collation: Option<Collation>,
+    /// An active bucket of the name is as good, whatever its settings.
+    pub if_not_exists: bool,
+}
+
 /// Writes a new active bucket: its pointer, its record and its own fence, and
 /// nothing that another bucket's command reads. The caller has checked that the
 /// name is free and conflicts on the fences of the namespaces.
@@ -85,9 +97,10 @@ pub fn create(
     name: &str,
     id: BucketId,
     shards: Vec<u16>,
+    collation: Option<Collation>,
     now: i64,
 ) -> Result<()> {
-    let record = BucketRecord::new(namespace.id(), name, shards, now);
+    let record = BucketRecord { collation, ..BucketRecord::new(namespace.id(), name, shards, now) };
     txn.set(&keys::bucket_name(namespace.id(), name), &id.0.to_be_bytes())?;
     txn.set(&keys::bucket_record(id), &record::encode(&record))?;
     txn.set_versionstamped_value(&keys::fence(id.0), &Versionstamp::placeholder())?;

@@ -31,6 +31,7 @@ use crate::codec::record::{self, BucketRecord};
 use crate::codec::{BucketId, NamespaceId, Versionstamp, keys};
 use crate::error::{Error, Result};
 use crate::store::{RangeRead, Read, Transaction};
+use crate::value::Collator;
 
 use super::indexes::Indexes;
 use super::name::Path;
@@ -45,6 +46,7 @@ struct Handle {
     name: Arc<str>,
     record: BucketRecord,
     indexes: Arc<Indexes>,
+    collator: Option<Collator>,
     fences: Vec<(Vec<u8>, Versionstamp)>,
     /// The metadata version at which the fences were last seen unchanged.
     stamp: Mutex<Versionstamp>,
@@ -93,6 +95,12 @@ impl LiveBucket {
     #[must_use]
     pub fn indexes(&self) -> &Arc<Indexes> {
         &self.0.indexes
+    }
+
+    /// How strings are compared where a query does not say; `None`: by their bytes.
+    #[must_use]
+    pub fn collator(&self) -> Option<&Collator> {
+        self.0.collator.as_ref()
     }
 
     /// Until when (milliseconds of cluster time) this handle knows that a trim
@@ -207,6 +215,7 @@ impl Handles {
         if !active {
             return Err(Error::BucketBeingRemoved(record.name));
         }
+        let collator = collator(&record)?;
         let mut objects: Vec<u64> = above.chain.iter().map(|id| id.0).collect();
         objects.push(id.0);
         let handle = Handle {
@@ -216,6 +225,7 @@ impl Handles {
             name: record.name.as_str().into(),
             indexes: Arc::new(Indexes::of(&record)),
             record,
+            collator,
             fences: read_fences(txn, &objects).await?,
             stamp: Mutex::new(now),
             trim_scheduled_until: AtomicI64::new(0),
@@ -323,6 +333,12 @@ async fn read_fences(txn: &Transaction, objects: &[u64]) -> Result<Vec<(Vec<u8>,
     Ok(fences)
 }
 
+/// The bucket's default collation, ready to compare.
+fn collator(record: &BucketRecord) -> Result<Option<Collator>> {
+    let collator = record.collation.as_ref().map(Collator::of).transpose();
+    Ok(collator.map_err(|error| crate::codec::DecodeError::new("bucket/record", error))?)
+}
+
 async fn load(txn: &Transaction, path: &str, bucket: &str, now: Versionstamp) -> Result<Handle> {
     // Snapshot reads suffice: whatever changes the meaning of a name writes the
     // fence of what had it, and those fences are among our conflicts.
@@ -337,6 +353,7 @@ async fn load(txn: &Transaction, path: &str, bucket: &str, now: Versionstamp) ->
         crate::codec::DecodeError::new("bucket/record", format!("{id} has a name but no record"))
     })?;
     let record: BucketRecord = record::decode("bucket/record", &value)?;
+    let collator = collator(&record)?;
     let mut objects: Vec<u64> = above.chain.iter().map(|id| id.0).collect();
     objects.push(id.0);
     Ok(Handle {
@@ -346,6 +363,7 @@ async fn load(txn: &Transaction, path: &str, bucket: &str, now: Versionstamp) ->
         name: bucket.into(),
         indexes: Arc::new(Indexes::of(&record)),
         record,
+        collator,
         fences: read_fences(txn, &objects).await?,
         stamp: Mutex::new(now),
         trim_scheduled_until: AtomicI64::new(0),

@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::store::{Outcome, Read, Resolve, Store, Transaction};
 
 use super::bucket;
+use super::bucket::NewBucket;
 use super::cache::{Handles, LiveBucket};
 use super::name::{DEPTH_MAX, Path};
 use super::namespace;
@@ -332,10 +333,10 @@ impl Catalog {
         caller: &Caller,
         path: &Path,
         name: &str,
-        shards: Option<&[u16]>,
-        if_not_exists: bool,
+        new: &NewBucket,
     ) -> Result<()> {
         let count = self.0.cluster.shard_count();
+        let shards = new.shards.as_deref();
         if let Some(unknown) = shards.and_then(|ids| ids.iter().find(|id| **id >= count)) {
             return Err(Error::syntax(format!("No route found for Bucket shard: {unknown}")));
         }
@@ -352,8 +353,11 @@ impl Catalog {
             let namespace = namespace::resolve(txn, path, Read::Snapshot).await?;
             namespace.conflict_on_fences(txn)?;
             match bucket::expect_free(txn, namespace.id(), name).await {
-                Ok(()) => bucket::create(txn, &namespace, name, id, chosen.clone(), now),
-                Err(Error::BucketAlreadyExists(_)) if if_not_exists => Ok(()),
+                Ok(()) => {
+                    let (shards, collation) = (chosen.clone(), new.collation.clone());
+                    bucket::create(txn, &namespace, name, id, shards, collation, now)
+                }
+                Err(Error::BucketAlreadyExists(_)) if new.if_not_exists => Ok(()),
                 Err(error) => Err(error),
             }
         })

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::pattern::Pattern;
 use crate::value::{
-    Bracket, Field, Path, Value, compare,
+    Bracket, Collator, Field, Path, Raw, Value, compare_with,
     raw::{self, tag},
 };
 
@@ -91,28 +91,55 @@ pub enum AllMember {
     Element { form: ElementForm, filter: Box<Ast> },
 }
 
-/// A value in a filter; shares the filter's bytes.
+/// A value in a filter; shares the filter's bytes. It knows by which collation
+/// it is compared, so that asking a filter needs nothing beside it.
 #[derive(Clone, Debug)]
 pub struct Operand {
     tag: u8,
     bytes: Bytes,
+    /// Only where a string is in it, at any depth: nothing else is compared by a collation.
+    collator: Option<Collator>,
 }
 
 impl Operand {
     /// The value of a field that lies in `filter`.
     pub fn new(filter: &Bytes, field: &Field<'_>) -> Self {
-        Self { tag: field.tag, bytes: filter.slice_ref(field.bytes) }
+        Self { tag: field.tag, bytes: filter.slice_ref(field.bytes), collator: None }
     }
 
     /// An ObjectId.
     pub fn object_id(id: bson::oid::ObjectId) -> Self {
-        Self { tag: tag::OBJECT_ID, bytes: Bytes::copy_from_slice(&id.bytes()) }
+        let bytes = Bytes::copy_from_slice(&id.bytes());
+        Self { tag: tag::OBJECT_ID, bytes, collator: None }
     }
 
     /// A copy of a value.
     pub fn copy(value: &Value<'_>) -> Self {
         let (tag, bytes) = raw::encode(value);
-        Self { tag, bytes: bytes.into() }
+        Self { tag, bytes: bytes.into(), collator: None }
+    }
+
+    /// The same value, its strings compared by a collation.
+    #[must_use]
+    pub fn collated(self, collator: &Collator) -> Self {
+        let collator = has_string(&self.value()).then(|| collator.clone());
+        Self { collator, ..self }
+    }
+
+    /// Whether an index whose strings are ordered by `index` (or by their bytes)
+    /// answers what is asked of this value: where no string is in it, any does.
+    pub fn fits(&self, index: Option<&Collator>) -> bool {
+        self.collator.as_ref() == index || !has_string(&self.value())
+    }
+
+    /// Whether a value is the same, whatever numeric type each has.
+    pub fn equals(&self, value: &Value<'_>) -> bool {
+        self.order_of(value).is_eq()
+    }
+
+    /// The order of a value to this one.
+    pub fn order_of(&self, value: &Value<'_>) -> Ordering {
+        compare_with(value, &self.value(), self.collator.as_ref())
     }
 
     /// The value.
@@ -126,6 +153,18 @@ impl Operand {
     }
 }
 
+/// Whether a collation matters to a value.
+fn has_string(value: &Value<'_>) -> bool {
+    let any = |raw: &Raw<'_>| raw.values().any(|value| has_string(&value));
+    match value {
+        Value::String(_) | Value::Symbol(_) => true,
+        Value::Document(raw) | Value::Array(raw) | Value::CodeWithScope { scope: raw, .. } => {
+            any(raw)
+        }
+        _ => false,
+    }
+}
+
 /// The list of an `$in`, ready to be searched.
 #[derive(Clone, Debug)]
 pub struct Members {
@@ -133,15 +172,33 @@ pub struct Members {
     values: Vec<Operand>,
     patterns: Vec<Pattern>,
     null: bool,
+    /// Orders them; strings or not, so that all of them are in one order.
+    collator: Option<Collator>,
 }
 
 impl Members {
     /// Sorts the values and drops what is there twice.
-    pub fn new(mut values: Vec<Operand>, patterns: Vec<Pattern>) -> Self {
-        values.sort_by(|left, right| compare(&left.value(), &right.value()));
-        values.dedup_by(|left, right| compare(&left.value(), &right.value()).is_eq());
+    pub fn new(values: Vec<Operand>, patterns: Vec<Pattern>) -> Self {
+        Self::sorted(values, patterns, None)
+    }
+
+    fn sorted(
+        mut values: Vec<Operand>,
+        patterns: Vec<Pattern>,
+        collator: Option<Collator>,
+    ) -> Self {
+        let by = collator.as_ref();
+        values.sort_by(|left, right| compare_with(&left.value(), &right.value(), by));
+        values.dedup_by(|left, right| compare_with(&left.value(), &right.value(), by).is_eq());
         let null = values.iter().any(|operand| operand.bracket() == Bracket::Null);
-        Self { values, patterns, null }
+        Self { values, patterns, null, collator }
+    }
+
+    /// The same list, its strings compared by a collation: what is equal by it is listed once.
+    #[must_use]
+    pub fn collated(self, collator: &Collator) -> Self {
+        let values = self.values.into_iter().map(|operand| operand.collated(collator)).collect();
+        Self::sorted(values, self.patterns, Some(collator.clone()))
     }
 
     /// The values in order.
@@ -167,6 +224,11 @@ impl Members {
     /// Whether the value itself is listed or matched.
     pub fn contains(&self, value: &Value<'_>) -> bool {
         self.patterns.iter().any(|pattern| pattern.accepts(value))
-            || self.values.binary_search_by(|operand| compare(&operand.value(), value)).is_ok()
+            || self
+                .values
+                .binary_search_by(|operand| {
+                    compare_with(&operand.value(), value, self.collator.as_ref())
+                })
+                .is_ok()
     }
 }

@@ -6,11 +6,13 @@ use bytes::Bytes;
 
 use super::{
     ast::Ast,
+    collate::Collate,
     execute::{Position, Query},
     projection::Projection,
     sort::Sort,
 };
 use crate::document::{Document, json};
+use crate::value::Collator;
 
 /// The filter's text is kept up to here, for BUCKET.CURSORS.
 const TEXT_BYTES_MAX: usize = 1024;
@@ -24,9 +26,40 @@ pub struct Asked {
     pub projection: Option<Projection>,
     /// The whole filter, which a positional projection refers to.
     pub filter: Ast,
+    /// What was said about collation; filter and orders are already under it.
+    pub collate: Collate,
 }
 
 impl Asked {
+    /// The same under the bucket's default, where the command did not say.
+    #[must_use]
+    pub fn in_bucket(self: &Arc<Self>, default: Option<&Collator>) -> Arc<Self> {
+        match default {
+            Some(collator) if self.collate == Collate::Bucket => {
+                Arc::new(Self::clone(self).collated(collator))
+            }
+            _ => Arc::clone(self),
+        }
+    }
+
+    /// The same under a collation: the filter and both orders.
+    #[must_use]
+    pub fn collated(self, collator: &Collator) -> Self {
+        let sort = |sort: Sort| sort.collated(collator);
+        let query = self.query;
+        Self {
+            query: Query {
+                plan: query.plan.collated(collator),
+                order: query.order.map(sort),
+                ..query
+            },
+            result_sort: self.result_sort.map(sort),
+            projection: self.projection,
+            filter: self.filter.collated(collator),
+            collate: Collate::By(collator.clone()),
+        }
+    }
+
     /// Sorts and projects what a batch found.
     pub fn shape(&self, mut documents: Vec<Document>) -> Vec<Document> {
         if let Some(sort) = &self.result_sort {

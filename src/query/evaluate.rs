@@ -1,9 +1,7 @@
 //! Asking a filter of a document: on its bytes, without decoding or allocating.
 
 use super::ast::{AllMember, Ast, Comparison, ElementForm, Operand, Test};
-use crate::value::{
-    Bracket, Path, Raw, Value, Visit, compare, number::Number, order::equal, resolve,
-};
+use crate::value::{Bracket, Path, Raw, Value, Visit, number::Number, resolve};
 
 /// Whether the document matches.
 pub fn matches(filter: &Ast, document: Raw<'_>) -> bool {
@@ -97,21 +95,15 @@ fn holds(test: &Test, value: Option<Value<'_>>, reach: Reach) -> bool {
         return match test {
             Test::Equal(operand) => operand.bracket() == Bracket::Null,
             Test::In(members) => members.has_null(),
+            Test::Compare(comparison, operand) => compares(*comparison, &Value::Null, operand),
             _ => false,
         };
     };
     match test {
-        Test::Equal(operand) => {
-            let operand = operand.value();
-            one_or_element(value, reach, |value| equal(value, &operand))
-        }
-        Test::NotEqual(operand) => {
-            let operand = operand.value();
-            !one_or_element(value, reach, |value| equal(value, &operand))
-        }
+        Test::Equal(operand) => one_or_element(value, reach, |value| operand.equals(value)),
+        Test::NotEqual(operand) => !one_or_element(value, reach, |value| operand.equals(value)),
         Test::Compare(comparison, operand) => {
-            let operand = operand.value();
-            one_or_element(value, reach, |value| compares(*comparison, value, &operand))
+            one_or_element(value, reach, |value| compares(*comparison, value, operand))
         }
         // Of an array the elements are looked up, never the array as a whole.
         Test::In(members) => match value {
@@ -148,30 +140,35 @@ fn one_or_element(value: Value<'_>, reach: Reach, test: impl Fn(&Value<'_>) -> b
     }
 }
 
-/// Only within one bracket, booleans never, NaN only with itself and only where equal is enough.
-fn compares(comparison: Comparison, value: &Value<'_>, operand: &Value<'_>) -> bool {
+/// Only within one bracket, booleans never, NaN only with itself and only where
+/// equal is enough. The two keys at the ends compare with everything.
+fn compares(comparison: Comparison, value: &Value<'_>, operand: &Operand) -> bool {
     let bracket = Bracket::of(value);
-    if bracket != Bracket::of(operand) || bracket == Bracket::Boolean {
+    let other = operand.bracket();
+    if bracket != other {
+        let end = matches!(other, Bracket::MinKey | Bracket::MaxKey);
+        return end && comparison.accepts(bracket.cmp(&other));
+    }
+    if bracket == Bracket::Boolean {
         return false;
     }
-    if let (Some(left), Some(right)) = (Number::of(value), Number::of(operand))
+    if let (Some(left), Some(right)) = (Number::of(value), Number::of(&operand.value()))
         && left.is_nan() != right.is_nan()
     {
         return false;
     }
-    comparison.accepts(compare(value, operand))
+    comparison.accepts(operand.order_of(value))
 }
 
 /// Nothing there is equal. Where exactly one scalar stands, it must also be of the operand's bracket, or null.
 fn not_equal(operand: &Operand, value: Value<'_>, path: &Path) -> bool {
     let elements = !path.is_element();
     let bracket = operand.bracket();
-    let operand = operand.value();
     resolve(value, path.segments(), false, &mut |value, spread| {
         let Some(value) = value else {
             return if bracket == Bracket::Null { Visit::Break(()) } else { Visit::Continue(()) };
         };
-        if one_or_element(value, Reach { elements, spread }, |value| equal(value, &operand)) {
+        if one_or_element(value, Reach { elements, spread }, |value| operand.equals(value)) {
             return Visit::Break(());
         }
         let other = Bracket::of(&value);
@@ -194,10 +191,7 @@ fn has_member(member: &AllMember, value: Option<Value<'_>>, spread: bool) -> boo
     let Some(value) = value else { return false };
     let reach = Reach { elements: true, spread };
     match member {
-        AllMember::Equal(operand) => {
-            let operand = operand.value();
-            one_or_element(value, reach, |value| equal(value, &operand))
-        }
+        AllMember::Equal(operand) => one_or_element(value, reach, |value| operand.equals(value)),
         AllMember::Matches(pattern) => one_or_element(value, reach, |value| pattern.accepts(value)),
         AllMember::Element { form, filter } => array.is_some_and(|array| {
             array.values().any(|element| element_matches(*form, filter, element))

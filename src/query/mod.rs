@@ -16,6 +16,7 @@
 //! Not here: where documents lie (`document`), replies (`command`).
 
 mod ast;
+mod collate;
 mod cursor;
 mod evaluate;
 mod execute;
@@ -29,6 +30,7 @@ mod sort;
 
 pub use crate::value::{Path, Segment, Visit, resolve};
 pub use ast::{AllMember, Ast, Comparison, ElementForm, Members, Operand, Test};
+pub use collate::Collate;
 pub use cursor::{Asked, QueryCursor};
 pub use evaluate::{first_element, matches};
 pub use execute::{Batch, Budget, Count, Position, Purpose, Query, count, run};

@@ -17,10 +17,27 @@ use crate::value::{Bracket, Field, Path, Raw, Value};
 #[error("BQL parse error: {0}")]
 pub struct ParseError(String);
 
+/// So much of a place is shown: names are as long as a client likes.
+const PLACE_CHARS_MAX: usize = 200;
+
 type Result<T> = std::result::Result<T, ParseError>;
 
 fn error<T>(message: impl Into<String>) -> Result<T> {
     Err(ParseError(message.into()))
+}
+
+impl ParseError {
+    /// The same with the place in the filter, unless it is the whole filter or named already.
+    fn at(self, place: &str) -> Self {
+        if place.is_empty() || self.0.ends_with(&format!(": {place}")) {
+            return self;
+        }
+        let mut shown: String = place.chars().take(PLACE_CHARS_MAX).collect();
+        if shown.len() < place.len() {
+            shown.push_str("...");
+        }
+        Self(format!("{} (at {shown})", self.0))
+    }
 }
 
 impl From<InputError> for ParseError {
@@ -35,8 +52,18 @@ impl From<InputError> for ParseError {
 /// Parses a filter, JSON or BSON (told apart by looking), and simplifies it.
 pub fn parse(input: &Bytes, limits: &Limits) -> Result<Ast> {
     let document = Document::sniff(input, limits.document)?;
-    let mut parser = Parser { limits, bytes: document.bytes(), conditions: 0, patterns: 0 };
-    Ok(normalise(parser.filter(document.raw())?))
+    let mut parser = Parser {
+        limits,
+        bytes: document.bytes(),
+        conditions: 0,
+        patterns: 0,
+        elements: 0,
+        place: String::new(),
+    };
+    match parser.filter(document.raw()) {
+        Ok(filter) => Ok(normalise(filter)),
+        Err(error) => Err(error.at(&parser.place)),
+    }
 }
 
 struct Parser<'a> {
@@ -45,6 +72,10 @@ struct Parser<'a> {
     bytes: &'a Bytes,
     conditions: usize,
     patterns: usize,
+    /// Inside how many `$elemMatch` it is.
+    elements: usize,
+    /// Where it is: `$or[1].price`. After an error, where that is.
+    place: String,
 }
 
 /// The text of a name. Names of validated documents are UTF-8.
@@ -53,9 +84,22 @@ fn name<'a>(field: &Field<'a>) -> &'a str {
 }
 
 impl Parser<'_> {
+    /// Parses a part of the filter. When it fails, the place stays as it was there.
+    fn inside<T>(&mut self, step: &str, part: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        let before = self.place.len();
+        if before > 0 {
+            self.place.push('.');
+        }
+        self.place.push_str(step);
+        let parsed = part(self)?;
+        self.place.truncate(before);
+        Ok(parsed)
+    }
+
     fn count(&mut self) -> Result<()> {
         self.conditions += 1;
         if self.conditions > self.limits.conditions_max {
+            self.place.clear();
             return error(format!("more than {} conditions", self.limits.conditions_max));
         }
         Ok(())
@@ -70,11 +114,14 @@ impl Parser<'_> {
             parts.push(match name {
                 "$and" | "$or" | "$nor" => self.junction(name, &field, Self::filter)?,
                 "$not" => match field.value() {
-                    Value::Document(raw) => Ast::Not(Box::new(self.filter(raw)?)),
+                    Value::Document(raw) => {
+                        let part = self.inside(name, |parser| parser.filter(raw))?;
+                        Ast::Not(Box::new(part))
+                    }
                     _ => return error("$not expects a filter"),
                 },
                 _ if name.starts_with('$') => return error(format!("Unknown operator: {name}")),
-                _ => self.field(&Path::new(name), &field)?,
+                _ => self.inside(name, |parser| parser.field(&Path::new(name), &field))?,
             });
         }
         Ok(Ast::And(parts))
@@ -98,7 +145,8 @@ impl Parser<'_> {
                 ));
             };
             self.count()?;
-            parts.push(part(self, raw)?);
+            let step = format!("{name}[{index}]");
+            parts.push(self.inside(&step, |parser| part(parser, raw))?);
         }
         Ok(match name {
             "$and" => Ast::And(parts),
@@ -118,9 +166,10 @@ impl Parser<'_> {
         }
     }
 
-    /// A value of the filter. For `_id`, and only there, 24 hex digits are an ObjectId.
+    /// A value of the filter. For the document's `_id`, and only there, 24 hex digits are an ObjectId.
     fn operand(&self, path: &Path, field: &Field<'_>) -> Operand {
         if path.is_id()
+            && self.elements == 0
             && let Value::String(text) = field.value()
             && let Some(id) =
                 std::str::from_utf8(text).ok().and_then(|t| ObjectId::parse_str(t).ok())
@@ -141,7 +190,10 @@ impl Parser<'_> {
             let operator = name(&field);
             let part = match operator {
                 "$eq" => Test::Equal(self.operand(path, &field)),
-                "$ne" => Test::NotEqual(self.operand(path, &field)),
+                "$ne" => match field.value() {
+                    Value::Regex { .. } => return error(REGEX_UNSUPPORTED),
+                    _ => Test::NotEqual(self.operand(path, &field)),
+                },
                 "$gt" => self.comparison(Comparison::Greater, path, &field)?,
                 "$gte" => self.comparison(Comparison::GreaterOrEqual, path, &field)?,
                 "$lt" => self.comparison(Comparison::Less, path, &field)?,
@@ -175,7 +227,9 @@ impl Parser<'_> {
                 }
                 "$not" => {
                     let part = match field.value() {
-                        Value::Document(raw) => self.operators(path, raw)?,
+                        Value::Document(raw) => {
+                            self.inside(operator, |parser| parser.operators(path, raw))?
+                        }
                         Value::Regex { pattern, options } => {
                             test(path, Test::Matches(self.bson_pattern(pattern, options)?))
                         }
@@ -211,8 +265,29 @@ impl Parser<'_> {
             Bracket::Null => {
                 error(format!("{} operator does not support null values", name(field)))
             }
-            Bracket::Regex => error("Unsupported value type: regular expression"),
+            Bracket::Regex => error(REGEX_UNSUPPORTED),
             _ => Ok(Test::Compare(comparison, operand)),
+        }
+    }
+
+    /// A pattern in a list, as BSON has it or as its operator: `{$regex: "^a"}`.
+    fn listed_pattern(&mut self, list: &str, value: &Value<'_>) -> Result<Option<Pattern>> {
+        match *value {
+            Value::Regex { pattern, options } => self.bson_pattern(pattern, options).map(Some),
+            Value::Document(raw) if is_operators(raw) && !raw.is_empty() => {
+                let mut names = raw.iter().map(|field| name(&field));
+                match (
+                    names.find(|name| !matches!(*name, "$regex" | "$options")),
+                    raw.get(b"$regex"),
+                ) {
+                    (None, Some(field)) => self.pattern(raw, &field).map(Some),
+                    (None, None) => error("$options requires $regex"),
+                    (Some(other), _) => {
+                        error(format!("{other} cannot stand in the list of {list}"))
+                    }
+                }
+            }
+            _ => Ok(None),
         }
     }
 
@@ -222,11 +297,9 @@ impl Parser<'_> {
         };
         let (mut values, mut patterns) = (Vec::new(), Vec::new());
         for member in array {
-            match member.value() {
-                Value::Regex { pattern, options } => {
-                    patterns.push(self.bson_pattern(pattern, options)?);
-                }
-                _ => values.push(self.operand(path, &member)),
+            match self.listed_pattern(name(field), &member.value())? {
+                Some(pattern) => patterns.push(pattern),
+                None => values.push(self.operand(path, &member)),
             }
         }
         Ok(Members::new(values, patterns))
@@ -239,18 +312,17 @@ impl Parser<'_> {
         let mut members = Vec::new();
         for member in array {
             self.count()?;
-            members.push(match member.value() {
-                Value::Regex { pattern, options } => {
-                    AllMember::Matches(self.bson_pattern(pattern, options)?)
-                }
-                Value::Document(raw) => match raw.get(b"$elemMatch") {
-                    Some(inner) if raw.iter().count() == 1 => {
-                        let (form, filter) = self.element(&inner.value())?;
-                        AllMember::Element { form, filter: Box::new(filter) }
-                    }
-                    _ => AllMember::Equal(self.operand(path, &member)),
-                },
-                _ => AllMember::Equal(self.operand(path, &member)),
+            if let Value::Document(raw) = member.value()
+                && let Some(inner) = raw.get(b"$elemMatch")
+                && raw.iter().count() == 1
+            {
+                let (form, filter) = self.element(&inner.value())?;
+                members.push(AllMember::Element { form, filter: Box::new(filter) });
+                continue;
+            }
+            members.push(match self.listed_pattern("$all", &member.value())? {
+                Some(pattern) => AllMember::Matches(pattern),
+                None => AllMember::Equal(self.operand(path, &member)),
             });
         }
         Ok(members)
@@ -259,10 +331,12 @@ impl Parser<'_> {
     fn element(&mut self, value: &Value<'_>) -> Result<(ElementForm, Ast)> {
         let Value::Document(raw) = value else { return error("$elemMatch expects a document") };
         let form = element_form(*raw).unwrap_or(ElementForm::Document);
-        let filter = match form {
-            ElementForm::Value => self.operators(&Path::element(), *raw)?,
-            ElementForm::Document => self.filter(*raw)?,
-        };
+        self.elements += 1;
+        let filter = self.inside("$elemMatch", |parser| match form {
+            ElementForm::Value => parser.operators(&Path::element(), *raw),
+            ElementForm::Document => parser.filter(*raw),
+        })?;
+        self.elements -= 1;
         Ok((form, filter))
     }
 
@@ -285,6 +359,7 @@ impl Parser<'_> {
     fn bson_pattern(&mut self, pattern: &[u8], options: &[u8]) -> Result<Pattern> {
         self.patterns += 1;
         if self.patterns > self.limits.patterns_max {
+            self.place.clear();
             return error(format!("more than {} regular expressions", self.limits.patterns_max));
         }
         let (pattern, options) =
@@ -292,6 +367,8 @@ impl Parser<'_> {
         Pattern::new(&pattern, &options, self.limits.pattern_bytes_max).map_err(ParseError)
     }
 }
+
+const REGEX_UNSUPPORTED: &str = "Unsupported value type: regular expression";
 
 fn test(path: &Path, test: Test) -> Ast {
     Ast::Field { path: path.clone(), test }

@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use crate::value::{Path, Raw, Value, Visit, compare, resolve};
+use crate::value::{Collator, Path, Raw, Value, Visit, compare_with, resolve};
 
 /// Which way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,14 +21,27 @@ impl Direction {
     }
 }
 
-/// A field and a direction.
+/// A field and a direction, and how strings are ordered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sort {
     pub path: Path,
     pub direction: Direction,
+    /// `None`: by their bytes.
+    pub collator: Option<Collator>,
 }
 
 impl Sort {
+    /// By a field, strings by their bytes.
+    pub fn new(path: Path, direction: Direction) -> Self {
+        Self { path, direction, collator: None }
+    }
+
+    /// The same sort under a collation.
+    #[must_use]
+    pub fn collated(self, collator: &Collator) -> Self {
+        Self { collator: Some(collator.clone()), ..self }
+    }
+
     /// By what a document is sorted: the value at the path, null where there is
     /// none. Of an array it is the least element, or the greatest when
     /// descending, and likewise where the path spreads over an array; an array without
@@ -55,6 +68,6 @@ impl Sort {
 
     /// The order of two keys.
     pub fn compare(&self, left: &Value<'_>, right: &Value<'_>) -> Ordering {
-        self.direction.apply(compare(left, right))
+        self.direction.apply(compare_with(left, right, self.collator.as_ref()))
     }
 }

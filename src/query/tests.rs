@@ -99,6 +99,69 @@ fn lists_sizes_and_existence() {
 }
 
 #[test]
+fn a_pattern_in_a_list_may_be_written_as_its_operator() {
+    let documents = &["{a: 'Xy'}", "{a: ['x', 'yy']}", "{a: {$undefined: true}}"];
+    check(documents, "{a: {$in: [{$regex: '^x', $options: 'i'}]}}", &[0, 1]);
+    check(documents, "{a: {$nin: [{$regex: '^x'}, null]}}", &[0]);
+    check(documents, "{a: {$all: [{$regex: '^y'}, 'x']}}", &[1]);
+    check(documents, "{a: null}", &[2]);
+}
+
+#[test]
+fn the_keys_at_the_ends_compare_with_every_kind() {
+    let documents =
+        &["{a: {$minKey: 1}}", "{a: 1}", "{a: true}", "{}", "{a: {$maxKey: 1}}", "{a: []}"];
+    check(documents, "{a: {$gt: {$minKey: 1}}}", &[1, 2, 3, 4, 5]);
+    check(documents, "{a: {$gte: {$minKey: 1}}}", &[0, 1, 2, 3, 4, 5]);
+    check(documents, "{a: {$lt: {$maxKey: 1}}}", &[0, 1, 2, 3, 5]);
+    check(documents, "{a: {$lte: {$minKey: 1}}}", &[0]);
+    check(documents, "{a: {$gt: {$maxKey: 1}}}", &[]);
+    check(documents, "{a: {$gt: 0}}", &[1]);
+}
+
+#[test]
+fn a_collation_reaches_every_string_of_a_filter_and_nothing_else() {
+    let documents = &[
+        "{a: 'x', k: {b: 'X'}, l: ['x', 'y']}",
+        "{a: 'X', k: {b: 'x'}, l: ['Y']}",
+        "{a: {$symbol: 'x'}, k: {B: 'x'}, l: [['X']]}",
+        "{a: 'y', k: 1, l: []}",
+    ];
+    let spec = Document::from_json(b"{locale: 'en', strength: 2}", DocumentLimits::default());
+    let spec = spec.unwrap();
+    let collation = crate::value::collation::parse(&crate::value::Value::Document(spec.raw()));
+    let collator = crate::value::Collator::of(&collation.unwrap().unwrap()).unwrap();
+    let check = |filter: &str, expected: &[usize]| {
+        let parsed = parse(&filter.to_owned().into(), &Limits::default()).unwrap();
+        let parsed = parsed.collated(&collator);
+        let found: Vec<usize> = (0..documents.len())
+            .filter(|index| {
+                let text = documents[*index].as_bytes();
+                let document = Document::from_json(text, DocumentLimits::default()).unwrap();
+                matches(&parsed, document.raw())
+            })
+            .collect();
+        assert_eq!(found, expected, "{filter}");
+    };
+    check("{a: 'X'}", &[0, 1, 2]);
+    check("{a: {$ne: 'X'}}", &[3]);
+    check("{a: {$gt: 'X'}}", &[3]);
+    check("{a: {$gte: 'X', $lt: 'Y'}}", &[0, 1, 2]);
+    check("{a: {$in: ['Y', 'y', 'q', 1]}}", &[3]);
+    check("{a: {$nin: ['Y']}}", &[0, 1, 2]);
+    check("{l: {$all: ['X', 'Y']}}", &[0]);
+    check("{l: {$all: [{$elemMatch: {$eq: 'Y'}}]}}", &[0, 1]);
+    check("{l: {$elemMatch: {$gt: 'X'}}}", &[0, 1]);
+    check("{l: {$elemMatch: {'0': 'x'}}}", &[2]);
+    check("{k: {b: 'x'}}", &[0, 1]);
+    check("{l: ['X', 'Y']}", &[0]);
+    check("{$or: [{a: 'Y'}, {$nor: [{a: 'x'}]}]}", &[3]);
+    check("{a: {$not: {$eq: 'X'}}}", &[3]);
+    check("{a: {$regex: 'X'}}", &[1]);
+    check("{a: {$in: [{$regex: '^X'}, 'Y']}}", &[1, 3]);
+}
+
+#[test]
 fn paths_lead_through_documents_and_arrays() {
     let documents = &[
         "{a: {b: 1}}",
@@ -175,40 +238,69 @@ fn only_the_id_takes_a_string_for_an_object_id() {
     check(documents, "{'_id': {$in: ['6835a1c0e4b0f72a3c000002', 'x']}}", &[1]);
     check(documents, "{s: '6835a1c0e4b0f72a3c000001'}", &[0]);
     check(documents, "{s: {$oid: '6835a1c0e4b0f72a3c000001'}}", &[1]);
+    // The `_id` of something inside the document is nothing special.
+    let inside = &["{l: [{'_id': '6835a1c0e4b0f72a3c000001'}]}"];
+    check(inside, "{l: {$elemMatch: {'_id': '6835a1c0e4b0f72a3c000001'}}}", &[0]);
+    check(inside, "{'l._id': '6835a1c0e4b0f72a3c000001'}", &[0]);
 }
 
 #[test]
 fn bad_filters_are_refused_by_name() {
     refuses("{$foo: 1}", "Unknown operator: $foo");
-    refuses("{a: {$foo: 1}}", "Unknown operator: $foo");
-    refuses("{a: {$gt: 1, sub: 2}}", "Unknown selector operator: sub");
-    refuses("{a: {$size: 'x'}}", "$size expects an integer");
-    refuses("{a: {$size: 1.5}}", "$size expects an integer");
-    refuses("{a: {$size: -1}}", "$size must not be negative");
-    refuses("{a: {$exists: 1}}", "$exists expects a boolean");
-    refuses("{a: {$gt: null}}", "$gt operator does not support null values");
-    refuses("{a: {$lte: null}}", "$lte operator does not support null values");
+    refuses("{a: {$foo: 1}}", "Unknown operator: $foo (at a)");
+    refuses("{a: {$gt: 1, sub: 2}}", "Unknown selector operator: sub (at a)");
+    refuses("{a: {$size: 'x'}}", "$size expects an integer (at a)");
+    refuses("{a: {$size: 1.5}}", "$size expects an integer (at a)");
+    refuses("{a: {$size: -1}}", "$size must not be negative (at a)");
+    refuses("{a: {$exists: 1}}", "$exists expects a boolean (at a)");
+    refuses("{a: {$gt: null}}", "$gt operator does not support null values (at a)");
+    refuses("{a: {$lte: null}}", "$lte operator does not support null values (at a)");
     refuses("{'a.b': {}}", "Empty selector operator document for: a.b");
-    refuses("{a: {$regex: 1}}", "$regex expects a string pattern or a regular expression");
-    refuses("{a: {$regex: 'a', $options: 1}}", "$options expects a string");
-    refuses("{a: {$options: 'i'}}", "$options requires $regex");
-    refuses("{a: {$regex: 'a', $options: 'x'}}", "Unsupported $regex option: x");
-    refuses("{a: {$regex: '('}}", "Invalid $regex pattern: unclosed group");
+    refuses("{a: {$regex: 1}}", "$regex expects a string pattern or a regular expression (at a)");
+    refuses("{a: {$regex: 'a', $options: 1}}", "$options expects a string (at a)");
+    refuses("{a: {$options: 'i'}}", "$options requires $regex (at a)");
+    refuses("{a: {$regex: 'a', $options: 'x'}}", "Unsupported $regex option: x (at a)");
+    refuses("{a: {$regex: '('}}", "Invalid $regex pattern: unclosed group (at a)");
     refuses(
         "{a: {$regex: '(?=a)'}}",
-        "Invalid $regex pattern: look-around, including look-ahead and look-behind, is not supported",
+        "Invalid $regex pattern: look-around, including look-ahead and look-behind, is not supported (at a)",
     );
     refuses(
         "{a: {$regex: '(x{1000}){1000}'}}",
-        "Invalid $regex pattern: it compiles to more than 1048576 bytes",
+        "Invalid $regex pattern: it compiles to more than 1048576 bytes (at a)",
     );
     refuses("{$and: 1}", "$and expects an array of filters");
     refuses("{$or: [{}, 1]}", "$or expects an array of filters, its element 1 is none");
     refuses("{a: {$in: 1}}", "$in expects an array for: a");
-    refuses("{a: {$elemMatch: 1}}", "$elemMatch expects a document");
-    refuses("{a: {$elemMatch: {$gt: 1, b: 2}}}", "Unknown selector operator: b");
-    refuses("{a: {$elemMatch: {b: 2, $gt: 1}}}", "Unknown operator: $gt");
+    refuses("{a: {$elemMatch: 1}}", "$elemMatch expects a document (at a)");
+    refuses("{a: {$elemMatch: {$gt: 1, b: 2}}}", "Unknown selector operator: b (at a.$elemMatch)");
+    refuses("{a: {$elemMatch: {b: 2, $gt: 1}}}", "Unknown operator: $gt (at a.$elemMatch)");
     refuses("{a: {$not: 1}}", "$not expects an operator document or a regular expression for: a");
+    refuses(
+        "{$and: [{}, {$or: [{a: 1}, {'b.c': {$not: {$size: 'x'}}}]}]}",
+        "$size expects an integer (at $and[1].$or[1].b.c.$not)",
+    );
+    refuses("{$and: [{$nor: 1}]}", "$nor expects an array of filters (at $and[0])");
+    refuses("{$or: [{a: {}}]}", "Empty selector operator document for: a (at $or[0].a)");
+    refuses("{$not: {a: {$foo: 1}}}", "Unknown operator: $foo (at $not.a)");
+    refuses("{a: {$all: [{$elemMatch: {$foo: 1}}]}}", "Unknown operator: $foo (at a.$elemMatch)");
+    refuses("{a: {$in: [{$gt: 1}]}}", "$gt cannot stand in the list of $in (at a)");
+    refuses("{a: {$nin: [{$options: 'i'}]}}", "$options requires $regex (at a)");
+    refuses("{a: {$all: [{$regex: 'a', $gt: 1}]}}", "$gt cannot stand in the list of $all (at a)");
+    let regex = "{$regularExpression: {pattern: 'a', options: ''}}";
+    refuses(
+        &format!("{{a: {{$ne: {regex}}}}}"),
+        "Unsupported value type: regular expression (at a)",
+    );
+    refuses(
+        &format!("{{a: {{$gt: {regex}}}}}"),
+        "Unsupported value type: regular expression (at a)",
+    );
+    refuses("{a: {$lt: {$undefined: true}}}", "$lt operator does not support null values (at a)");
+    refuses(
+        &format!("{{'{}': {{$foo: 1}}}}", "x".repeat(300)),
+        &format!("Unknown operator: $foo (at {}...)", "x".repeat(200)),
+    );
     refuses("{a: 1", "Invalid JSON: expected ',' or '}', found the end at line 1 column 6");
     refuses("{a: 1, a: 2}", "Invalid JSON: the name 'a' is given twice at line 1 column 8");
     let broken = bytes::Bytes::from_static(&[7, 0, 0, 0, 0x10, b'a', 0]);

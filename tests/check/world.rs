@@ -16,6 +16,7 @@ use lethe::lifecycle::purge::PurgeRequest;
 use lethe::lifecycle::remove::{Keep, Removal, RemoveRequest};
 use lethe::lifecycle::restore::RestoreRequest;
 use lethe::lifecycle::{Lifecycle, Target};
+use lethe::metadata::bucket::NewBucket;
 use lethe::metadata::{Caller, Operation, Path, namespace};
 use lethe::node::{Node, NodeOptions};
 use lethe::store::{EmbeddedOptions, Held, Matcher, Read, Store, Transaction};
@@ -66,7 +67,8 @@ impl World {
 
     pub(crate) async fn create(&self, name: &str) -> BucketId {
         let catalog = self.lifecycle().catalog();
-        catalog.create_bucket(&caller(), &path(), name, Some(&[1, 4]), false).await.unwrap();
+        let on_two_shards = NewBucket { shards: Some(vec![1, 4]), ..NewBucket::default() };
+        catalog.create_bucket(&caller(), &path(), name, &on_two_shards).await.unwrap();
         catalog.bucket("global", name).await.unwrap().0
     }
 
@@ -170,7 +172,10 @@ impl World {
         catalog.protect_bucket(&caller(), &path(), "active", true).await.unwrap();
         let remembered = Operation::from_client(b"op", [&b"CREATE"[..]].into_iter()).unwrap();
         let with_id = Caller { operation: Some(remembered), ..caller() };
-        catalog.create_bucket(&with_id, &path(), "remembered", None, false).await.unwrap();
+        catalog
+            .create_bucket(&with_id, &path(), "remembered", &NewBucket::default())
+            .await
+            .unwrap();
         self.remove_some(&mut filled.removals).await;
         self.restore_some(&mut filled.removals).await;
         self.purge_some(&mut filled).await;

@@ -24,8 +24,20 @@ fn small_number() -> impl Strategy<Value = Bson> {
 }
 
 fn text() -> impl Strategy<Value = Bson> {
-    prop::sample::select(vec!["", "a", "b", "ab", "B", "é\"\\\n", "6835a1c0e4b0f72a3c000001"])
-        .prop_map(|text| Bson::String(text.to_owned()))
+    prop::sample::select(vec![
+        "",
+        "a",
+        "A",
+        "b",
+        "ab",
+        "aB",
+        "B",
+        "é",
+        "e",
+        "é\"\\\n",
+        "6835a1c0e4b0f72a3c000001",
+    ])
+    .prop_map(|text| Bson::String(text.to_owned()))
 }
 
 fn scalar() -> impl Strategy<Value = Bson> {
@@ -36,12 +48,68 @@ fn scalar() -> impl Strategy<Value = Bson> {
         3 => any::<bool>().prop_map(Bson::Boolean),
         1 => oid().prop_map(Bson::ObjectId),
         1 => (-1_i64..3).prop_map(|millis| Bson::DateTime(DateTime::from_millis(millis))),
-        1 => prop::collection::vec(any::<u8>(), 0..2).prop_map(|bytes| {
-            Bson::Binary(bson::Binary { subtype: BinarySubtype::Generic, bytes })
-        }),
+        1 => binary(),
         1 => (0_u32..3, 0_u32..2)
             .prop_map(|(time, increment)| Bson::Timestamp(bson::Timestamp { time, increment })),
+        2 => rare(),
     ]
+}
+
+/// Binary of several subtypes; one of twelve bytes is a versionstamp.
+fn binary() -> impl Strategy<Value = Bson> {
+    let subtype = prop::sample::select(vec![
+        BinarySubtype::Generic,
+        BinarySubtype::BinaryOld,
+        BinarySubtype::Uuid,
+        BinarySubtype::UserDefined(0x80),
+    ]);
+    let bytes = prop_oneof![
+        prop::collection::vec(0_u8..3, 0..2),
+        (0_u8..2).prop_map(|last| [[0; 11].as_slice(), &[last]].concat()),
+    ];
+    (subtype, bytes).prop_map(|(subtype, bytes)| Bson::Binary(bson::Binary { subtype, bytes }))
+}
+
+/// A regular expression that is plain text.
+fn regex() -> impl Strategy<Value = Bson> {
+    let pattern = prop::sample::select(vec!["", "a", "b", "é"]);
+    (pattern, prop::sample::select(vec!["", "i"])).prop_map(|(pattern, options)| {
+        Bson::RegularExpression(bson::Regex {
+            pattern: pattern.try_into().unwrap(),
+            options: options.try_into().unwrap(),
+        })
+    })
+}
+
+/// The types that MongoDB has kept from its first years.
+fn rare() -> impl Strategy<Value = Bson> {
+    let code = || prop::sample::select(vec!["", "a", "A"]).prop_map(str::to_owned);
+    let scoped = (code(), text()).prop_map(|(code, text)| {
+        let scope = doc! {"s": text};
+        Bson::JavaScriptCodeWithScope(bson::JavaScriptCodeWithScope { code, scope })
+    });
+    prop_oneof![
+        Just(Bson::MinKey),
+        Just(Bson::MaxKey),
+        Just(Bson::Undefined),
+        code().prop_map(Bson::Symbol),
+        code().prop_map(Bson::JavaScriptCode),
+        scoped,
+        regex(),
+        (prop::sample::select(vec!["c", "d"]), oid()).prop_map(|(name, id)| pointer(name, &id)),
+    ]
+}
+
+/// The crate reads a DBPointer, and cannot make one.
+fn pointer(namespace: &str, id: &ObjectId) -> Bson {
+    let length = i32::try_from(namespace.len() + 1).unwrap().to_le_bytes();
+    let value =
+        [[0x0c, b'p', 0].as_slice(), &length, namespace.as_bytes(), &[0], &id.bytes(), &[0]]
+            .concat();
+    let whole = i32::try_from(value.len() + 4).unwrap().to_le_bytes();
+    let bytes = [whole.as_slice(), &value].concat();
+    let document = Document::try_from(bson::RawDocument::from_bytes(&bytes).unwrap()).unwrap();
+    document.get("p").unwrap().clone()
 }
 
 fn names() -> impl Strategy<Value = String> {
@@ -122,8 +190,15 @@ impl Pool {
     }
 
     fn comparable(&self) -> BoxedStrategy<Bson> {
-        let usable = |value: &Bson| !matches!(value, Bson::Null);
-        self.value().prop_filter("null cannot be compared", usable).boxed()
+        let usable = |value: &Bson| {
+            !matches!(value, Bson::Null | Bson::Undefined | Bson::RegularExpression(_))
+        };
+        self.value().prop_filter("null and patterns cannot be compared", usable).boxed()
+    }
+
+    fn unequal(&self) -> BoxedStrategy<Bson> {
+        let usable = |value: &Bson| !matches!(value, Bson::RegularExpression(_));
+        self.value().prop_filter("nothing is unequal to a pattern", usable).boxed()
     }
 
     fn list(&self) -> BoxedStrategy<Bson> {
@@ -139,7 +214,7 @@ fn pattern() -> impl Strategy<Value = Bson> {
 fn simple_operators(pool: &Pool) -> BoxedStrategy<Document> {
     let operator = prop_oneof![
         pool.value().prop_map(|value| ("$eq", value)),
-        pool.value().prop_map(|value| ("$ne", value)),
+        pool.unequal().prop_map(|value| ("$ne", value)),
         pool.comparable().prop_map(|value| ("$gt", value)),
         pool.comparable().prop_map(|value| ("$gte", value)),
         pool.comparable().prop_map(|value| ("$lt", value)),
@@ -150,6 +225,7 @@ fn simple_operators(pool: &Pool) -> BoxedStrategy<Document> {
         (0_i32..4).prop_map(|size| ("$size", Bson::Int32(size))),
         any::<bool>().prop_map(|flag| ("$exists", Bson::Boolean(flag))),
         pattern().prop_map(|pattern| ("$regex", pattern)),
+        regex().prop_map(|pattern| ("$not", pattern)),
     ];
     let collect = |operators: Vec<(&str, Bson)>| {
         operators.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()

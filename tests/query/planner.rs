@@ -44,6 +44,8 @@ struct World {
     order: Option<(&'static str, bool)>,
     limit: usize,
     change: bool,
+    /// How strings are compared.
+    by: oracle::By,
     /// So many documents or entries may be looked at in one batch.
     budget: usize,
 }
@@ -145,13 +147,16 @@ fn world() -> impl Strategy<Value = World> {
     ];
     let order = prop::option::of((prop::sample::select(PATHS.to_vec()), any::<bool>()));
     let budget = prop_oneof![4 => Just(50_000_usize), 1 => 1_usize..8];
-    (documents, indexes(), [belief(), belief()], order, 1_usize..7, any::<bool>(), 1_i32..4, budget)
-        .prop_map(|((documents, filter), indexes, beliefs, order, limit, change, step, budget)| {
+    let by = prop_oneof![2 => Just(None), 1 => (1_u8..=3).prop_map(Some)];
+    let asked = (order, 1_usize..7, any::<bool>(), by, budget);
+    (documents, indexes(), [belief(), belief()], 1_i32..4, asked).prop_map(
+        |((documents, filter), indexes, beliefs, step, (order, limit, change, by, budget))| {
             let other = varied(&Bson::Document(filter.clone()), step);
             let other = other.as_document().cloned().unwrap_or_default();
             let documents = numbered(documents);
-            World { documents, filter, other, indexes, beliefs, order, limit, change, budget }
-        })
+            World { documents, filter, other, indexes, beliefs, order, limit, change, by, budget }
+        },
+    )
 }
 
 fn numbered(documents: Vec<Document>) -> Vec<Document> {
@@ -193,8 +198,12 @@ fn believe(home: &Home, belief: &Belief) {
     home.indexes().memory::<Memory>().keep_figures(figures);
 }
 
-fn ast(filter: &Document) -> Ast {
-    parse(&raw(filter), &Limits::default()).unwrap()
+fn ast(filter: &Document, by: oracle::By) -> Ast {
+    let filter = parse(&raw(filter), &Limits::default()).unwrap();
+    match by {
+        None => filter,
+        Some(strength) => filter.collated(&crate::english(strength)),
+    }
 }
 
 fn id_of(document: &Document) -> ObjectId {
@@ -206,11 +215,15 @@ fn decoded(found: &lethe::document::Document) -> Document {
 }
 
 fn query(world: &World, filter: &Document) -> Query {
-    let order = world.order.map(|(path, up)| Sort {
-        path: Path::new(path),
-        direction: if up { Direction::Ascending } else { Direction::Descending },
+    let order = world.order.map(|(path, up)| {
+        let direction = if up { Direction::Ascending } else { Direction::Descending };
+        let sort = Sort::new(Path::new(path), direction);
+        match world.by {
+            None => sort,
+            Some(strength) => sort.collated(&crate::english(strength)),
+        }
     });
-    let query = Query::new(ast(filter), order, world.limit);
+    let query = Query::new(ast(filter, world.by), order, world.limit);
     if world.change { query.to_change() } else { query }
 }
 
@@ -234,11 +247,11 @@ async fn found(store: &Store, homes: &[&Home], query: &Query, budget: &Budget) -
 }
 
 fn expected(world: &World, filter: &Document) -> Vec<Document> {
-    let matching = world.documents.iter().filter(|one| oracle::matches(filter, one));
+    let matching = world.documents.iter().filter(|one| oracle::matches_by(filter, one, world.by));
     let mut expected: Vec<_> = matching.cloned().collect();
     if let Some((path, up)) = world.order {
-        let key = |document: &Document| oracle::sort_key(document, path, up);
-        expected.sort_by(|left, right| oracle::order(&key(left), &key(right)));
+        let key = |document: &Document| oracle::sort_key(document, path, up, world.by);
+        expected.sort_by(|left, right| oracle::order_by(&key(left), &key(right), world.by));
         if !up {
             expected.reverse();
         }
@@ -269,7 +282,7 @@ async fn check(world: World) -> Result<(), TestCaseError> {
             }
             prop_assert_eq!(format!("{found:?}"), format!("{expected:?}"), "{}", filter);
         }
-        let all = Query::new(ast(filter), None, usize::MAX);
+        let all = Query::new(ast(filter, world.by), None, usize::MAX);
         for home in [&indexed, &bare] {
             let txn = store.begin("count");
             let counted = count(&txn, home, &all, Read::Snapshot, &budget).await.unwrap();

@@ -4,12 +4,12 @@ use bytes::Bytes;
 
 use super::{Action, document_limits, document_reply};
 use crate::command::unit::Unit;
-use crate::command::{Args, Context, Error, Options, Reply, Result, Services};
+use crate::command::{Args, Context, Error, Options, Reply, Result, Services, collation};
 use crate::document::{Document, Home};
 use crate::metadata::name;
 use crate::query::{
-    self, Asked, Batch, Budget, Direction, Limits, Path, Position, Projection, Query, QueryCursor,
-    Sort,
+    self, Asked, Batch, Budget, Collate, Direction, Limits, Path, Position, Projection, Query,
+    QueryCursor, Sort,
 };
 use crate::resp::Protocol;
 
@@ -19,14 +19,15 @@ const FILTER_BYTES_MAX: usize = 1 << 20;
 /// `LIMIT` must stay below.
 const LIMIT_MAX: i64 = 10_000;
 
-/// `BUCKET.QUERY <bucket> <filter> [SORTBY ...] [RESULTSORT ...] [PROJECTION <spec>] [LIMIT <n>]`.
+/// `BUCKET.QUERY <bucket> <filter> [SORTBY ...] [RESULTSORT ...] [PROJECTION <spec>] [LIMIT <n>]
+/// [COLLATION <spec>]`.
 pub(super) async fn query(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
     let bucket = name::bucket(args.required(0)?)?;
     let filter = args.bytes(1)?;
     let asked = Arc::new(parse(ctx, &filter, &args, None)?);
     let namespace = ctx.session.namespace.clone();
     ctx.session.cursors.expect_room().map_err(|error| Error::Syntax(error.to_string()))?;
-    let batch = run(&Unit::of(ctx)?, &namespace, bucket, &asked, &Position::Start).await?;
+    let (batch, asked) = run(&Unit::of(ctx)?, &namespace, bucket, &asked, &Position::Start).await?;
     let cursor = QueryCursor::new(&namespace, bucket, &filter, Arc::clone(&asked), batch.next);
     let id = if cursor.is_exhausted() {
         ctx.session.cursors.open_exhausted(cursor)
@@ -57,7 +58,7 @@ pub(super) async fn advance(ctx: &mut Context<'_>, args: Args) -> Result<Reply> 
         check_bucket(&Unit::of(ctx)?, &namespace, &bucket).await?;
         return Ok(reply(ctx, id, Vec::new()));
     };
-    let batch = run(&Unit::of(ctx)?, &namespace, &bucket, &asked, &position).await?;
+    let (batch, asked) = run(&Unit::of(ctx)?, &namespace, &bucket, &asked, &position).await?;
     if let Some(cursor) = ctx.session.cursors.get_mut::<QueryCursor>(id) {
         cursor.advance(batch.next);
         if cursor.is_exhausted() {
@@ -68,17 +69,20 @@ pub(super) async fn advance(ctx: &mut Context<'_>, args: Args) -> Result<Reply> 
 }
 
 /// One batch, at one snapshot: that of a short transaction, or of the one of BEGIN.
+/// With it what was asked, now under the collation that counts in this bucket.
 async fn run(
     unit: &Unit<'_>,
     namespace: &str,
     bucket: &str,
-    asked: &Asked,
+    asked: &Arc<Asked>,
     from: &Position,
-) -> Result<Batch> {
+) -> Result<(Batch, Arc<Asked>)> {
     let (budget, read) = (&budget(unit), unit.reads());
     unit.read("query", namespace, bucket, |txn, live| async move {
         let home = Home::from(&live);
-        query::run(&txn, &home, &asked.query, from, read, budget).await
+        let asked = asked.in_bucket(live.collator());
+        let batch = query::run(&txn, &home, &asked.query, from, read, budget).await?;
+        Ok((batch, asked))
     })
     .await
 }
@@ -130,6 +134,7 @@ pub(super) fn parse(
 ) -> Result<Asked> {
     let limits = filter_limits(ctx.services);
     let (mut order, mut result_sort, mut projection, mut limit) = (None, None, None, 0);
+    let mut collate = Collate::default();
     let mut options = args.options(2);
     while let Some(option) = options.next() {
         match option.to_ascii_uppercase().as_slice() {
@@ -145,6 +150,7 @@ pub(super) fn parse(
                     *analyze = true;
                 }
             }
+            b"COLLATION" => collate = collation::option(&mut options)?,
             _ => return Err(options.unknown()),
         }
     }
@@ -161,7 +167,11 @@ pub(super) fn parse(
     }
     let filter = query::parse(filter, &limits).map_err(|error| Error::Syntax(error.to_string()))?;
     let query = Query::new(filter.clone(), order, limit);
-    Ok(Asked { query, result_sort, projection, filter })
+    let asked = Asked { query, result_sort, projection, filter, collate: collate.clone() };
+    Ok(match collate {
+        Collate::By(collator) => asked.collated(&collator),
+        Collate::Bucket | Collate::Bytes => asked,
+    })
 }
 
 fn sort(option: &str, options: &mut Options<'_>) -> Result<Sort> {
@@ -183,7 +193,7 @@ fn sort(option: &str, options: &mut Options<'_>) -> Result<Sort> {
             return Err(Error::Syntax(format!("Invalid sort direction: {word}")));
         }
     };
-    Ok(Sort { path, direction })
+    Ok(Sort::new(path, direction))
 }
 
 /// 0 stands for the session's default.

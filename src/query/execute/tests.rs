@@ -33,7 +33,7 @@ async fn bucket(documents: impl IntoIterator<Item = String>) -> Store {
 
 fn query(filter: &str, order: Option<(&str, Direction)>, limit: usize) -> Query {
     let filter = parse(&filter.to_owned().into(), &Limits::default()).unwrap();
-    let order = order.map(|(path, direction)| Sort { path: Path::new(path), direction });
+    let order = order.map(|(path, direction)| Sort::new(Path::new(path), direction));
     Query::new(filter, order, limit)
 }
 

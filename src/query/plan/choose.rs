@@ -243,6 +243,9 @@ fn ordered(
     let mut fields = index.fields();
     let position = fields.position(|(_, path)| path.segments() == sort.path.segments())?;
     let reject = |reason: &str| Some(Err(reason.to_owned()));
+    if sort.collator.is_some() {
+        return reject("its collation is not that of the query");
+    }
     if position + 1 != index.fields().len() {
         return reject("a field behind that of the order would decide among equal values");
     }
@@ -291,7 +294,7 @@ fn implied(question: &Question<'_>, known: &Known<'_>, leaf: &Leaf) -> Option<Ca
     let index = known.indexes.get(leaf.index)?;
     let last = index.fields().len() - 1;
     let (_, path) = index.field(last)?;
-    let sort = Sort { path: path.clone(), direction: crate::query::Direction::Ascending };
+    let sort = Sort::new(path.clone(), crate::query::Direction::Ascending);
     let question = Question { order: Some(&sort), ..*question };
     let candidate = ordered(&question, known, leaf.index)?.ok()?;
     Some(Candidate { choice: Choice::Implied(index.id()), ..candidate })

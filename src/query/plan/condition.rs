@@ -33,17 +33,7 @@ impl<'a> Encoding<'a> {
     /// Whether a value is kept as the query compares it: where no string is in
     /// it, the order of strings does not matter.
     fn fits(self, operand: &Operand) -> bool {
-        self.0.collator().is_none() || !has_string(&operand.value())
-    }
-}
-
-fn has_string(value: &Value<'_>) -> bool {
-    match value {
-        Value::String(_) | Value::Symbol(_) => true,
-        Value::Document(raw) | Value::Array(raw) | Value::CodeWithScope { scope: raw, .. } => {
-            raw.values().any(|value| has_string(&value))
-        }
-        _ => false,
+        operand.fits(self.0.collator())
     }
 }
 
@@ -53,6 +43,12 @@ pub(super) fn conditions(test: &Test, encoding: Encoding<'_>) -> Vec<Spans> {
     match test {
         Test::Equal(operand) | Test::Compare(_, operand) if !encoding.fits(operand) => Vec::new(),
         Test::In(members) if !members.values().iter().all(|one| encoding.fits(one)) => Vec::new(),
+        // The keys at the ends compare with every kind, and with what is missing.
+        Test::Compare(_, operand)
+            if matches!(operand.bracket(), Bracket::MinKey | Bracket::MaxKey) =>
+        {
+            Vec::new()
+        }
         Test::Equal(operand) => vec![Spans::new(vec![point(operand, encoding)], true)],
         Test::Compare(comparison, operand) => vec![range(*comparison, operand, encoding)],
         Test::In(members) => {

@@ -9,7 +9,7 @@ use std::ops::Bound;
 use bson::oid::ObjectId;
 
 use crate::query::ast::{Ast, Comparison, Test};
-use crate::value::Value;
+use crate::value::{Collator, Value};
 
 /// Where the candidates come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +52,12 @@ impl Plan {
             _ => Ast::And(residual),
         };
         Self { access, residual }
+    }
+
+    /// The same plan under a collation. Ids are no strings, so the candidates are the same.
+    #[must_use]
+    pub fn collated(self, collator: &Collator) -> Self {
+        Self { residual: self.residual.collated(collator), ..self }
     }
 }
 

@@ -238,7 +238,7 @@ async fn wrong_words_are_refused_in_the_words_of_the_contract() {
             "BUCKET.QUERY b {} SORTBY a ASC RESULTSORT a DESC",
             "ERR SORTBY and RESULTSORT cannot use the same field: 'a'",
         ),
-        ("BUCKET.QUERY b {a:{$near:1}}", "ERR BQL parse error: Unknown operator: $near"),
+        ("BUCKET.QUERY b {a:{$near:1}}", "ERR BQL parse error: Unknown operator: $near (at a)"),
         (
             "BUCKET.ADVANCE QUERY 99",
             "ERR No previous query context found for 'query' operation with the given cursor id",

@@ -134,9 +134,6 @@ pub struct BucketRecord {
     pub collation: Option<Collation>,
     #[serde(default)]
     pub indexes: Vec<IndexRecord>,
-    /// How its strings are compared where a query or an index does not say.
-    #[serde(default)]
-    pub collation: Option<Collation>,
     /// The id of the next index: an id is never used again.
     #[serde(default)]
     pub next_index: u32,
@@ -159,7 +156,6 @@ impl BucketRecord {
             stood_still_ms: 0,
             collation: None,
             indexes: Vec::new(),
-            collation: None,
             next_index: 1,
             strict_types: true,
         }

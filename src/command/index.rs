@@ -1,9 +1,9 @@
 //! BUCKET.INDEX CREATE, LIST, DESCRIBE, DROP, TASKS, ANALYZE.
 
 use super::bucket::only_opid;
+use super::collation;
 use super::support::{caller, current};
 use super::{Args, Argument, Context, Error, Group, Handler, Reply, Result, Spec, flags, run};
-use crate::codec::collation::{Collation, Word};
 use crate::codec::record::{IndexField, IndexTaskRecord, TaskKind};
 use crate::document::{Document, Limits};
 use crate::index::schema::{self, NewIndex, PRIMARY};
@@ -196,22 +196,6 @@ fn statistics_reply(entries: i64) -> Reply {
     Reply::map([("cardinality", Reply::Integer(entries))])
 }
 
-/// The nine settings, or nothing for an order by bytes.
-fn collation_reply(collation: Option<&Collation>) -> Reply {
-    let Some(is) = collation else { return Reply::Map(Vec::new()) };
-    map(vec![
-        ("locale", Reply::Text(is.locale.clone())),
-        ("strength", Reply::Integer(i64::from(is.strength))),
-        ("case_level", Reply::Boolean(is.case_level)),
-        ("case_first", Reply::literal(is.case_first.word())),
-        ("numeric_ordering", Reply::Boolean(is.numeric_ordering)),
-        ("alternate", Reply::literal(is.alternate.word())),
-        ("backwards", Reply::Boolean(is.backwards)),
-        ("normalization", Reply::Boolean(is.normalization)),
-        ("max_variable", Reply::literal(is.max_variable.word())),
-    ])
-}
-
 fn primary_reply(documents: i64) -> Reply {
     map(vec![
         ("index_type", Reply::literal("single_field")),
@@ -220,7 +204,7 @@ fn primary_reply(documents: i64) -> Reply {
         ("bson_type", Reply::literal("OBJECTID")),
         ("status", Reply::literal("READY")),
         ("unique", Reply::Boolean(true)),
-        ("collation", Reply::Map(Vec::new())),
+        ("collation", collation::reply(None)),
         ("statistics", statistics_reply(documents)),
         ("multi_key", Reply::Boolean(false)),
         ("direction", Reply::literal("asc")),
@@ -239,7 +223,7 @@ fn index_reply(index: &Index, entries: i64, error: Option<String>) -> Reply {
     let common = [
         ("status", Reply::literal(record.status.name())),
         ("unique", Reply::Boolean(record.unique)),
-        ("collation", collation_reply(record.collation.as_ref())),
+        ("collation", collation::reply(record.collation.as_ref())),
         ("statistics", statistics_reply(entries)),
     ];
     match &record.fields[..] {

@@ -22,7 +22,7 @@ use quick_cache::sync::Cache;
 
 pub use crate::codec::collation::{Alternate, CaseFirst, Collation, MaxVariable, Word};
 
-use super::{Raw, Value, key::SortKeys};
+use super::{Raw, Value};
 
 /// The data that sort keys are made of: the version of ICU4X, whose minor
 /// versions bring new data of Unicode and CLDR.
@@ -318,12 +318,6 @@ impl Collator {
     /// same. They have no end mark, and may hold any byte.
     pub fn sort_key(&self, text: &[u8], out: &mut Vec<u8>) {
         let Ok(()) = self.0.icu.write_sort_key_utf8_to(text, out);
-    }
-}
-
-impl SortKeys for Collator {
-    fn append(&self, text: &[u8], out: &mut Vec<u8>) {
-        self.sort_key(text, out);
     }
 }
 

@@ -77,19 +77,24 @@ fn indexes() -> impl Strategy<Value = Vec<IndexRecord>> {
         fields.retain(|field| seen.insert(field.selector.clone()));
         fields
     });
-    let one = (distinct, prop::bool::weighted(0.2));
+    let one = (distinct, by());
     prop::collection::vec(one, 0..4).prop_map(|all| {
-        let index = |(id, (fields, collated)): (u32, (Vec<IndexField>, bool))| IndexRecord {
+        let index = |(id, (fields, by)): (u32, (Vec<IndexField>, oracle::By))| IndexRecord {
             id,
             name: format!("i{id}"),
             fields,
             unique: false,
-            collation: collated.then(english),
+            collation: by.map(|strength| crate::english(strength).collation().clone()),
             status: IndexStatus::Ready,
             created_at: 0,
         };
         (1_u32..).zip(all).map(index).collect()
     })
+}
+
+/// How strings are compared: indexes and queries have each their own, and often the same.
+fn by() -> impl Strategy<Value = oracle::By> {
+    prop_oneof![2 => Just(None), 1 => (1_u8..=3).prop_map(Some)]
 }
 
 fn belief() -> impl Strategy<Value = Belief> {
@@ -147,8 +152,7 @@ fn world() -> impl Strategy<Value = World> {
     ];
     let order = prop::option::of((prop::sample::select(PATHS.to_vec()), any::<bool>()));
     let budget = prop_oneof![4 => Just(50_000_usize), 1 => 1_usize..8];
-    let by = prop_oneof![2 => Just(None), 1 => (1_u8..=3).prop_map(Some)];
-    let asked = (order, 1_usize..7, any::<bool>(), by, budget);
+    let asked = (order, 1_usize..7, any::<bool>(), by(), budget);
     (documents, indexes(), [belief(), belief()], 1_i32..4, asked).prop_map(
         |((documents, filter), indexes, beliefs, step, (order, limit, change, by, budget))| {
             let other = varied(&Bson::Document(filter.clone()), step);

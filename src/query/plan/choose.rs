@@ -243,7 +243,7 @@ fn ordered(
     let mut fields = index.fields();
     let position = fields.position(|(_, path)| path.segments() == sort.path.segments())?;
     let reject = |reason: &str| Some(Err(reason.to_owned()));
-    if sort.collator.is_some() {
+    if sort.collator.as_ref() != index.collator() {
         return reject("its collation is not that of the query");
     }
     if position + 1 != index.fields().len() {
@@ -294,7 +294,8 @@ fn implied(question: &Question<'_>, known: &Known<'_>, leaf: &Leaf) -> Option<Ca
     let index = known.indexes.get(leaf.index)?;
     let last = index.fields().len() - 1;
     let (_, path) = index.field(last)?;
-    let sort = Sort::new(path.clone(), crate::query::Direction::Ascending);
+    let mut sort = Sort::new(path.clone(), crate::query::Direction::Ascending);
+    sort.collator = index.collator().cloned();
     let question = Question { order: Some(&sort), ..*question };
     let candidate = ordered(&question, known, leaf.index)?.ok()?;
     Some(Candidate { choice: Choice::Implied(index.id()), ..candidate })

@@ -200,3 +200,60 @@ impl StatisticsCache {
         Ok(read)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BUCKET: BucketId = BucketId(7);
+
+    /// Statistics of an index with these values, one byte each.
+    fn of(values: &[u8], expected: i64) -> Statistics {
+        let mut analysis = Analysis::new(expected);
+        for value in values {
+            analysis.show(&[*value]);
+        }
+        let entries = analysis.entries();
+        Statistics { entries, histogram: Some(analysis.finish(0)) }
+    }
+
+    fn estimate(statistics: &Statistics, begin: u8, end: u8) -> i64 {
+        let prefix = keys::index::entries(BUCKET, 1);
+        let key = |at: u8| [&prefix[..], &[at]].concat();
+        let range = KeyRange { begin: key(begin), end: key(end), exact: true };
+        statistics.estimate(BUCKET, 1, &range).unwrap()
+    }
+
+    #[test]
+    fn an_estimate_is_near_what_is_there() {
+        let values: Vec<u8> = (0..20_000_u32).map(|n| u8::try_from(n / 80).unwrap()).collect();
+        for expected in [20_000, 100] {
+            let statistics = of(&values, expected);
+            assert_eq!(statistics.distinct(), Some(250));
+            let all = keys::index::entries(BUCKET, 1);
+            let all = KeyRange { begin: all.clone(), end: keys::after(&all), exact: true };
+            assert_eq!(statistics.estimate(BUCKET, 1, &all), Some(20_000));
+            let half = estimate(&statistics, 0, 125);
+            assert!((9_000..=11_000).contains(&half), "{half}");
+            let one = estimate(&statistics, 10, 11);
+            assert!((1..=500).contains(&one), "{one}");
+        }
+    }
+
+    #[test]
+    fn a_value_that_most_have_is_seen_to_be_that() {
+        let mut values = vec![5; 10_000];
+        values.extend(6..200);
+        let statistics = of(&values, 10_194);
+        assert!(estimate(&statistics, 5, 6) > 9_000);
+        assert!(estimate(&statistics, 100, 101) < 200);
+    }
+
+    #[test]
+    fn a_histogram_stays_small_however_many_entries_there_are() {
+        let values: Vec<u8> = (0..=255).flat_map(|value| vec![value; 40]).collect();
+        let statistics = of(&values, 0);
+        assert!(statistics.histogram.unwrap().buckets.len() < 200);
+        assert_eq!(Statistics::default().distinct(), None);
+    }
+}

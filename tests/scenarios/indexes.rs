@@ -170,6 +170,26 @@ pub async fn a_build_misses_no_write(mutations: Mutations) -> Claim {
     cluster.finish().await
 }
 
+pub async fn a_write_begun_before_the_index_is_not_missed(mutations: Mutations) -> Claim {
+    for documents in [0, 3] {
+        let cluster = Cluster::with(&["A", "B"], mutations, |_| {}).await?;
+        cluster.expect("A", "BUCKET.CREATE b", "OK").await?;
+        fill(&cluster, "B", 0..documents).await?;
+        let held = cluster.hold("B", "insert");
+        let insert = cluster.insert_later("B", "b", 100);
+        held.arrived().await;
+        cluster.expect("A", &format!("BUCKET.INDEX CREATE b {NUMBERS}"), "OK").await?;
+        ready(&cluster, "A", i64::from(documents)).await?;
+        let landed = held.release();
+        let conflict = matches!(landed, Some(Err(StoreError::Conflict)));
+        claim!(conflict, "a write that knows nothing of the index landed: {landed:?}");
+        insert.answer().await?;
+        ready(&cluster, "B", i64::from(documents) + 1).await?;
+        cluster.finish().await?;
+    }
+    Ok(())
+}
+
 pub async fn a_build_goes_on_after_the_death_of_its_node(mutations: Mutations) -> Claim {
     let (mut cluster, id, _, owner) = scene(mutations).await?;
     let held = held_build(&cluster, owner, NUMBERS, 1).await?;

@@ -63,6 +63,7 @@ scenarios! {
         a_request_is_finished_by_the_worker;
     indexes:
         a_build_misses_no_write
+        a_write_begun_before_the_index_is_not_missed
         a_build_goes_on_after_the_death_of_its_node
         a_build_goes_on_with_the_next_owner_of_its_shard
         a_batch_of_a_build_under_way_is_named_and_refused

@@ -3,7 +3,7 @@
 use lethe::cluster::mutation::{Mutation, Mutations};
 
 use crate::cluster::{Claim, patiently};
-use crate::{barrier, members, purge, transactions, writes};
+use crate::{barrier, indexes, members, purge, transactions, writes};
 
 /// Runs a scenario with a mistake; it must fail by this claim.
 async fn found(mistake: Mutation, scenario: impl AsyncFnOnce(Mutations) -> Claim, violated: &str) {
@@ -36,6 +36,10 @@ mistakes! {
         writes::a_batch_that_lands_after_the_purge_is_refused
             => "a stopped worker's batch landed after the purge",
         writes::a_trim_under_way_is_named_and_refused => "a trim landed in a removed bucket",
+        indexes::a_write_begun_before_the_index_is_not_missed
+            => "a write that knows nothing of the index landed",
+        indexes::a_batch_of_a_build_under_way_is_named_and_refused
+            => "a batch of a build landed in a removed bucket",
         transactions::a_removal_before_the_commit_is_what_the_commit_answers
             => "a write to a bucket landed after its REMOVE";
     witnesses_come_after_the_drain: WitnessBeforeDrain,
@@ -55,7 +59,9 @@ mistakes! {
             => "a member was put out though its heart beats";
     workers_work_under_their_epoch: WorkersIgnoreEpoch,
         writes::a_batch_of_a_former_incarnation_is_refused
-            => "a write of a former incarnation landed beside the new one";
+            => "a write of a former incarnation landed beside the new one",
+        indexes::a_batch_of_a_build_of_a_former_incarnation_is_refused
+            => "a batch of a former incarnation landed";
     the_follower_is_a_member: FollowerIgnoresMembership,
         members::who_was_put_out_acknowledges_nothing => "B is no member and has reported";
     handles_are_checked_when_metadata_have_changed: LevelOneIgnoresMetadataVersion,

@@ -1,10 +1,12 @@
 //! BUCKET.CREATE, LIST, LOCATE, DESCRIBE, RENAME, PROTECT.
 
+use super::index::parse_schema;
 use super::support::{Paging, caller, current, time_reply, to_hex};
 use super::{Args, Argument, Context, Error, Group, Reply, Result, Spec, collation, flags, run};
 use crate::codec::NamespaceId;
 use crate::codec::duration::{Retention, format_instant};
 use crate::error::Error as DomainError;
+use crate::index::define;
 use crate::index::schema::PRIMARY;
 use crate::lifecycle::Target;
 use crate::lifecycle::list::{Filter, Listed};
@@ -34,6 +36,7 @@ pub(super) const COMMANDS: &[Spec] = &[
         arguments: &[
             Argument::string("bucket"),
             Argument::integer("shard").after("SHARDS").multiple().optional(),
+            Argument::string("schema").after("INDEXES").optional(),
             Argument::string("collation").after("COLLATION").optional(),
             Argument::keyword("if-not-exists", "IF-NOT-EXISTS").optional(),
             Argument::string("id").after("OPID").optional(),
@@ -102,12 +105,20 @@ pub(super) const COMMANDS: &[Spec] = &[
 async fn create(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
     let bucket = name::bucket(args.required(0)?)?;
     let mut new = NewBucket::default();
+    let mut schema = None;
     let mut opid = None;
     let mut index = 1;
     while let Some(option) = args.get(index) {
         index += 1;
         match option.to_ascii_uppercase().as_slice() {
             b"IF-NOT-EXISTS" => new.if_not_exists = true,
+            b"INDEXES" => {
+                if args.get(index).is_none() {
+                    return Err(Error::syntax("a value is missing after 'INDEXES'"));
+                }
+                schema = Some(parse_schema(&args, index)?);
+                index += 1;
+            }
             b"COLLATION" => {
                 let spec = args
                     .bytes(index)
@@ -125,7 +136,7 @@ async fn create(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
             b"SHARDS" => {
                 let list = new.shards.get_or_insert_default();
                 while let Some(word) = args.get(index) {
-                    let keyword = [b"IF-NOT-EXISTS".as_slice(), b"OPID", b"SHARDS", b"COLLATION"]
+                    let keyword = [b"IF-NOT-EXISTS".as_slice(), b"OPID", b"SHARDS", b"COLLATION", b"INDEXES"]
                         .iter()
                         .any(|keyword| word.eq_ignore_ascii_case(keyword));
                     if keyword {
@@ -154,6 +165,12 @@ async fn create(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
     let path = current(ctx)?;
     let caller = caller(ctx.session, "BUCKET.CREATE", &args, opid)?;
     let catalog = ctx.services.lifecycle()?.catalog();
+    let config = ctx.services.config.index;
+    new.loose_types = !config.strict_types;
+    if let Some(schema) = schema {
+        let (inherited, now) = (new.collation.as_ref(), catalog.now());
+        new.indexes = define::of_new_bucket(&schema, inherited, config.per_bucket_max, now)?;
+    }
     catalog.create_bucket(&caller, &path, bucket, &new).await?;
     Ok(Reply::Ok)
 }

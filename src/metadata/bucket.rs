@@ -5,7 +5,7 @@
 
 use crate::cluster::journal;
 use crate::codec::collation::Collation;
-use crate::codec::record::{self, BucketRecord, Event, EventKind};
+use crate::codec::record::{self, BucketRecord, Event, EventKind, IndexRecord};
 use crate::codec::{BucketId, NamespaceId, Versionstamp, keys};
 use crate::error::{Error, Result};
 use crate::store::{RangeRead, Read, Transaction};
@@ -81,6 +81,10 @@ pub struct NewBucket {
     pub shards: Option<Vec<u16>>,
     /// How its strings are compared where nothing else is said.
     pub collation: Option<Collation>,
+    /// Its indexes: it is empty, so they are ready.
+    pub indexes: Vec<IndexRecord>,
+    /// Values of other types than its indexes declare are taken.
+    pub loose_types: bool,
     /// An active bucket of the name is as good, whatever its settings.
     pub if_not_exists: bool,
 }
@@ -97,10 +101,17 @@ pub fn create(
     name: &str,
     id: BucketId,
     shards: Vec<u16>,
-    collation: Option<Collation>,
+    new: &NewBucket,
     now: i64,
 ) -> Result<()> {
-    let record = BucketRecord { collation, ..BucketRecord::new(namespace.id(), name, shards, now) };
+    let next_index = new.indexes.iter().map(|index| index.id).max().unwrap_or(0) + 1;
+    let record = BucketRecord {
+        collation: new.collation.clone(),
+        indexes: new.indexes.clone(),
+        next_index,
+        strict_types: !new.loose_types,
+        ..BucketRecord::new(namespace.id(), name, shards, now)
+    };
     txn.set(&keys::bucket_name(namespace.id(), name), &id.0.to_be_bytes())?;
     txn.set(&keys::bucket_record(id), &record::encode(&record))?;
     txn.set_versionstamped_value(&keys::fence(id.0), &Versionstamp::placeholder())?;

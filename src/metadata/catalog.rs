@@ -354,8 +354,7 @@ impl Catalog {
             namespace.conflict_on_fences(txn)?;
             match bucket::expect_free(txn, namespace.id(), name).await {
                 Ok(()) => {
-                    let (shards, collation) = (chosen.clone(), new.collation.clone());
-                    bucket::create(txn, &namespace, name, id, shards, collation, now)
+                    bucket::create(txn, &namespace, name, id, chosen.clone(), new, now)
                 }
                 Err(Error::BucketAlreadyExists(_)) if new.if_not_exists => Ok(()),
                 Err(error) => Err(error),

@@ -280,6 +280,8 @@ async fn flip() -> Claim {
     ])?;
     let (begin, end) = keys::range(&keys::busy_prefix(b.0));
     expected.clears(&begin, &end)?;
+    let (begin, end) = keys::range(&keys::index::queued_tasks_of(b));
+    expected.clears(&begin, &end)?;
     expected.writes(&scene.operation("o").await?)?;
     expected.transition()?;
     sets.check(&expected)?;

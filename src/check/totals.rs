@@ -439,7 +439,9 @@ mod tests {
                     // Longer than a snapshot lives.
                     tokio::time::advance(Duration::from_secs(6)).await;
                 }
-                Step::Tombstones(_) | Step::Entries(_) => {}
+                Step::Tombstones(_) | Step::Entries(_) => {
+                    tokio::time::advance(Duration::from_secs(6)).await;
+                }
                 Step::End => break,
                 Step::Gone => panic!("the bucket is there"),
             }

@@ -136,9 +136,10 @@ async fn create(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
             b"SHARDS" => {
                 let list = new.shards.get_or_insert_default();
                 while let Some(word) = args.get(index) {
-                    let keyword = [b"IF-NOT-EXISTS".as_slice(), b"OPID", b"SHARDS", b"COLLATION", b"INDEXES"]
-                        .iter()
-                        .any(|keyword| word.eq_ignore_ascii_case(keyword));
+                    let keyword =
+                        [b"IF-NOT-EXISTS".as_slice(), b"OPID", b"SHARDS", b"COLLATION", b"INDEXES"]
+                            .iter()
+                            .any(|keyword| word.eq_ignore_ascii_case(keyword));
                     if keyword {
                         break;
                     }

@@ -353,9 +353,7 @@ impl Catalog {
             let namespace = namespace::resolve(txn, path, Read::Snapshot).await?;
             namespace.conflict_on_fences(txn)?;
             match bucket::expect_free(txn, namespace.id(), name).await {
-                Ok(()) => {
-                    bucket::create(txn, &namespace, name, id, chosen.clone(), new, now)
-                }
+                Ok(()) => bucket::create(txn, &namespace, name, id, chosen.clone(), new, now),
                 Err(Error::BucketAlreadyExists(_)) if new.if_not_exists => Ok(()),
                 Err(error) => Err(error),
             }

@@ -63,8 +63,9 @@ impl Asked {
     /// Sorts and projects what a batch found.
     pub fn shape(&self, mut documents: Vec<Document>) -> Vec<Document> {
         if let Some(sort) = &self.result_sort {
-            documents
-                .sort_by(|left, right| sort.compare(&sort.key(left.raw()), &sort.key(right.raw())));
+            documents.sort_by(|left, right| {
+                sort.compare(&sort.whole_key(left.raw()), &sort.whole_key(right.raw()))
+            });
         }
         match &self.projection {
             None => documents,

@@ -202,7 +202,7 @@ impl Explainer<'_> {
             (None, _) => "none".into(),
             (Some(_), None) => "primary-index".into(),
             (Some(_), Some(_)) if by_index => "index".into(),
-            (Some(_), Some(_)) => "in-memory".into(),
+            (Some(_), Some(_)) => "memory".into(),
         }
     }
 

@@ -47,6 +47,16 @@ impl Sort {
     /// descending, and likewise where the path spreads over an array; an array without
     /// elements stands for itself.
     pub fn key<'a>(&self, document: Raw<'a>) -> Value<'a> {
+        self.best(document, true)
+    }
+
+    /// By what a document is sorted within its batch: as [`Sort::key`], but an
+    /// array where the path ends stands for itself, among its own kind.
+    pub fn whole_key<'a>(&self, document: Raw<'a>) -> Value<'a> {
+        self.best(document, false)
+    }
+
+    fn best<'a>(&self, document: Raw<'a>, elements: bool) -> Value<'a> {
         let mut key: Option<Value<'a>> = None;
         let mut offer = |value: Value<'a>| {
             if key.as_ref().is_none_or(|key| self.compare(&value, key).is_lt()) {
@@ -56,7 +66,7 @@ impl Sort {
         let _all =
             resolve(Value::Document(document), self.path.segments(), false, &mut |value, _| {
                 match value {
-                    Some(Value::Array(array)) if !array.is_empty() => {
+                    Some(Value::Array(array)) if elements && !array.is_empty() => {
                         array.values().for_each(&mut offer);
                     }
                     value => offer(value.unwrap_or(Value::Null)),

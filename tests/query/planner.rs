@@ -375,7 +375,7 @@ async fn each_kind_of_plan_is_explained_and_really_run() {
         ("{even: true}", Some("tens"), "COMPOUND_INDEX_SCAN", "index", 100),
         ("{even: {$in: [true, false]}}", Some("tens"), "ORDERED_CONCAT", "index", 200),
         ("{}", Some("n"), "RANGE_SCAN", "index", 200),
-        ("{}", Some("even"), "FULL_SCAN", "in-memory", 200),
+        ("{}", Some("even"), "FULL_SCAN", "memory", 200),
         ("{even: {$ne: true}}", None, "FULL_SCAN", "none", 100),
         ("{n: {$gt: 9, $lt: 3}}", None, "", "", 0),
     ] {

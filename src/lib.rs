@@ -12,6 +12,7 @@ pub mod worker;
 
 pub mod command;
 pub mod session;
+pub mod update;
 
 pub mod check;
 pub mod lifecycle;

@@ -23,6 +23,7 @@ const LAYERS: &[&[&str]] = &[
     &["server", "http", "worker"],
     &["command"],
     &["session"],
+    &["update"],
     &["query", "lifecycle", "check"],
     &["document"],
     &["index"],

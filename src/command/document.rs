@@ -1,10 +1,13 @@
-//! BUCKET.INSERT, QUERY, COUNT, EXPLAIN, ADVANCE, CLOSE and CURSORS.
+//! BUCKET.INSERT, QUERY, COUNT, EXPLAIN, UPDATE, DELETE, ADVANCE, CLOSE and CURSORS.
 
+mod change;
 mod count;
 mod cursors;
+mod delete;
 mod explain;
 mod insert;
 mod query;
+mod update;
 
 use bytes::Bytes;
 
@@ -118,8 +121,42 @@ pub(super) const COMMANDS: &[Spec] = &[
         )
     },
     Spec {
+        complexity: "O(1) by _id, else O(N) in the documents examined",
+        arguments: &[
+            Argument::string("bucket"),
+            Argument::string("filter"),
+            Argument::string("update"),
+            Argument::block(
+                "sortby",
+                &[
+                    Argument::string("field").after("SORTBY"),
+                    Argument::one_of("direction", DIRECTION),
+                ],
+            )
+            .optional(),
+            Argument::integer("limit").after("LIMIT").optional(),
+            Argument::string("id").after("OPID").optional(),
+        ],
+        handler: run!(update::update),
+        ..spec("BUCKET.UPDATE", -4, flags::WRITE, "Changes the documents that match a filter.")
+    },
+    Spec {
+        complexity: "O(1) by _id, else O(N) in the documents examined",
+        arguments: &[
+            Argument::string("bucket"),
+            Argument::string("filter"),
+            Argument::integer("limit").after("LIMIT").optional(),
+            Argument::string("duration").after("RETAIN").optional(),
+            Argument::string("reason").after("REASON").optional(),
+            Argument::keyword("info", "INFO").optional(),
+            Argument::string("id").after("OPID").optional(),
+        ],
+        handler: run!(delete::delete),
+        ..spec("BUCKET.DELETE", -3, flags::WRITE, "Deletes the documents that match a filter.")
+    },
+    Spec {
         complexity: "As the command that opened the cursor",
-        ..spec("BUCKET.ADVANCE", 3, flags::READ, "Gives the next batch of a cursor.")
+        ..spec("BUCKET.ADVANCE", 3, flags::WRITE, "Goes on with the next batch of a cursor.")
     },
     Spec {
         handler: super::Handler::Sync(cursors::close),

@@ -169,7 +169,8 @@ pub(super) const COMMANDS: &[Spec] = &[
     },
 ];
 
-fn reason(text: &str) -> Result<String> {
+/// The value of `REASON`.
+pub(super) fn reason(text: &str) -> Result<String> {
     if text.len() > REASON_BYTES_MAX {
         return Err(Error::Syntax(format!("REASON is longer than {REASON_BYTES_MAX} bytes")));
     }

@@ -22,10 +22,10 @@ const fn refused(
 }
 
 pub(super) const COMMANDS: &[Spec] = &[
-    refused("DEL", "Refused: there are no keys; BUCKET.REMOVE removes a bucket.", |_, _| {
+    refused("DEL", "Refused: there are no keys; BUCKET.DELETE deletes documents.", |_, _| {
         delete("DEL")
     }),
-    refused("UNLINK", "Refused: there are no keys; BUCKET.REMOVE removes a bucket.", |_, _| {
+    refused("UNLINK", "Refused: there are no keys; BUCKET.DELETE deletes documents.", |_, _| {
         delete("UNLINK")
     }),
     refused("GETDEL", "Refused: there are no keys; BUCKET.QUERY finds documents.", |_, _| {
@@ -52,8 +52,8 @@ fn say(message: impl Into<String>) -> Result<Reply> {
 
 fn delete(name: &str) -> Result<Reply> {
     say(format!(
-        "{name} is not supported: there are no keys. BUCKET.REMOVE removes a bucket, which can be \
-         restored until it expires"
+        "{name} is not supported: there are no keys. BUCKET.DELETE deletes documents; BUCKET.REMOVE \
+         removes a bucket, which can be restored until it expires"
     ))
 }
 

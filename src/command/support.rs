@@ -1,7 +1,7 @@
 //! What several families need: who calls, where, and lists in pages.
 
 use super::{Args, Context, Error, Options, Reply, Result};
-use crate::codec::duration::{self, format_instant};
+use crate::codec::duration::{self, Retention, format_instant};
 use crate::codec::record::Actor;
 use crate::lifecycle::remove::Keep;
 use crate::metadata::{Caller, Operation, Path};
@@ -38,7 +38,12 @@ pub(super) fn current(ctx: &Context<'_>) -> Result<Path> {
 
 /// The value of `RETAIN`.
 pub(super) fn retain(text: &str) -> Result<Keep> {
-    duration::parse_retention(text).map(Keep::For).ok_or_else(|| {
+    retention(text).map(Keep::For)
+}
+
+/// As [`retain`], where nothing but a duration may stand.
+pub(super) fn retention(text: &str) -> Result<Retention> {
+    duration::parse_retention(text).ok_or_else(|| {
         Error::syntax(format!(
             "Invalid duration '{text}': give seconds, 45s, 30m, 48h, 7d, P7D or forever, at most 1,000 years"
         ))

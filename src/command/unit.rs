@@ -18,6 +18,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::{Context, Result, Services};
 use crate::config::Config;
+use crate::document::ObjectIds;
 use crate::metadata::{Caller, Catalog, LiveBucket, OpenTransaction};
 use crate::store::{Read, Transaction};
 
@@ -44,6 +45,15 @@ impl<'a> Unit<'a> {
 
     pub(super) fn config(&self) -> &'a Config {
         &self.services.config
+    }
+
+    /// Whether this is the transaction of BEGIN.
+    pub(super) fn is_open(&self) -> bool {
+        self.open.is_some()
+    }
+
+    pub(super) fn object_ids(&self) -> &'a ObjectIds {
+        &self.services.object_ids
     }
 
     pub(super) fn catalog(&self) -> &'a Catalog {

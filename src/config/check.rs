@@ -61,6 +61,7 @@ impl RawConfig {
             },
             purge: PurgeConfig { wait: duration("purge.wait", &self.purge.wait)? },
             cluster: self.cluster.check()?,
+            tombstone_retention: retention("tombstone.retention", &self.tombstone.retention)?,
             changes_retention: duration("changes.retention", &self.changes.retention)?,
             audit_retention: duration("audit.retention", &self.audit.retention)?,
             entries: self.entries(),

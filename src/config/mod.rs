@@ -145,6 +145,8 @@ pub struct Config {
     pub purge: PurgeConfig,
     /// Members, shards and how they watch each other.
     pub cluster: ClusterConfig,
+    /// How long deleted documents are kept, where DELETE doesn't say otherwise.
+    pub tombstone_retention: Retention,
     /// How long a bucket's change log is kept, if no replica needs it longer.
     pub changes_retention: Duration,
     /// How long the audit log is kept.

@@ -19,6 +19,7 @@ pub struct RawConfig {
     pub removal: RawRemoval,
     pub purge: RawPurge,
     pub cluster: RawCluster,
+    pub tombstone: RawRetention,
     pub changes: RawRetention,
     pub audit: RawRetention,
 }
@@ -158,6 +159,7 @@ impl Default for RawConfig {
             removal: RawRemoval::default(),
             purge: RawPurge::default(),
             cluster: RawCluster::default(),
+            tombstone: RawRetention { retention: "48h".to_owned() },
             changes: RawRetention { retention: "24h".to_owned() },
             audit: RawRetention { retention: "90d".to_owned() },
         }

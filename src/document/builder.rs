@@ -40,6 +40,22 @@ impl Builder {
         self.out.extend_from_slice(element.bytes);
     }
 
+    /// Appends a value as an element of an array.
+    pub fn push_value(&mut self, tag: u8, bytes: &[u8]) {
+        self.next_head(tag);
+        self.out.extend_from_slice(bytes);
+    }
+
+    /// How many bytes there are so far.
+    pub fn len(&self) -> usize {
+        self.out.len()
+    }
+
+    /// Whether nothing was appended yet.
+    pub fn is_empty(&self) -> bool {
+        self.out.len() <= 4
+    }
+
     /// Appends a document or an array, by its tag, that `fill` writes.
     pub fn nested(&mut self, key: &[u8], tag: u8, fill: impl FnOnce(&mut Self)) {
         self.head(tag, key);
@@ -50,6 +66,29 @@ impl Builder {
     pub fn push_nested(&mut self, tag: u8, fill: impl FnOnce(&mut Self)) {
         self.next_head(tag);
         self.fill(fill);
+    }
+
+    /// As [`Builder::nested`], where writing may fail. After an error this is to be thrown away.
+    pub fn try_nested<E>(
+        &mut self,
+        key: &[u8],
+        tag: u8,
+        fill: impl FnOnce(&mut Self) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut result = Ok(());
+        self.nested(key, tag, |out| result = fill(out));
+        result
+    }
+
+    /// As [`Builder::push_nested`], where writing may fail. After an error this is to be thrown away.
+    pub fn try_push_nested<E>(
+        &mut self,
+        tag: u8,
+        fill: impl FnOnce(&mut Self) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut result = Ok(());
+        self.push_nested(tag, |out| result = fill(out));
+        result
     }
 
     /// The document.

@@ -96,7 +96,7 @@ impl QueryCursor {
         asked: Arc<Asked>,
         next: Position,
     ) -> Self {
-        let text = shown(filter);
+        let text = filter_text(filter);
         let mut cursor = Self {
             namespace: namespace.to_owned(),
             bucket: bucket.to_owned(),
@@ -131,7 +131,8 @@ impl QueryCursor {
     }
 }
 
-fn shown(filter: &Bytes) -> String {
+/// A filter as BUCKET.CURSORS shows it: as it was sent, a BSON one as JSON; cut when long.
+pub fn filter_text(filter: &Bytes) -> String {
     let mut json = Vec::new();
     let text = match crate::value::Raw::new(filter) {
         Some(raw) => {

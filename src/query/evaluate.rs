@@ -199,7 +199,8 @@ fn has_member(member: &AllMember, value: Option<Value<'_>>, spread: bool) -> boo
     }
 }
 
-fn element_matches(form: ElementForm, filter: &Ast, element: Value<'_>) -> bool {
+/// Whether an element of an array satisfies the filter of an `$elemMatch`.
+pub fn element_matches(form: ElementForm, filter: &Ast, element: Value<'_>) -> bool {
     let fits =
         form == ElementForm::Value || matches!(element, Value::Document(_) | Value::Array(_));
     fits && value_matches(filter, element)

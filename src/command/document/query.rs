@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Action, document_limits, document_reply};
+use super::{Action, delete, document_limits, document_reply, update};
 use crate::command::unit::Unit;
 use crate::command::{Args, Context, Error, Options, Reply, Result, Services, collation};
 use crate::document::{Document, Home};
@@ -48,11 +48,12 @@ pub(super) async fn advance(ctx: &mut Context<'_>, args: Args) -> Result<Reply> 
         ))
     };
     let id = u64::try_from(args.integer(1)?).map_err(|_| unknown())?;
-    let cursor = match action {
-        Action::Query => ctx.session.cursors.get_mut::<QueryCursor>(id),
-        Action::Update | Action::Delete => None,
-    };
-    let cursor = cursor.ok_or_else(unknown)?;
+    match action {
+        Action::Query => {}
+        Action::Update => return update::advance(ctx, id).await?.ok_or_else(unknown),
+        Action::Delete => return delete::advance(ctx, &args, id).await?.ok_or_else(unknown),
+    }
+    let cursor = ctx.session.cursors.get_mut::<QueryCursor>(id).ok_or_else(unknown)?;
     let (namespace, bucket) = (cursor.namespace.clone(), cursor.bucket.clone());
     let Some((asked, position)) = cursor.rest() else {
         check_bucket(&Unit::of(ctx)?, &namespace, &bucket).await?;
@@ -162,11 +163,8 @@ pub(super) fn parse(
             "SORTBY and RESULTSORT cannot use the same field: '{field}'"
         )));
     }
-    if limit == 0 {
-        limit = usize::try_from(ctx.session.attributes.limit).unwrap_or(1).max(1);
-    }
     let filter = query::parse(filter, &limits).map_err(|error| Error::Syntax(error.to_string()))?;
-    let query = Query::new(filter.clone(), order, limit);
+    let query = Query::new(filter.clone(), order, limit_or_default(ctx, limit));
     let asked = Asked { query, result_sort, projection, filter, collate: collate.clone() };
     Ok(match collate {
         Collate::By(collator) => asked.collated(&collator),
@@ -174,7 +172,15 @@ pub(super) fn parse(
     })
 }
 
-fn sort(option: &str, options: &mut Options<'_>) -> Result<Sort> {
+/// The documents of a batch: what `LIMIT` said, or what the session has as its default.
+pub(super) fn limit_or_default(ctx: &Context<'_>, limit: usize) -> usize {
+    match limit {
+        0 => usize::try_from(ctx.session.attributes.limit).unwrap_or(1).max(1),
+        limit => limit,
+    }
+}
+
+pub(super) fn sort(option: &str, options: &mut Options<'_>) -> Result<Sort> {
     let missing = || {
         Error::Syntax(format!(
             "{option} argument must be followed by a field name and direction (ASC or DESC)"
@@ -197,7 +203,7 @@ fn sort(option: &str, options: &mut Options<'_>) -> Result<Sort> {
 }
 
 /// 0 stands for the session's default.
-fn limit_option(options: &mut Options<'_>) -> Result<usize> {
+pub(super) fn limit_option(options: &mut Options<'_>) -> Result<usize> {
     if options.remaining() == 0 {
         return Err(Error::syntax("LIMIT argument must be followed by a positive integer"));
     }

@@ -1,0 +1,219 @@
+//! BUCKET.UPDATE and its cursors.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use bson::oid::ObjectId;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::change::{self, ChangeCursor, Found, Search, StoredPosition};
+use super::document_limits;
+use super::query::{filter_limits, limit_option, limit_or_default, sort};
+use crate::command::unit::Unit;
+use crate::command::{Args, Context, Error, Reply, Result, support};
+use crate::document::{self, Document, Home, NewDocument, Origin};
+use crate::metadata::{LiveBucket, name};
+use crate::query::{self, Budget, Limits, Position, Query, matches};
+use crate::store::{Read, Transaction};
+use crate::update::Update;
+
+/// Changed documents that a cursor with SORTBY remembers, so as to change none twice.
+const REMEMBERED_MAX: usize = 100_000;
+
+/// What an UPDATE does, with all its ADVANCEs.
+#[derive(Debug)]
+struct Job {
+    search: Search,
+    update: Update,
+}
+
+/// What a cursor of UPDATE goes on with.
+#[derive(Debug)]
+pub(super) struct Rest {
+    job: Arc<Job>,
+    from: Position,
+    /// Changed documents that the order of the search may show again.
+    changed: HashSet<[u8; 12]>,
+    /// Whether any document matched so far. If none did, an upsert inserts one in the end.
+    matched: bool,
+}
+
+pub(super) type UpdateCursor = ChangeCursor<Rest>;
+
+/// What one batch did.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Batch {
+    ids: Vec<ObjectId>,
+    next: StoredPosition,
+    matched: bool,
+    /// Whether what was changed may be found again.
+    may_return: bool,
+}
+
+/// `BUCKET.UPDATE <bucket> <filter> <update> [SORTBY ...] [LIMIT <n>] [OPID <id>]`.
+pub(super) async fn update(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
+    let bucket = name::bucket(args.required(0)?)?;
+    let filter = args.bytes(1)?;
+    let (job, opid) = parse(ctx, &filter, &args)?;
+    let rest =
+        Rest { job: Arc::new(job), from: Position::Start, changed: HashSet::new(), matched: false };
+    let namespace = ctx.session.namespace.clone();
+    ctx.session.cursors.expect_room().map_err(|error| Error::Syntax(error.to_string()))?;
+    let opid = opid.map(|opid| support::caller(ctx.session, "BUCKET.UPDATE", &args, Some(opid)));
+    let opid = opid.transpose()?;
+    let batch = run(&Unit::of(ctx)?, &namespace, bucket, &rest, opid.as_ref()).await?;
+    let cursor = ChangeCursor::new((&namespace, bucket), &filter, None, after(rest, &batch));
+    let id = change::open(ctx, cursor)?;
+    Ok(change::reply(ctx, id, &batch.ids, None))
+}
+
+/// `BUCKET.ADVANCE UPDATE <cursor-id>`; `None`: there is no such cursor.
+pub(super) async fn advance(ctx: &mut Context<'_>, id: u64) -> Result<Option<Reply>> {
+    let Some(cursor) = ctx.session.cursors.get_mut::<UpdateCursor>(id) else { return Ok(None) };
+    let (namespace, bucket) = (cursor.namespace.clone(), cursor.bucket.clone());
+    let Some(rest) = cursor.rest() else {
+        change::check_bucket(&Unit::of(ctx)?, &namespace, &bucket).await?;
+        return Ok(Some(change::reply(ctx, id, &[], None)));
+    };
+    let batch = run(&Unit::of(ctx)?, &namespace, &bucket, &rest, None).await?;
+    let rest = Rest {
+        job: Arc::clone(&rest.job),
+        from: rest.from.clone(),
+        changed: rest.changed.clone(),
+        matched: rest.matched,
+    };
+    change::go_on(ctx, id, after(rest, &batch));
+    Ok(Some(change::reply(ctx, id, &batch.ids, None)))
+}
+
+/// What is left to do after a batch.
+fn after(mut rest: Rest, batch: &Batch) -> Option<Rest> {
+    rest.from = batch.next.clone().into();
+    rest.matched |= batch.matched;
+    if batch.may_return {
+        rest.changed.extend(batch.ids.iter().map(ObjectId::bytes));
+    }
+    (!matches!(rest.from, Position::End)).then_some(rest)
+}
+
+/// One batch in one transaction.
+async fn run(
+    unit: &Unit<'_>,
+    namespace: &str,
+    bucket: &str,
+    rest: &Rest,
+    once: Option<&crate::metadata::Caller>,
+) -> Result<Batch> {
+    if rest.changed.len() > REMEMBERED_MAX {
+        return Err(Error::syntax(format!(
+            "UPDATE with SORTBY changes at most {REMEMBERED_MAX} documents through one cursor; \
+             close it and send the command again"
+        )));
+    }
+    let (at, budget) = (unit.catalog().now(), &change::budget(unit));
+    // That nothing matches is what an upsert rests on; else only the documents changed count.
+    let read = if rest.job.update.is_upsert() { Read::Conflict } else { unit.reads() };
+    let object_ids = unit.object_ids();
+    let limit = rest.job.search.query.limit;
+    change::shrinking(unit, limit, |limit| async move {
+        let body = |txn: Transaction, live: LiveBucket| async move {
+            let home = &Home::from(&live);
+            let batch = Attempt { txn: &txn, home, rest, at };
+            batch.run(limit, read, budget, object_ids).await
+        };
+        match once {
+            None => unit.write("update", namespace, bucket, body).await,
+            Some(caller) => unit.write_once("update", caller, namespace, bucket, body).await,
+        }
+    })
+    .await
+}
+
+/// One batch in the transaction that it is tried in.
+struct Attempt<'a> {
+    txn: &'a Transaction,
+    home: &'a Home,
+    rest: &'a Rest,
+    at: i64,
+}
+
+/// A document and what becomes of it.
+struct Prepared {
+    id: ObjectId,
+    old: Document,
+    new: Option<Document>,
+}
+
+impl Attempt<'_> {
+    async fn run(
+        &self,
+        limit: usize,
+        read: Read,
+        budget: &Budget,
+        object_ids: &document::ObjectIds,
+    ) -> Result<Batch> {
+        let (rest, job) = (self.rest, &self.rest.job);
+        let prepare = |id, document| self.prepare(id, document);
+        let here = (self.txn, self.home);
+        let found = job.search.batch(here, &rest.from, limit, read, budget, prepare).await?;
+        let Found { items, next } = found;
+        let mut ids = Vec::with_capacity(items.len());
+        let mut matched = false;
+        let mut may_return = false;
+        let in_order_of_ids = matches!(next, Position::After(_) | Position::End);
+        for Prepared { id, old, new } in items {
+            matched = true;
+            let Some(new) = new else { continue };
+            document::replace(self.txn, self.home, &id, (&old, &new), self.at).await?;
+            may_return |= !in_order_of_ids && matches(&job.search.filter, new.raw());
+            ids.push(id);
+        }
+        let nothing = !matched && !rest.matched && matches!(next, Position::End);
+        if nothing && job.update.is_upsert() {
+            ids.push(self.insert(object_ids).await?);
+        }
+        Ok(Batch { ids, next: next.into(), matched, may_return })
+    }
+
+    fn prepare(&self, id: ObjectId, old: Document) -> Result<(Prepared, usize)> {
+        let job = &self.rest.job;
+        if self.rest.changed.contains(&id.bytes()) {
+            return Ok((Prepared { id, old, new: None }, 0));
+        }
+        let new = job.update.apply(&job.search.filter, &old).map_err(|error| match error {
+            Error::Syntax(text) => Error::Syntax(format!("{text} (document {id})")),
+            other => other,
+        })?;
+        let written = new.as_ref().map_or(0, |new| new.bytes().len());
+        Ok((Prepared { id, old, new }, written))
+    }
+
+    async fn insert(&self, object_ids: &document::ObjectIds) -> Result<ObjectId> {
+        let job = &self.rest.job;
+        let document = job.update.new_document(&job.search.filter)?;
+        let new = NewDocument::new(document, Origin::Bson, object_ids)?;
+        document::insert(self.txn, self.home, std::slice::from_ref(&new), self.at).await?;
+        Ok(new.id())
+    }
+}
+
+fn parse<'a>(ctx: &Context<'_>, filter: &Bytes, args: &'a Args) -> Result<(Job, Option<&'a [u8]>)> {
+    let limits = Limits { document: document_limits(ctx.services), ..Limits::default() };
+    let update = Update::parse(&args.bytes(2)?, &limits, limits.document.bytes_max)?;
+    let (mut order, mut limit, mut opid) = (None, 0, None);
+    let mut options = args.options(3);
+    while let Some(option) = options.next() {
+        match option.to_ascii_uppercase().as_slice() {
+            b"SORTBY" => order = Some(sort("SORTBY", &mut options)?),
+            b"LIMIT" => limit = limit_option(&mut options)?,
+            b"OPID" => opid = Some(options.value()?),
+            _ => return Err(options.unknown()),
+        }
+    }
+    let filter = query::parse(filter, &filter_limits(ctx.services))
+        .map_err(|error| Error::Syntax(error.to_string()))?;
+    update.expect_filter(&filter)?;
+    let query = Query::new(filter.clone(), order, limit_or_default(ctx, limit)).to_change();
+    Ok((Job { search: Search { query, filter }, update }, opid))
+}

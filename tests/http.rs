@@ -72,7 +72,7 @@ async fn eventually(node: &Node, path: &'static str, holds: impl Fn(&Answer) -> 
     };
     match tokio::time::timeout(PATIENCE, asking).await {
         Ok(answer) => answer,
-        Err(_) => panic!("never as expected: {:?}", page(node, path).await),
+        Err(late) => panic!("never as expected, {late}: {:?}", page(node, path).await),
     }
 }
 
@@ -337,7 +337,8 @@ fn what_is_not_asked_for_rightly_is_refused() {
     assert_eq!((head.status, head.body.as_str()), (200, ""));
     let long = format!("GET /healthz HTTP/1.1\r\nHost: x\r\nA: {}\r\n\r\n", "a".repeat(20_000));
     assert_eq!(send(address, long.as_bytes()).status, 431);
-    let fields: String = (0..100).map(|n| format!("A{n}: 1\r\n")).collect();
+    let fields: Vec<String> = (0..100).map(|n| format!("A{n}: 1\r\n")).collect();
+    let fields = fields.concat();
     let many = format!("GET /healthz HTTP/1.1\r\nHost: x\r\n{fields}\r\n");
     assert_eq!(send(address, many.as_bytes()).status, 431);
     let nonsense = send(address, b"*1\r\n$4\r\nPING\r\n\r\n");

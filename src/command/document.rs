@@ -135,6 +135,7 @@ pub(super) const COMMANDS: &[Spec] = &[
             )
             .optional(),
             Argument::integer("limit").after("LIMIT").optional(),
+            Argument::string("collation").after("COLLATION").optional(),
             Argument::string("id").after("OPID").optional(),
         ],
         handler: run!(update::update),
@@ -149,6 +150,7 @@ pub(super) const COMMANDS: &[Spec] = &[
             Argument::string("duration").after("RETAIN").optional(),
             Argument::string("reason").after("REASON").optional(),
             Argument::keyword("info", "INFO").optional(),
+            Argument::string("collation").after("COLLATION").optional(),
             Argument::string("id").after("OPID").optional(),
         ],
         handler: run!(delete::delete),

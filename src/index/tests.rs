@@ -449,14 +449,7 @@ async fn bounded(
     let (low_raw, high_raw) = (edge(&low), edge(&high));
     let low_value = low_raw.as_ref().map(only);
     let high_value = high_raw.as_ref().map(only);
-    fn side<'a>(value: &'a Option<Value<'a>>, included: bool) -> Bound<&'a Value<'a>> {
-        match value {
-            None => Bound::Unbounded,
-            Some(value) if included => Bound::Included(value),
-            Some(value) => Bound::Excluded(value),
-        }
-    }
-    let (lower, upper) = (side(&low_value, with_low), side(&high_value, with_high));
+    let (lower, upper) = (side(low_value.as_ref(), with_low), side(high_value.as_ref(), with_high));
     let range = Bounds::new(index).equal(&Value::Int32(1)).range(lower, upper).keys(BUCKET);
     let listed = found(&store, &range, false).await;
     let got: BTreeSet<ObjectId> = listed.iter().copied().collect();
@@ -501,5 +494,14 @@ proptest! {
     ) {
         // An array as a bound is compared as a whole, like any other value.
         run(bounded(values, low, high, how));
+    }
+}
+
+/// One side of a range.
+fn side<'a>(value: Option<&'a Value<'a>>, included: bool) -> Bound<&'a Value<'a>> {
+    match value {
+        None => Bound::Unbounded,
+        Some(value) if included => Bound::Included(value),
+        Some(value) => Bound::Excluded(value),
     }
 }

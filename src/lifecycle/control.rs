@@ -1,8 +1,10 @@
 //! PURGE.PAUSE and PURGE.RESUME: stop and go on with all destruction.
 
+use crate::cluster::time;
+use crate::codec::duration::format_instant;
 use crate::codec::keys;
 use crate::codec::record::{self, PauseRecord};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::metadata::Caller;
 use crate::metadata::audit::{self, Entry};
 use crate::store::{Read, Transaction};
@@ -50,6 +52,26 @@ impl Lifecycle {
             .await?;
         self.wake_workers();
         Ok(())
+    }
+
+    /// Refuses whatever destroys for good while that is stopped for the whole
+    /// cluster. Reads with conflict, so that a pause stops also what is under way.
+    ///
+    /// # Errors
+    /// `PURGEPAUSED`, `CLOCKSUSPECT`.
+    pub async fn expect_destruction(&self, txn: &Transaction) -> Result<()> {
+        if let Some(value) = txn.get(&keys::purge_pause(), Read::Conflict).await? {
+            let pause: PauseRecord = record::decode("purge-pause", &value)?;
+            return Err(Error::PurgePaused(format!(
+                "Purging is paused since {} by {}",
+                format_instant(pause.since),
+                pause.by.user
+            )));
+        }
+        match time::read(txn, Read::Conflict).await?.suspect {
+            Some(reason) => Err(Error::ClockSuspect(format!("Purging is stopped: {reason}"))),
+            None => Ok(()),
+        }
     }
 
     /// Who stopped destruction, if it is stopped.

@@ -11,9 +11,8 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::cluster::barrier::BarrierState;
 use crate::cluster::journal;
-use crate::cluster::time;
 use crate::codec::record::{
-    self, Event, EventKind, GraveRecord, PauseRecord, ReclaimRecord, RemovalRecord, RequestRecord,
+    self, Event, EventKind, GraveRecord, ReclaimRecord, RemovalRecord, RequestRecord,
 };
 use crate::codec::{BucketId, NamespaceId, RemovalId, Versionstamp, keys};
 use crate::error::{Error, Result};
@@ -203,17 +202,7 @@ impl Lifecycle {
                 removed.record.name, hold.owner, hold.reason
             )));
         }
-        if let Some(value) = txn.get(&keys::purge_pause(), Read::Conflict).await? {
-            let pause: PauseRecord = record::decode("purge-pause", &value)?;
-            return Err(Error::PurgePaused(format!(
-                "Purging is paused since {} by {}",
-                crate::codec::duration::format_instant(pause.since),
-                pause.by.user
-            )));
-        }
-        if let Some(reason) = time::read(txn, Read::Conflict).await?.suspect {
-            return Err(Error::ClockSuspect(format!("Purging is stopped: {reason}")));
-        }
+        self.expect_destruction(txn).await?;
         let object = removed.record.bucket.0;
         self.removal_reads(txn).get(&keys::fence(object), Read::Conflict).await?;
         let earlier = self.options().mutations.barrier_in_earlier_transaction;

@@ -3,6 +3,7 @@
 
 use std::str::FromStr;
 
+use bigdecimal::num_bigint::Sign;
 use bigdecimal::{BigDecimal, RoundingMode};
 use bson::Decimal128;
 
@@ -159,9 +160,10 @@ fn unusual(calculation: Calculation, left: &str, right: &str) -> &'static str {
     let kind = |text: &str| match text {
         "Infinity" => f64::INFINITY,
         "-Infinity" => f64::NEG_INFINITY,
-        _ => BigDecimal::from_str(text).map_or(f64::NAN, |number| {
-            f64::from(i8::from(number > BigDecimal::from(0)))
-                - f64::from(i8::from(number < BigDecimal::from(0)))
+        _ => BigDecimal::from_str(text).map_or(f64::NAN, |number| match number.sign() {
+            Sign::Plus => 1.0,
+            Sign::NoSign => 0.0,
+            Sign::Minus => -1.0,
         }),
     };
     let result = match calculation {

@@ -172,7 +172,7 @@ impl Order {
             Value::Document(raw) if !raw.is_empty() => {
                 let sort = |field: Field<'_>| {
                     let path = Path::new(&String::from_utf8_lossy(field.key));
-                    Ok(Sort { path, direction: direction(&field)? })
+                    Ok(Sort { path, direction: direction(&field)?, collator: None })
                 };
                 Ok(Self::Fields(raw.iter().map(sort).collect::<std::result::Result<_, String>>()?))
             }

@@ -11,6 +11,7 @@
 //! * [`reclaim`]: gives back the bytes of what was purged.
 //! * [`trim`]: cuts the change logs behind their retention. Its work is entered
 //!   in the table of open work, so a removal stops it and the barrier waits.
+//! * [`vacuum`]: purges deleted documents that have expired, in the same way.
 //!
 //! # Invariants
 //!
@@ -24,6 +25,7 @@ pub mod due;
 pub mod index_task;
 pub mod reclaim;
 pub mod trim;
+pub mod vacuum;
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -69,6 +71,7 @@ impl Workers {
         spawn(&mut tasks, "reclaim", reclaim::run(self.clone(), stop.clone()));
         spawn(&mut tasks, "index-task", index_task::run(self.clone(), stop.clone()));
         spawn(&mut tasks, "trim", trim::run(self.clone(), stop.clone()));
+        spawn(&mut tasks, "vacuum", vacuum::run(self.clone(), stop.clone()));
         spawn(&mut tasks, "refusals", refusals(self.lifecycle.clone(), stop));
         while let Some(ended) = tasks.join_next().await {
             if let Err(panic) = ended {

@@ -178,9 +178,9 @@ async fn settle(workers: &Workers, bucket: BucketId, at: i64, now: i64) -> Resul
     Ok(())
 }
 
-/// Takes a trim of a removed bucket out of the queue: its log stands still, and
-/// a restore puts the trim back.
-async fn set_aside(workers: &Workers, bucket: BucketId, due: &[u8]) -> Result<()> {
+/// Takes what is due of a removed bucket out of the queue: the bucket stands still, and
+/// a restore puts it back.
+pub(super) async fn set_aside(workers: &Workers, bucket: BucketId, due: &[u8]) -> Result<()> {
     let first = workers.shard_of(bucket.0);
     let Some(epoch) = workers.owned().get(&first).copied() else { return Ok(()) };
     workers

@@ -12,6 +12,7 @@
 mod cluster;
 
 mod barrier;
+mod changes;
 mod history;
 mod indexes;
 mod members;
@@ -49,6 +50,15 @@ scenarios! {
         a_batch_of_a_former_incarnation_is_refused
         a_trim_under_way_is_named_and_refused
         a_renamed_bucket_is_reached_by_what_its_name_means_now;
+    changes:
+        an_update_with_an_unknown_result_is_applied_once
+        a_deletion_with_an_unknown_result_leaves_one_tombstone
+        a_change_under_way_when_its_bucket_is_removed_never_lands
+        of_two_upserts_one_inserts
+        deleted_documents_are_purged_when_they_have_expired
+        while_a_bucket_is_removed_its_deleted_documents_do_not_expire
+        a_pause_keeps_deleted_documents
+        a_vacuum_under_way_is_named_and_refused;
     barrier:
         work_beyond_the_grace_is_named_and_waited_for
         a_node_with_work_that_never_stops_gives_itself_up

@@ -3,7 +3,7 @@
 use lethe::cluster::mutation::{Mutation, Mutations};
 
 use crate::cluster::{Claim, patiently};
-use crate::{barrier, indexes, members, purge, transactions, writes};
+use crate::{barrier, changes, indexes, members, purge, transactions, writes};
 
 /// Runs a scenario with a mistake; it must fail by this claim.
 async fn found(mistake: Mutation, scenario: impl AsyncFnOnce(Mutations) -> Claim, violated: &str) {
@@ -40,6 +40,10 @@ mistakes! {
             => "a write that knows nothing of the index landed",
         indexes::a_batch_of_a_build_under_way_is_named_and_refused
             => "a batch of a build landed in a removed bucket",
+        changes::a_change_under_way_when_its_bucket_is_removed_never_lands
+            => "a write to a bucket landed after its REMOVE",
+        changes::a_vacuum_under_way_is_named_and_refused
+            => "a vacuum landed in a removed bucket",
         transactions::a_removal_before_the_commit_is_what_the_commit_answers
             => "a write to a bucket landed after its REMOVE";
     witnesses_come_after_the_drain: WitnessBeforeDrain,

@@ -17,7 +17,10 @@ use crate::codec::RemovalId;
 use crate::command::unit::Unit;
 use crate::command::{Context, Error, Reply, Result};
 use crate::document::{Document, Home};
-use crate::query::{self, Ast, Budget, Direction, Operand, Path, Position, Query, Sort};
+use crate::metadata::LiveBucket;
+use crate::query::{
+    self, Asked, Ast, Budget, Collate, Direction, Operand, Path, Position, Query, Sort,
+};
 use crate::resp::Protocol;
 use crate::store::{self, Read, Transaction};
 use crate::value::{Value, raw};
@@ -28,13 +31,10 @@ const WRITTEN_BYTES_MAX: usize = 4 << 20;
 /// Bytes of documents that one batch holds before it changes them.
 const READ_BYTES_MAX: usize = 8 << 20;
 
-/// Which documents a command changes.
+/// Which documents a command changes, under the collation that counts in its bucket. `$` and an
+/// upsert refer to the whole filter.
 #[derive(Debug)]
-pub(super) struct Search {
-    pub(super) query: Query,
-    /// The whole filter, which `$` and an upsert refer to.
-    pub(super) filter: Ast,
-}
+pub(super) struct Search(pub(super) Arc<Asked>);
 
 /// One batch of a search: documents with their ids, and where the next begins.
 pub(super) struct Found<T> {
@@ -43,6 +43,29 @@ pub(super) struct Found<T> {
 }
 
 impl Search {
+    pub(super) fn new(query: Query, filter: Ast, collate: Collate) -> Self {
+        let query = query.to_change();
+        let (result_sort, projection) = (None, None);
+        let asked = Asked { query, result_sort, projection, filter, collate: collate.clone() };
+        Self(Arc::new(match collate {
+            Collate::By(collator) => asked.collated(&collator),
+            Collate::Bucket | Collate::Bytes => asked,
+        }))
+    }
+
+    /// The same in this bucket, whose collation counts where none was asked for.
+    pub(super) fn within(&self, live: &LiveBucket) -> Self {
+        Self(self.0.in_bucket(live.collator()))
+    }
+
+    pub(super) fn filter(&self) -> &Ast {
+        &self.0.filter
+    }
+
+    pub(super) fn limit(&self) -> usize {
+        self.0.query.limit
+    }
+
     /// Finds one batch and lets `prepare` make of each document what is to be
     /// written and how many bytes that comes to. Nothing is written yet, so a
     /// batch that would write too much is searched again with fewer documents.
@@ -57,7 +80,7 @@ impl Search {
     ) -> Result<Found<T>> {
         let mut limit = limit;
         loop {
-            let query = &Query { limit, ..self.query.clone() };
+            let query = &Query { limit, ..self.0.query.clone() };
             let batch = query::run(txn, home, query, from, read, budget).await?;
             let count = batch.documents.len();
             let (mut items, mut written) = (Vec::with_capacity(count), 0_usize);
@@ -148,6 +171,7 @@ impl From<StoredPosition> for Position {
                 let key = raw::decode(tag, &value).unwrap_or(Value::Null);
                 let implied = implied.map(|(path, descending)| Sort {
                     path: Path::new(&path),
+                    collator: None,
                     direction: if descending {
                         Direction::Descending
                     } else {

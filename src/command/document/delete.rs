@@ -7,15 +7,15 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::change::{self, ChangeCursor, Found, Removal, Search, StoredPosition};
-use super::query::{limit_option, limit_or_default, filter_limits};
+use super::query::{filter_limits, limit_option, limit_or_default};
 use crate::codec::RemovalId;
 use crate::codec::duration::Retention;
 use crate::command::lifecycle::reason;
 use crate::command::unit::Unit;
-use crate::command::{Args, Context, Error, Reply, Result, support};
+use crate::command::{Args, Context, Error, Reply, Result, collation, support};
 use crate::document::{self, Deletion, Document, Home};
 use crate::metadata::{Caller, LiveBucket, name};
-use crate::query::{self, Position, Query};
+use crate::query::{self, Collate, Position, Query};
 use crate::store::Transaction;
 
 /// Bytes that a deleted document writes besides itself.
@@ -107,9 +107,9 @@ async fn run(
         continues: !matches!(rest.from, Position::Start),
     };
     let search = &rest.job.search;
-    change::shrinking(unit, search.query.limit, |limit| async move {
+    change::shrinking(unit, search.limit(), |limit| async move {
         let body = |txn: Transaction, live: LiveBucket| async move {
-            let home = &Home::from(&live);
+            let (home, search) = (&Home::from(&live), search.within(&live));
             let prepare = |id, document: Document| {
                 let moved = document.bytes().len();
                 let moved = if moved > MOVED_BYTES_MAX { 0 } else { moved };
@@ -121,9 +121,9 @@ async fn run(
             Ok(Batch { removal: deletion.removal, ids, next: next.into() })
         };
         if caller.operation.is_some() {
-            unit.write_once("delete", caller, namespace, bucket, body).await
+            Box::pin(unit.write_once("delete", caller, namespace, bucket, body)).await
         } else {
-            unit.write("delete", namespace, bucket, body).await
+            Box::pin(unit.write("delete", namespace, bucket, body)).await
         }
     })
     .await
@@ -138,6 +138,7 @@ struct Parsed<'a> {
 
 fn parse<'a>(ctx: &Context<'_>, filter: &Bytes, args: &'a Args) -> Result<Parsed<'a>> {
     let (mut limit, mut why, mut info, mut opid) = (0, None, false, None);
+    let mut collate = Collate::default();
     let mut retention = ctx.services.config.tombstone_retention;
     let mut options = args.options(2);
     while let Some(option) = options.next() {
@@ -146,6 +147,7 @@ fn parse<'a>(ctx: &Context<'_>, filter: &Bytes, args: &'a Args) -> Result<Parsed
             b"RETAIN" => retention = support::retention(options.text()?)?,
             b"REASON" => why = Some(reason(options.text()?)?),
             b"INFO" => info = true,
+            b"COLLATION" => collate = collation::option(&mut options)?,
             b"OPID" => opid = Some(options.value()?),
             b"SORTBY" => return Err(Error::syntax("'SORTBY' is an unsupported argument")),
             _ => return Err(options.unknown()),
@@ -153,6 +155,7 @@ fn parse<'a>(ctx: &Context<'_>, filter: &Bytes, args: &'a Args) -> Result<Parsed
     }
     let limits = filter_limits(ctx.services);
     let filter = query::parse(filter, &limits).map_err(|error| Error::Syntax(error.to_string()))?;
-    let query = Query::new(filter.clone(), None, limit_or_default(ctx, limit)).to_change();
-    Ok(Parsed { job: Job { search: Search { query, filter }, reason: why, retention }, info, opid })
+    let query = Query::new(filter.clone(), None, limit_or_default(ctx, limit));
+    let search = Search::new(query, filter, collate);
+    Ok(Parsed { job: Job { search, reason: why, retention }, info, opid })
 }

@@ -11,10 +11,10 @@ use super::change::{self, ChangeCursor, Found, Search, StoredPosition};
 use super::document_limits;
 use super::query::{filter_limits, limit_option, limit_or_default, sort};
 use crate::command::unit::Unit;
-use crate::command::{Args, Context, Error, Reply, Result, support};
+use crate::command::{Args, Context, Error, Reply, Result, collation, support};
 use crate::document::{self, Document, Home, NewDocument, Origin};
 use crate::metadata::{LiveBucket, name};
-use crate::query::{self, Budget, Limits, Position, Query, matches};
+use crate::query::{self, Budget, Collate, Limits, Position, Query, matches};
 use crate::store::{Read, Transaction};
 use crate::update::Update;
 
@@ -115,16 +115,18 @@ async fn run(
     // That nothing matches is what an upsert rests on; else only the documents changed count.
     let read = if rest.job.update.is_upsert() { Read::Conflict } else { unit.reads() };
     let object_ids = unit.object_ids();
-    let limit = rest.job.search.query.limit;
+    let limit = rest.job.search.limit();
     change::shrinking(unit, limit, |limit| async move {
         let body = |txn: Transaction, live: LiveBucket| async move {
-            let home = &Home::from(&live);
-            let batch = Attempt { txn: &txn, home, rest, at };
+            let (home, search) = (&Home::from(&live), &rest.job.search.within(&live));
+            let batch = Attempt { txn: &txn, home, rest, search, at };
             batch.run(limit, read, budget, object_ids).await
         };
         match once {
-            None => unit.write("update", namespace, bucket, body).await,
-            Some(caller) => unit.write_once("update", caller, namespace, bucket, body).await,
+            None => Box::pin(unit.write("update", namespace, bucket, body)).await,
+            Some(caller) => {
+                Box::pin(unit.write_once("update", caller, namespace, bucket, body)).await
+            }
         }
     })
     .await
@@ -135,6 +137,7 @@ struct Attempt<'a> {
     txn: &'a Transaction,
     home: &'a Home,
     rest: &'a Rest,
+    search: &'a Search,
     at: i64,
 }
 
@@ -156,7 +159,7 @@ impl Attempt<'_> {
         let (rest, job) = (self.rest, &self.rest.job);
         let prepare = |id, document| self.prepare(id, document);
         let here = (self.txn, self.home);
-        let found = job.search.batch(here, &rest.from, limit, read, budget, prepare).await?;
+        let found = self.search.batch(here, &rest.from, limit, read, budget, prepare).await?;
         let Found { items, next } = found;
         let mut ids = Vec::with_capacity(items.len());
         let mut matched = false;
@@ -166,7 +169,7 @@ impl Attempt<'_> {
             matched = true;
             let Some(new) = new else { continue };
             document::replace(self.txn, self.home, &id, (&old, &new), self.at).await?;
-            may_return |= !in_order_of_ids && matches(&job.search.filter, new.raw());
+            may_return |= !in_order_of_ids && matches(self.search.filter(), new.raw());
             ids.push(id);
         }
         let nothing = !matched && !rest.matched && matches!(next, Position::End);
@@ -181,7 +184,7 @@ impl Attempt<'_> {
         if self.rest.changed.contains(&id.bytes()) {
             return Ok((Prepared { id, old, new: None }, 0));
         }
-        let new = job.update.apply(&job.search.filter, &old).map_err(|error| match error {
+        let new = job.update.apply(self.search.filter(), &old).map_err(|error| match error {
             Error::Syntax(text) => Error::Syntax(format!("{text} (document {id})")),
             other => other,
         })?;
@@ -191,7 +194,7 @@ impl Attempt<'_> {
 
     async fn insert(&self, object_ids: &document::ObjectIds) -> Result<ObjectId> {
         let job = &self.rest.job;
-        let document = job.update.new_document(&job.search.filter)?;
+        let document = job.update.new_document(self.search.filter())?;
         let new = NewDocument::new(document, Origin::Bson, object_ids)?;
         document::insert(self.txn, self.home, std::slice::from_ref(&new), self.at).await?;
         Ok(new.id())
@@ -202,11 +205,13 @@ fn parse<'a>(ctx: &Context<'_>, filter: &Bytes, args: &'a Args) -> Result<(Job, 
     let limits = Limits { document: document_limits(ctx.services), ..Limits::default() };
     let update = Update::parse(&args.bytes(2)?, &limits, limits.document.bytes_max)?;
     let (mut order, mut limit, mut opid) = (None, 0, None);
+    let mut collate = Collate::default();
     let mut options = args.options(3);
     while let Some(option) = options.next() {
         match option.to_ascii_uppercase().as_slice() {
             b"SORTBY" => order = Some(sort("SORTBY", &mut options)?),
             b"LIMIT" => limit = limit_option(&mut options)?,
+            b"COLLATION" => collate = collation::option(&mut options)?,
             b"OPID" => opid = Some(options.value()?),
             _ => return Err(options.unknown()),
         }
@@ -214,6 +219,6 @@ fn parse<'a>(ctx: &Context<'_>, filter: &Bytes, args: &'a Args) -> Result<(Job, 
     let filter = query::parse(filter, &filter_limits(ctx.services))
         .map_err(|error| Error::Syntax(error.to_string()))?;
     update.expect_filter(&filter)?;
-    let query = Query::new(filter.clone(), order, limit_or_default(ctx, limit)).to_change();
-    Ok((Job { search: Search { query, filter }, update }, opid))
+    let query = Query::new(filter.clone(), order, limit_or_default(ctx, limit));
+    Ok((Job { search: Search::new(query, filter, collate), update }, opid))
 }

@@ -47,6 +47,7 @@ fn place<'a>(
 }
 
 /// `Err`: the operator does not fit what is there.
+#[allow(clippy::match_same_arms, reason = "one arm for each operator and kind of value")]
 fn step(document: &mut Bson, (operator, path, operand): &Step) -> Result<(), ()> {
     let value = Bson::Int32(*operand);
     if *operator == "$unset" {

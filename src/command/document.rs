@@ -83,7 +83,11 @@ pub(super) const COMMANDS: &[Spec] = &[
     },
     Spec {
         complexity: "O(1) without a filter, else O(N) in the entries or documents examined",
-        arguments: &[Argument::string("bucket"), Argument::string("filter").optional()],
+        arguments: &[
+            Argument::string("bucket"),
+            Argument::string("filter").optional(),
+            Argument::string("collation").after("COLLATION").optional(),
+        ],
         handler: run!(count::count),
         ..spec("BUCKET.COUNT", -2, flags::READ, "Counts the documents that match a filter.")
     },
@@ -110,6 +114,7 @@ pub(super) const COMMANDS: &[Spec] = &[
             .optional(),
             Argument::string("projection").after("PROJECTION").optional(),
             Argument::integer("limit").after("LIMIT").optional(),
+            Argument::string("collation").after("COLLATION").optional(),
             Argument::keyword("analyze", "ANALYZE").optional(),
         ],
         handler: run!(explain::explain),

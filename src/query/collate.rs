@@ -5,6 +5,7 @@
 //! pattern is searched for as it is written, and ids have no strings.
 
 use super::ast::{AllMember, Ast, Test};
+use super::execute::Query;
 use crate::value::Collator;
 
 /// What a command says about collation.
@@ -26,6 +27,18 @@ impl Collate {
             Self::Bucket => bucket,
             Self::Bytes => None,
             Self::By(collator) => Some(collator),
+        }
+    }
+}
+
+impl Query {
+    /// The same query under a collation.
+    #[must_use]
+    pub fn collated(self, collator: &Collator) -> Self {
+        Self {
+            plan: self.plan.collated(collator),
+            order: self.order.map(|sort| sort.collated(collator)),
+            ..self
         }
     }
 }

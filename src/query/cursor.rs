@@ -45,15 +45,9 @@ impl Asked {
     /// The same under a collation: the filter and both orders.
     #[must_use]
     pub fn collated(self, collator: &Collator) -> Self {
-        let sort = |sort: Sort| sort.collated(collator);
-        let query = self.query;
         Self {
-            query: Query {
-                plan: query.plan.collated(collator),
-                order: query.order.map(sort),
-                ..query
-            },
-            result_sort: self.result_sort.map(sort),
+            query: self.query.collated(collator),
+            result_sort: self.result_sort.map(|sort| sort.collated(collator)),
             projection: self.projection,
             filter: self.filter.collated(collator),
             collate: Collate::By(collator.clone()),

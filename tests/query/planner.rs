@@ -17,7 +17,6 @@ use lethe::query::{
     Sort, count, explain, parse, run,
 };
 use lethe::store::{Read, Store};
-use lethe::value::{Collation, Raw, Value, collation};
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 
@@ -59,12 +58,6 @@ fn field() -> impl Strategy<Value = IndexField> {
             multi_key: false,
         },
     )
-}
-
-/// Letters alone count, so that `a` and `A` are equal.
-fn english() -> Collation {
-    let said = raw(&bson::doc! {"locale": "en", "strength": 1});
-    collation::parse(&Value::Document(Raw::new(&said).unwrap())).unwrap().unwrap()
 }
 
 fn indexes() -> impl Strategy<Value = Vec<IndexRecord>> {
@@ -341,7 +334,7 @@ async fn large(indexes: Vec<IndexRecord>) -> (Store, Home) {
 
 fn plain_query(filter: &str, order: Option<(&str, Direction)>, limit: usize) -> Query {
     let filter = parse(&filter.to_owned().into(), &Limits::default()).unwrap();
-    let order = order.map(|(path, direction)| Sort { path: Path::new(path), direction });
+    let order = order.map(|(path, direction)| Sort::new(Path::new(path), direction));
     Query::new(filter, order, limit)
 }
 

@@ -1,22 +1,25 @@
 //! `BUCKET.EXPLAIN`.
 
+use std::sync::Arc;
+
 use super::query::{budget, parse};
 use crate::command::unit::Unit;
 use crate::command::{Args, Context, Reply, Result};
 use crate::document::Home;
-use crate::metadata::name;
+use crate::metadata::{LiveBucket, name};
 use crate::query::{self, Explained};
 
 /// `BUCKET.EXPLAIN <bucket> <filter> [the options of BUCKET.QUERY] [ANALYZE]`.
 pub(super) async fn explain(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
     let bucket = name::bucket(args.required(0)?)?;
     let mut analyze = false;
-    let asked = &parse(ctx, &args.bytes(1)?, &args, Some(&mut analyze))?;
+    let asked = &Arc::new(parse(ctx, &args.bytes(1)?, &args, Some(&mut analyze))?);
     let unit = Unit::of(ctx)?;
     let (budget, read) = (&budget(&unit), unit.reads());
     let namespace = ctx.session.namespace.clone();
-    let body = |txn, live| async move {
+    let body = |txn, live: LiveBucket| async move {
         let home = Home::from(&live);
+        let asked = asked.in_bucket(live.collator());
         query::explain(&txn, &home, &asked.query, read, budget, analyze).await
     };
     Ok(reply(unit.read("explain", &namespace, bucket, body).await?))

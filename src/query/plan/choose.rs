@@ -252,9 +252,6 @@ fn ordered(
     if index.field(position).is_some_and(|(field, _)| field.descending) {
         return reject("it is descending, so equal values come in another order of ids");
     }
-    if index.collator().is_some() {
-        return reject("its collation is not that of the query");
-    }
     if known.has_array(at, position) {
         return reject("there are arrays in the field of the order");
     }

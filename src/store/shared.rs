@@ -46,6 +46,7 @@ impl Shared {
         let published = self.published.load();
         Stats {
             commits: read(&counters.commits),
+            reads: read(&counters.reads),
             conflicts: read(&counters.conflicts),
             batches: read(&counters.batches),
             batch_max: read(&counters.batch_max),
@@ -111,6 +112,7 @@ impl Drop for Pin {
 #[derive(Debug)]
 pub(super) struct Counters {
     pub(super) commits: AtomicU64,
+    pub(super) reads: AtomicU64,
     pub(super) conflicts: AtomicU64,
     pub(super) batches: AtomicU64,
     pub(super) batch_max: AtomicU64,
@@ -128,6 +130,7 @@ impl Default for Counters {
     fn default() -> Self {
         Self {
             commits: AtomicU64::new(0),
+            reads: AtomicU64::new(0),
             conflicts: AtomicU64::new(0),
             batches: AtomicU64::new(0),
             batch_max: AtomicU64::new(0),

@@ -131,11 +131,18 @@ impl Transaction {
             }
             seen
         };
+        if !matches!(seen, Seen::Decided(_)) {
+            self.count_read();
+        }
         match seen {
             Seen::Decided(value) => Ok(value),
             Seen::Stored => snapshot.get(key).await,
             Seen::Changed(changes) => Ok(apply_changes(snapshot.get(key).await?, &changes)),
         }
+    }
+
+    fn count_read(&self) {
+        self.inner.source.counters().reads.fetch_add(1, Ordering::Relaxed);
     }
 
     /// A page of a range, own writes included; [`RangeRead::after`] makes the next one.
@@ -145,6 +152,7 @@ impl Transaction {
         check_range(&range.begin, &range.end)?;
         let snapshot = self.snapshot().await?;
         let part = self.state()?.overlay.part(&range.begin, &range.end)?;
+        self.count_read();
         let page = snapshot.scan(Merge::new(part, &range)).await?;
         if range.read == Read::Conflict {
             let last = page.rows.last().filter(|_| page.more);

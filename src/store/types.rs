@@ -201,6 +201,9 @@ pub struct Reclaim {
 pub struct Stats {
     /// Transactions that wrote and committed.
     pub commits: u64,
+    /// Keys and pages of ranges that the engine was asked for. Those of one transaction share its snapshot, and what is asked
+    /// for together costs one round trip where the engine is on the network.
+    pub reads: u64,
     /// Commits refused because of a conflict.
     pub conflicts: u64,
     /// Batches written; `commits / batches` is the mean group size.

@@ -165,6 +165,7 @@ impl FoundationDb {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Stats {
             commits: read(&self.counters.commits),
+            reads: read(&self.counters.reads),
             conflicts: read(&self.counters.conflicts),
             batches: read(&self.counters.batches),
             batch_max: read(&self.counters.batch_max),

@@ -81,7 +81,6 @@ impl Process {
         self.address.to_string()
     }
 
-
     pub(crate) fn connect(&self) -> Client {
         Client::connect(self.address).unwrap()
     }

@@ -275,7 +275,7 @@ mod tests {
     fn every_kind_of_event_is_counted() {
         let meters = Meters::default();
         for kind in EVENTS {
-            meters.note_event(*kind);
+            meters.note_event(kind);
         }
         assert!(meters.events().iter().all(|(_, count)| *count == 1));
     }

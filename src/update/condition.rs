@@ -20,10 +20,11 @@ impl Condition {
 
     /// That of a `$pull`: operators are asked of the element, other documents of
     /// its fields, and any other value is to be equal.
-    pub(super) fn of_pull(field: &Field<'_>, limits: &query::Limits) -> Result<Self> {
+    pub(super) fn of_pull(path: &str, field: &Field<'_>, limits: &query::Limits) -> Result<Self> {
+        let place = format!("$pull.{path}");
         match field.value() {
-            Value::Document(raw) => Self::parse(limits, |out| copy(out, raw)),
-            _ => Self::parse(limits, |out| equal(out, field)),
+            Value::Document(raw) => Self::parse(&place, limits, |out| copy(out, raw)),
+            _ => Self::parse(&place, limits, |out| equal(out, field)),
         }
     }
 
@@ -34,7 +35,8 @@ impl Condition {
         limits: &query::Limits,
     ) -> Result<Self> {
         let operators = operators(field)?;
-        Self::parse(limits, |out| match (inner, operators) {
+        let place = format!("array_filters.{}", String::from_utf8_lossy(field.key));
+        Self::parse(&place, limits, |out| match (inner, operators) {
             (None, Some(raw)) => copy(out, raw),
             (None, None) => equal(out, field),
             (Some(inner), Some(raw)) => {
@@ -47,8 +49,8 @@ impl Condition {
     }
 
     /// Parses what `fill` writes as the inside of an `$elemMatch`, so that a
-    /// condition here means what it means in a filter.
-    fn parse(limits: &query::Limits, fill: impl FnOnce(&mut Builder)) -> Result<Self> {
+    /// condition here means what it means in a filter. `place` is where it stands in the update.
+    fn parse(place: &str, limits: &query::Limits, fill: impl FnOnce(&mut Builder)) -> Result<Self> {
         let mut out = Builder::new();
         out.nested(b"element", tag::DOCUMENT, |out| {
             out.nested(b"$elemMatch", tag::DOCUMENT, fill);
@@ -69,7 +71,10 @@ impl Condition {
                 Ok(Self { form, filter: *filter })
             }
             Ok(_) => Err(Error::Internal("a condition on an element lost its form".to_owned())),
-            Err(error) => Err(Error::syntax(error.to_string())),
+            Err(error) => {
+                // The client knows nothing of the documents around it.
+                Err(Error::syntax(error.to_string().replace("element.$elemMatch", place)))
+            }
         }
     }
 }

@@ -159,7 +159,7 @@ impl Parser<'_> {
             "$push" => Operation::Push(Push::parse(self.bytes, path, field)?),
             "$addToSet" => Operation::AddToSet(array::parse_set(self.bytes, path, field)?),
             "$pull" => {
-                let condition = Condition::of_pull(field, self.limits)?;
+                let condition = Condition::of_pull(path, field, self.limits)?;
                 Operation::Pull(Pull { condition: self.condition(condition)? })
             }
             _ => Operation::Unset,

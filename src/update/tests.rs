@@ -152,7 +152,11 @@ fn pull_takes_out_what_a_condition_accepts() {
     makes("{$pull: {a: {$elemMatch: {$gt: 1}}}}", "{a: [[1], [1, 2]]}", "{a: [[1]]}");
     changes_nothing("{$pull: {a: 9, b: 1}}", "{a: [1]}");
     refuses("{$pull: {a: 1}}", "{a: 5}", "$pull 'a': it holds no array, but a value of type INT32");
-    refuses("{$pull: {a: {$foo: 1}}}", "{a: []}", "BQL parse error: Unknown operator: $foo");
+    refuses(
+        "{$pull: {a: {$foo: 1}}}",
+        "{a: []}",
+        "BQL parse error: Unknown operator: $foo (at $pull.a)",
+    );
 }
 
 #[test]

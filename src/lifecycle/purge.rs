@@ -143,7 +143,8 @@ impl Lifecycle {
                 Resolved::Removed(removed) => *removed,
                 Resolved::Gone(_) => return Ok((Some(()), (Progress::Purged, None))),
             };
-            let progress = self.flip(&txn, caller, &removed, Cause::Asked, now).await?;
+            // The largest of all transactions: its state has a place of its own.
+            let progress = Box::pin(self.flip(&txn, caller, &removed, Cause::Asked, now)).await?;
             if progress == Progress::Purged {
                 return Ok((Some(()), (progress, None)));
             }

@@ -24,7 +24,7 @@ async fn a_snapshot_from_before_a_jump_of_versions_is_too_old() {
     let refused = loop {
         match reading.get(b"k", Read::Snapshot).await {
             Ok(_) => {
-                assert!(began.elapsed() < Duration::from_secs(60), "the version is still there")
+                assert!(began.elapsed() < Duration::from_secs(60), "the version is still there");
             }
             Err(error) => break error,
         }

@@ -4,6 +4,7 @@
 //! an `fdbserver` each test says that it was skipped.
 
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc, reason = "a test fails by panicking")]
+#![allow(clippy::disallowed_methods, reason = "real servers take real time")]
 #![allow(unreachable_pub, reason = "one binary in several files")]
 
 mod barrier;

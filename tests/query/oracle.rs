@@ -377,9 +377,8 @@ fn weights(character: char) -> [u32; 3] {
         '\n' => [1, 0, 0],
         '"' => [2, 0, 0],
         '\\' => [3, 0, 0],
-        '0'..='9' => [u32::from(character), 0, 0],
         'é' => [u32::from('e'), 1, 0],
-        'a'..='z' => [u32::from(character), 0, 0],
+        '0'..='9' | 'a'..='z' => [u32::from(character), 0, 0],
         'A'..='Z' => [u32::from(character.to_ascii_lowercase()), 0, 1],
         other => panic!("not generated: {other:?}"),
     }

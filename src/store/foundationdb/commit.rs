@@ -136,7 +136,7 @@ fn write(transaction: &Transaction, prefix: &Prefix, overlay: &Overlay) {
 /// Bytes of keys and values that are written.
 fn bytes(overlay: &Overlay) -> u64 {
     let value = |entry: &Entry| match entry {
-        Entry::Value(value) => value.as_ref().map_or(0, |value| value.len()),
+        Entry::Value(value) => value.as_ref().map_or(0, bytes::Bytes::len),
         Entry::Changes(changes) => changes.iter().map(|(_, operand)| operand.len()).sum(),
         Entry::Stamped(value) => value.len(),
     };

@@ -175,7 +175,7 @@ async fn that_a_result_was_unknown_is_not_forgotten() {
     for resolve in [Resolve::Idempotent, token()] {
         let _lost = faults.lose(Matcher::any().client("b"));
         faults.fail(Matcher::any().client("b"), Error::Conflict);
-        faults.fail(Matcher::any().client("b"), Error::Unavailable("test".into()));
+        faults.fail(Matcher::any().client("b"), Error::Stopped { reason: "test".into() });
         let result = b.run("add", resolve, add_one).await;
         assert!(matches!(result, Err(Error::CommitUnknown)), "{result:?}");
     }

@@ -142,11 +142,12 @@ impl<'a> Bounds<'a> {
     fn edge(&mut self, value: &Value<'_>) -> Vec<u8> {
         let mut edge = Vec::with_capacity(16);
         key::encode(value, self.index.collator(), &mut edge);
-        let bytes_max = field_bytes_max(self.index.fields().len());
-        if edge.len() > bytes_max {
-            // Those that share what is left of it may lie on either side.
+        // Of a longer value the entry keeps no more of its order than this, so
+        // those that share it may lie on either side.
+        let ordered = ordered_bytes(field_bytes_max(self.index.fields().len()));
+        if edge.len() > ordered {
             self.exact = false;
-            edge.truncate(ordered_bytes(bytes_max));
+            edge.truncate(ordered);
         }
         edge
     }

@@ -31,7 +31,7 @@
 //!    A command with subcommands has an entry of its own with [`Handler::Container`]. The arity is as in
 //!    Redis: it counts every word of the name, and -n means n or more. What all entries of a family
 //!    have in common may stand in one `BASE` (see `client.rs`).
-//!    A command that reads or writes documents runs its body through [`unit::Unit`], so that it
+//!    A command that reads or writes documents runs its body through `unit::Unit`, so that it
 //!    joins the transaction of BEGIN.
 //! 3. A new family is added to `FAMILIES` in `registry.rs`. COMMAND, COMMAND DOCS, the hints of redis-cli
 //!    and the arity errors follow from the table; a test checks it for sense.

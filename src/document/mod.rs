@@ -13,7 +13,7 @@
 //! * What is stored is valid BSON, nested at most [`Limits::depth_max`] deep, with no name given twice.
 //!
 //! How a document lies in the store: [`stored`]. Every write of a document is
-//! one of three: [`insert`], [`replace`], [`delete`]. Besides the document's own
+//! one of three: [`insert()`], [`replace()`], [`delete()`]. Besides the document's own
 //! key each writes one entry of the change log and adds to the counters, both
 //! of the shard that the id falls to. What `delete` takes away stays as a
 //! [`Tombstone`] until that has expired.

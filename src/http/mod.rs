@@ -6,7 +6,7 @@
 //!                                                                                  /readyz
 //! ```
 //!
-//! More pages are more routes in [`routes`].
+//! More pages are more routes in `routes`.
 //!
 //! # Invariants
 //!

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{Error, Result};
 
-/// Longest key, in bytes: FoundationDB's 10,000 without what [`PREFIX_BYTES_MAX`] and the offset behind a versionstamped
+/// Longest key, in bytes: FoundationDB's 10,000 without what `PREFIX_BYTES_MAX` and the offset behind a versionstamped
 /// key may need.
 pub const KEY_BYTES_MAX: usize = 9_900;
 /// Longest prefix of all keys of one store, packed, where several share a FoundationDB.

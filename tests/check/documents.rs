@@ -113,7 +113,9 @@ async fn counters_that_differ_from_what_is_there_are_found() {
         for (key, value) in counts {
             let expected = [(Kind::WrongCount, key.clone())];
             store.expect("one off", &[set(key.clone(), &flipped(&value, 0))], &expected).await;
-            store.expect("no counter", &[clear(key)], &expected).await;
+            // A shard whose documents are all deleted again counts none, and a missing counter says the same.
+            let missed = if value.iter().all(|byte| *byte == 0) { &[] } else { &expected[..] };
+            store.expect("no counter", &[clear(key)], missed).await;
         }
         let (small, value) = store.documents(bucket).await[0].clone();
         let found = store.found(&[clear(small)]).await;

@@ -88,6 +88,14 @@ impl AnyEngine {
         }
     }
 
+    pub(super) async fn reclaimed(&self, prefix: &[u8]) -> Result<Reclaim> {
+        match self {
+            Self::Local(local) => local.reclaimed(prefix).await,
+            #[cfg(feature = "foundationdb")]
+            Self::FoundationDb(engine) => engine.reclaim_progress(),
+        }
+    }
+
     pub(super) fn stats(&self) -> Stats {
         match self {
             Self::Local(local) => local.stats(),

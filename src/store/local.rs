@@ -1,6 +1,7 @@
 //! A local store: the published state, and the way to its one committer.
 
 use std::path::Path;
+use std::pin::pin;
 use std::sync::{Arc, Mutex};
 
 use super::embedded::{Embedded, EmbeddedOptions};
@@ -115,6 +116,21 @@ impl Local {
         }
     }
 
+    /// Waits until nothing is left below a dropped prefix.
+    pub(super) async fn reclaimed(&self, prefix: &[u8]) -> Result<Reclaim> {
+        let mut told = pin!(self.shared().reclaimed.notified());
+        loop {
+            // Listening comes before looking, so that what happens in between is not slept through.
+            told.as_mut().enable();
+            let progress = self.reclaim_progress(prefix)?;
+            if progress.done {
+                return Ok(progress);
+            }
+            told.as_mut().await;
+            told.set(self.shared().reclaimed.notified());
+        }
+    }
+
     pub(super) fn stats(&self) -> Stats {
         match &self.committer {
             Committer::Memory { landing, .. } => landing.shared.stats(),
@@ -131,5 +147,6 @@ impl Local {
             Committer::Embedded(embedded) => embedded.close(),
         }
         self.shared().watches.close();
+        self.shared().reclaimed.notify_waiters();
     }
 }

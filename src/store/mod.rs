@@ -155,6 +155,12 @@ impl Store {
         self.engine.reclaim_progress(prefix)
     }
 
+    /// Waits until the bytes below a prefix given to [`Transaction::drop_prefix`] have been given back, as far as
+    /// the engine can tell. Fails when the store is closed meanwhile.
+    pub async fn reclaimed(&self, prefix: &[u8]) -> Result<Reclaim> {
+        self.engine.reclaimed(prefix).await
+    }
+
     /// Counters since the store was opened.
     pub fn stats(&self) -> Stats {
         Stats { transactions: self.calls.read(), ..self.engine.stats() }

@@ -335,6 +335,9 @@ impl<E: Engine> Sequencer<E> {
         self.open.push_back(open);
         shared.published.store(Arc::clone(&published));
         shared.watches.notify(batch, &published);
+        if !batch.forgotten.is_empty() {
+            shared.reclaimed.notify_waiters();
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 
 use super::Result;
 use super::types::{Stats, Transactions};
@@ -23,6 +23,8 @@ pub(super) struct Shared {
     pub(super) published: ArcSwap<Published>,
     pub(super) watches: WatchTable,
     pub(super) counters: Counters,
+    /// Told when marks of dropped prefixes are forgotten, and when the store closes.
+    pub(super) reclaimed: Notify,
     /// Snapshots held for longer than transactions may: what they show must not be destroyed.
     pub(super) pins: AtomicU64,
     /// Bounds the threads that long scans take from the blocking pool.
@@ -35,6 +37,7 @@ impl Shared {
             published: ArcSwap::from_pointee(published),
             watches: WatchTable::default(),
             counters: Counters::default(),
+            reclaimed: Notify::new(),
             pins: AtomicU64::new(0),
             scans: Semaphore::new(SCANS_MAX),
         }

@@ -24,8 +24,6 @@ use super::{DEADMAN, Workers, put_off};
 const JOBS_MAX: usize = 4;
 /// How long to wait before a job that failed is tried again.
 const AGAIN: Duration = Duration::from_secs(5);
-/// How often the engine is asked how far it is.
-const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 pub(super) async fn run(workers: Workers, stop: CancellationToken) {
     let mut wakes = workers.lifecycle.wakes();
@@ -170,15 +168,9 @@ async fn returned(
     removal: RemovalId,
     prefix: &[u8],
 ) -> Result<crate::store::Reclaim> {
-    loop {
-        let progress = workers.lifecycle.catalog().store().reclaim_progress(prefix).await?;
-        workers.lifecycle.meters().note_reclaiming(removal, progress);
-        if progress.done {
-            return Ok(progress);
-        }
-        // The engine works on its own and tells nobody when it is done.
-        sleep(LOOK_AGAIN).await;
-    }
+    let store = workers.lifecycle.catalog().store();
+    workers.lifecycle.meters().note_reclaiming(removal, store.reclaim_progress(prefix).await?);
+    Ok(store.reclaimed(prefix).await?)
 }
 
 /// Leaves the error where PURGE.STATUS shows it.

@@ -1,7 +1,6 @@
 //! Dropped prefixes give their bytes back.
 
 use std::path::Path;
-use std::time::Duration;
 
 use lethe::store::{Reclaim, Store};
 
@@ -32,16 +31,7 @@ async fn drop_gone(store: &Store) {
 }
 
 async fn reclaimed(store: &Store) -> Reclaim {
-    loop {
-        let progress = store.reclaim_progress(b"gone/").await.unwrap();
-        if progress.done {
-            return progress;
-        }
-        assert!(progress.pending_bytes.is_some());
-        tokio::time::timeout(Duration::from_millis(5), std::future::pending::<()>())
-            .await
-            .unwrap_err();
-    }
+    store.reclaimed(b"gone/").await.unwrap()
 }
 
 /// Whether a file of the folder holds the bytes of a value or a key that was dropped.
@@ -122,4 +112,18 @@ async fn rows_cleared_one_by_one_before_the_drop_leave_nothing_either() {
     store.close().await;
     open(folder.path()).await.unwrap().close().await;
     assert!(!holds_traces(folder.path()));
+}
+
+#[tokio::test]
+async fn waiting_for_bytes_ends_when_the_store_closes() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).await.unwrap();
+    fill(&store).await;
+    let older = store.begin("older");
+    older.read_version().await.unwrap();
+    drop_gone(&store).await;
+    let waiting = store.clone();
+    let waiting = tokio::spawn(async move { waiting.reclaimed(b"gone/").await });
+    store.close().await;
+    waiting.await.unwrap().unwrap_err();
 }

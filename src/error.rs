@@ -5,7 +5,7 @@
 //! differently. This is the one place where codes and messages are made;
 //! docs/errors.md lists them.
 
-use crate::codec::{DecodeError, Versionstamp};
+use crate::codec::{DecodeError, Sequence, Versionstamp};
 use crate::store;
 
 pub type Result<T> = std::result::Result<T, Error>;
@@ -58,6 +58,17 @@ pub enum Error {
     /// The message begins with what is duplicate.
     #[error("Duplicate key: {0}")]
     DuplicateKey(String),
+    #[error("No such replica: '{0}'")]
+    NoSuchReplica(String),
+    /// What it has not read may be gone.
+    #[error(
+        "Replica '{replica}' has to start again from a snapshot: it was silent for too long, or \
+         asks for changes at or below {floor}, which are no longer kept"
+    )]
+    ResyncRequired { replica: String, floor: Sequence },
+    /// A reader that asks for changes that are no longer kept.
+    #[error("Changes at or below {0} are no longer kept: start from a snapshot")]
+    FeedTruncated(Sequence),
     #[error("No such index: '{0}'")]
     NoSuchIndex(String),
     /// A value that an index with strict types refuses.
@@ -122,6 +133,9 @@ impl Error {
             Self::PurgePaused(_) => "PURGEPAUSED",
             Self::RetentionOutOfRange(_) => "RETENTIONOUTOFRANGE",
             Self::DuplicateKey(_) => "DUPLICATEKEY",
+            Self::NoSuchReplica(_) => "NOSUCHREPLICA",
+            Self::ResyncRequired { .. } => "RESYNCREQUIRED",
+            Self::FeedTruncated(_) => "FEEDTRUNCATED",
             Self::NoSuchIndex(_) => "NOSUCHINDEX",
             Self::IndexTypeMismatch { .. } => "INDEXTYPE_MISMATCH",
             Self::Transaction(_) => "TRANSACTION",

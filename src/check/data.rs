@@ -4,8 +4,8 @@ use bson::oid::ObjectId;
 use bytes::Bytes;
 
 use super::finding::{Kind, Report};
-use super::indexes;
 use super::look::{Look, Owner};
+use super::{feed, indexes};
 use crate::codec::record::{self, BucketRecord, State};
 use crate::codec::{BucketId, keys, readable};
 use crate::document::{Document, Home, Limits, Reference, Stored, Tombstone};
@@ -39,6 +39,7 @@ pub(super) async fn data(
             if let Some((_, shard, version, _)) = report.decoded(keys::parse_change(key)) {
                 look.expect_past(report, version);
                 expect_shard(report, &record, shard);
+                feed::change(look, report, bucket, shard, key).await?;
             }
             report.decoded(record::decode_change(value));
         }
@@ -73,6 +74,8 @@ pub(super) async fn data(
                 expect_due(look, report, &record, &due).await?;
             }
         }
+        keys::data::HEAD => feed::head(look, report, &record, key, value).await?,
+        keys::data::FLOOR => feed::floor(look, report, key, value),
         other if indexes::part(look, report, (bucket, &record), other, key, value).await? => {}
         other => report.add(
             Kind::UnknownKey,

@@ -32,7 +32,10 @@
 //! | `data/.../count` | exactly the documents, bytes and tombstones of its shard |
 //! | `data/.../tombstone` | its `deleted-by`, and unless it is kept for ever its `expiring` row; its document as for `doc` |
 //! | `data/.../deleted-by`, `expiring` | a tombstone that says the same; a `vacuum` row in this bucket for what expires |
-//! | `data/.../change`, `count` | shards of the bucket |
+//! | `data/.../change`, `count`, `head` | shards of the bucket |
+//! | `data/.../change` | the first of a shard: `head` of that shard |
+//! | `data/.../head` | no change of its shard is newer |
+//! | `replica` | a bucket; a checkpoint that is not below `floor`, unless it is stale |
 //! | `data/.../index` | its document is there and has these values; of an index that has failed there is none (a warning) |
 //! | `data/.../doc` | all its entries and marks in every index that is ready |
 //! | `data/.../mark`, `histogram` | an index of the bucket |
@@ -67,6 +70,7 @@
 
 mod cluster;
 mod data;
+mod feed;
 mod finding;
 mod indexes;
 mod look;

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::finding::{Finding, Kind, Report};
 use super::look::Look;
-use super::{cluster, data, indexes, names, queue, removals, totals};
+use super::{cluster, data, feed, indexes, names, queue, removals, totals};
 use crate::codec::BucketId;
 use crate::codec::keys::{self, kind};
 use crate::store::{Error, RangeRead, Result, Store};
@@ -226,6 +226,7 @@ async fn examine(look: &mut Look, key: &[u8], value: &Bytes) -> Result<Examined>
         kind::RECLAIM => queue::reclaim(look, r, key, value).await?,
         kind::OPERATION => queue::operation(look, r, key, value).await?,
         kind::INDEX_TASK => indexes::queued(look, r, key, value).await?,
+        kind::REPLICA => feed::replica(look, r, key, value).await?,
         kind::DATA => skip_to = data::data(look, r, key, value).await?,
         kind::JOURNAL => cluster::journal(look, r, key, value),
         kind::AUDIT => cluster::audit(look, r, key, value),

@@ -12,6 +12,7 @@ use foundationdb_tuple::{
 
 use super::{BucketId, DecodeError, NamespaceId, RemovalId, Versionstamp};
 
+pub mod feed;
 pub mod index;
 
 /// The kinds of keys. The numbers are on disk: never change or reuse one.
@@ -74,6 +75,8 @@ pub mod data {
     pub const HISTOGRAM: u16 = 12;
     pub const EXPIRING: u16 = 16;
     pub const VACUUM: u16 = 17;
+    pub const HEAD: u16 = 20;
+    pub const FLOOR: u16 = 21;
 }
 
 /// The bounds `[begin, end)` of all keys with a prefix.

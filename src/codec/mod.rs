@@ -19,9 +19,11 @@ pub mod id;
 pub mod keys;
 pub mod readable;
 pub mod record;
+pub mod sequence;
 pub mod versionstamp;
 
 pub use id::{BucketId, NamespaceId, RemovalId};
+pub use sequence::Sequence;
 pub use versionstamp::Versionstamp;
 
 /// A value or a key that is not what its place in the key space says.

@@ -57,7 +57,7 @@ const fn layout(kind: i64) -> Option<(&'static str, &'static [As])> {
         kind::OBSERVER => ("observer", &[]),
         kind::CLUSTER_TIME => ("cluster-time", &[]),
         kind::PURGE_PAUSE => ("purge-pause", &[]),
-        kind::REPLICA => ("replica", &[]),
+        kind::REPLICA => ("replica", &[Bucket]),
         kind::MEMBERSHIP_SIGNAL => ("membership-signal", &[]),
         kind::DUE_SIGNAL => ("due-signal", &[]),
         kind::JOURNAL_MARK => ("journal-mark", &[]),
@@ -141,6 +141,8 @@ fn readable(form: As, element: &Element<'_>, due: Option<&Element<'_>>) -> Strin
             Ok(data::HISTOGRAM) => "histogram".to_owned(),
             Ok(data::EXPIRING) => "expiring".to_owned(),
             Ok(data::VACUUM) => "vacuum".to_owned(),
+            Ok(data::HEAD) => "head".to_owned(),
+            Ok(data::FLOOR) => "floor".to_owned(),
             _ => part.to_string(),
         },
         (_, Element::Int(number)) => match (form, u64::try_from(*number)) {

@@ -10,11 +10,13 @@ use super::collation::Collation;
 use super::{BucketId, DecodeError, NamespaceId, RemovalId, Versionstamp};
 
 mod index;
+mod replica;
 
 pub use index::{
     HistogramBucket, HistogramRecord, IndexField, IndexRecord, IndexStatus, IndexTaskRecord,
     IndexType, TaskKind, TaskStatus,
 };
+pub use replica::ReplicaRecord;
 
 /// Writes a record.
 ///

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use bson::oid::ObjectId;
 
 use super::{Document, Home};
-use crate::codec::keys;
 use crate::codec::record::{Change, ChangeOp, encode_change, encode_sum};
+use crate::codec::{Versionstamp, keys};
 use crate::error::{Error, Result};
 use crate::index;
 use crate::store::{Atomic, Transaction};
@@ -64,9 +64,13 @@ impl Sums {
         self.0.entry(home.shard_of(id)).or_default()
     }
 
-    /// Adds them to the counters. Those that do not change are not touched.
+    /// Adds them to the counters, and notes in which shards of the change log this
+    /// commit is. Counters that do not change are not touched.
     pub(super) fn write(self, txn: &Transaction, home: &Home) -> Result<()> {
         for (shard, sum) in self.0 {
+            // Blind, so that it conflicts with nothing: whoever waits for changes watches it.
+            let head = keys::feed::head(home.bucket(), shard);
+            txn.set_versionstamped_value(&head, &Versionstamp::placeholder())?;
             let counters = [
                 (keys::counted::DOCUMENTS, sum.documents),
                 (keys::counted::BYTES, sum.bytes),

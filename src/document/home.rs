@@ -54,6 +54,11 @@ impl Home {
         self.bucket
     }
 
+    /// The shards over which its change log and counters are spread.
+    pub fn shards(&self) -> &[u16] {
+        &self.shards
+    }
+
     /// The bucket's own clock: cluster time without the time that it was removed.
     pub fn clock(&self, now: i64) -> i64 {
         now.saturating_sub(self.stood_still_ms)

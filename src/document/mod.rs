@@ -30,6 +30,7 @@ mod join;
 pub mod json;
 mod read;
 mod replace;
+pub mod replica;
 pub mod stored;
 mod tombstone;
 
@@ -47,7 +48,7 @@ pub use json::JsonError;
 pub use read::{Page, Scan, get, get_many, scan};
 pub use replace::replace;
 pub use stored::{Reference, Stored};
-pub use tombstone::{Due, Tombstone, due, purge};
+pub use tombstone::{Due, Purged, Tombstone, due, purge};
 
 /// What a document may be. The defaults are those of `config/lethe.toml`.
 #[derive(Clone, Copy, Debug)]

@@ -15,9 +15,10 @@ use bson::oid::ObjectId;
 use bytes::Bytes;
 
 use super::change::{Sums, log};
+use super::replica::{self, Readers};
 use super::{Home, Stored};
 use crate::codec::record::{self, ChangeOp, TombstoneRecord};
-use crate::codec::{DecodeError, RemovalId, Versionstamp, keys};
+use crate::codec::{DecodeError, RemovalId, Sequence, Versionstamp, keys};
 use crate::error::{Error, Result};
 use crate::store::{RangeRead, Read, Transaction};
 
@@ -101,20 +102,48 @@ fn clear(txn: &Transaction, home: &Home, tombstone: &Tombstone) -> Result<()> {
     Ok(())
 }
 
-/// Destroys deleted documents for good. They must have been read with conflict
-/// in this transaction. `at` is cluster time, for the change log.
+/// What became of deleted documents that were to be destroyed.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Purged {
+    pub purged: usize,
+    /// Kept, because a reader of the change log has not passed their deletion.
+    pub waiting: usize,
+}
+
+/// Destroys deleted documents for good, but for those that a reader of the
+/// change log still has to hear of, and raises the bucket's floor. They must
+/// have been read with conflict in this transaction, and `readers` in it too.
+/// `at` is cluster time, for the change log.
 ///
 /// # Errors
 /// Those of the store.
-pub fn purge(txn: &Transaction, home: &Home, tombstones: &[Tombstone], at: i64) -> Result<()> {
+pub fn purge(
+    txn: &Transaction,
+    home: &Home,
+    readers: &Readers,
+    tombstones: &[Tombstone],
+    at: i64,
+) -> Result<Purged> {
     let mut sums = Sums::default();
+    let mut purged = Purged::default();
+    let mut newest = None;
     for tombstone in tombstones {
+        if !readers.have_passed(tombstone.version) {
+            purged.waiting += 1;
+            continue;
+        }
+        purged.purged += 1;
+        newest = newest.max(Some(tombstone.version));
         clear(txn, home, tombstone)?;
         clear_body(txn, home, &tombstone.stored)?;
         log(txn, home, ChangeOp::Purge, &tombstone.id, at)?;
         sums.of(home, &tombstone.id).tombstone_taken_away();
     }
-    sums.write(txn, home)
+    if let Some(version) = newest {
+        replica::raise_floor(txn, home.bucket(), Sequence::end_of(version))?;
+    }
+    sums.write(txn, home)?;
+    Ok(purged)
 }
 
 /// Tombstones that have expired, the first to expire first.
@@ -123,23 +152,35 @@ pub struct Due {
     pub tombstones: Vec<Tombstone>,
     /// When the next one expires, on the bucket's own clock; `None` when no further one will.
     pub next: Option<i64>,
+    /// Where to go on for those that have expired and were not read; `None`: there are none.
+    pub more: Option<Vec<u8>>,
 }
 
 /// Reads at most `rows_max` tombstones that have expired when the bucket's own
-/// clock shows `clock`, with conflict.
+/// clock shows `clock`, with conflict; `from` is where an earlier call ended.
 ///
 /// # Errors
 /// Those of the store; damage.
-pub async fn due(txn: &Transaction, home: &Home, clock: i64, rows_max: usize) -> Result<Due> {
+pub async fn due(
+    txn: &Transaction,
+    home: &Home,
+    clock: i64,
+    rows_max: usize,
+    from: Option<&[u8]>,
+) -> Result<Due> {
     let expiring = keys::data_part(home.bucket(), keys::data::EXPIRING);
     // One more than is wanted, to tell when the next one is due.
-    let rows = RangeRead::prefix(expiring).limit(rows_max.saturating_add(1)).snapshot();
+    let mut rows = RangeRead::prefix(expiring).limit(rows_max.saturating_add(1)).snapshot();
+    if let Some(from) = from {
+        rows.begin = from.to_vec();
+    }
     let page = txn.range(rows).await?;
-    let mut due = Due { tombstones: Vec::new(), next: None };
-    for (key, _) in &page.rows {
+    let mut due = Due { tombstones: Vec::new(), next: None, more: None };
+    for (count, (key, _)) in page.rows.iter().enumerate() {
         let (bucket, at, removal, oid) = keys::parse_expiring(key)?;
-        if at > clock || due.tombstones.len() >= rows_max {
+        if at > clock || count >= rows_max {
             due.next = Some(at);
+            due.more = (at <= clock).then(|| key.to_vec());
             break;
         }
         let key = keys::tombstone(bucket, &oid, removal);

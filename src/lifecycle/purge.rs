@@ -15,6 +15,7 @@ use crate::codec::record::{
     self, Event, EventKind, GraveRecord, ReclaimRecord, RemovalRecord, RequestRecord,
 };
 use crate::codec::{BucketId, NamespaceId, RemovalId, Versionstamp, keys};
+use crate::document::replica;
 use crate::error::{Error, Result};
 use crate::index;
 use crate::metadata::audit::{self, Entry};
@@ -287,6 +288,7 @@ impl Lifecycle {
         rows.clear(txn)?;
         txn.clear(&self.request_key(removed))?;
         index::task::forget_bucket(txn, id)?;
+        replica::forget_bucket(txn, id)?;
         txn.clear(&keys::bucket_record(id))?;
         txn.clear(&keys::fence(id.0))?;
         let (begin, end) = keys::range(&keys::busy_prefix(id.0));

@@ -1,4 +1,5 @@
-//! Cuts the change logs of buckets behind `changes.retention`.
+//! Cuts the change logs of buckets behind `changes.retention`, as far as every
+//! live reader of them has come.
 //!
 //! The first write through a handle schedules a trim of its bucket when none is
 //! (an `expiry` row), so a bucket that nobody writes to costs nothing. The work
@@ -14,7 +15,8 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::work::Scope;
-use crate::codec::{BucketId, keys, record};
+use crate::codec::{BucketId, Sequence, keys, record};
+use crate::document::{Home, replica};
 use crate::error::{Error, Result};
 use crate::metadata;
 use crate::store::{RangeRead, Read, Resolve, Transaction};
@@ -112,8 +114,8 @@ async fn trim(workers: &Workers, bucket: BucketId, due: &[u8], at: i64, now: i64
                 .run("trim", Resolve::Idempotent, |txn: Transaction| async move {
                     let txn = &txn;
                     workers.check_shard(txn, shard, epoch).await?;
-                    catalog.handles().open_id(txn, bucket).await?;
-                    cut(txn, bucket, shard, cutoff).await
+                    let home = Home::from(&catalog.handles().open_id(txn, bucket).await?);
+                    cut(txn, &home, shard, cutoff).await
                 })
                 .await;
             match outcome {
@@ -134,19 +136,25 @@ async fn trim(workers: &Workers, bucket: BucketId, due: &[u8], at: i64, now: i64
     settle(workers, bucket, at, now).await
 }
 
-/// Clears one page of changes made before `cutoff`; true when there may be more.
-async fn cut(txn: &Transaction, bucket: BucketId, shard: u16, cutoff: i64) -> Result<bool> {
+/// Clears one page of changes made before `cutoff` that every reader has
+/// passed, and raises the floor; true when there may be more.
+async fn cut(txn: &Transaction, home: &Home, shard: u16, cutoff: i64) -> Result<bool> {
+    let bucket = home.bucket();
     let all = RangeRead::prefix(keys::change_prefix(bucket, shard)).limit(PAGE).snapshot();
     let page = txn.range(all.clone()).await?;
+    let readers = replica::readers(txn, home).await?;
     let mut last = None;
     for (key, value) in &page.rows {
-        if record::decode_change(value)?.at >= cutoff {
+        let (_, _, version, order) = keys::parse_change(key)?;
+        let sequence = Sequence::new(version, order);
+        if record::decode_change(value)?.at >= cutoff || !readers.have_read(sequence) {
             break;
         }
-        last = Some(key);
+        last = Some((key, sequence));
     }
-    let Some(last) = last else { return Ok(false) };
+    let Some((last, sequence)) = last else { return Ok(false) };
     txn.clear_range(&all.begin, &keys::next(last))?;
+    replica::raise_floor(txn, bucket, sequence)?;
     Ok(page.more && page.rows.last().is_some_and(|(key, _)| key == last))
 }
 

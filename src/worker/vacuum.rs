@@ -6,7 +6,8 @@
 //! like any other: fenced, and under the shard's epoch. It is entered in the
 //! table of open work before it looks whether the bucket is active (protocol.md,
 //! rule 7), so that a removal stops it and the barrier names it until it has
-//! stopped. While all destruction is paused, or the clocks are suspect, nothing
+//! stopped. What a reader of the change log has not passed stays: when it has, it
+//! schedules a look itself. While all destruction is paused, or the clocks are suspect, nothing
 //! is purged and the look stays scheduled.
 
 use std::time::Duration;
@@ -16,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cluster::work::Scope;
 use crate::codec::{BucketId, DecodeError, keys};
-use crate::document::{self, Home, Tombstone};
+use crate::document::{self, Home, replica};
 use crate::error::{Error, Result};
 use crate::metadata;
 use crate::store::{RangeRead, Read, Resolve, Transaction};
@@ -28,6 +29,11 @@ use super::{DEADMAN, Workers, put_off};
 const PAGE: usize = 100;
 /// Due rows taken in one transaction.
 const QUEUE_PAGE: usize = 100;
+/// The next look at a bucket is no sooner than this, in milliseconds.
+const SOON_MS: i64 = 1_000;
+/// A bucket in which a reader keeps something from going is looked at this
+/// often, in milliseconds, whatever that reader says.
+const AGAIN_MS: i64 = 3_600_000;
 
 pub(super) async fn run(workers: Workers, stop: CancellationToken) {
     let mut shards = workers.lifecycle.catalog().cluster().owned_shards();
@@ -110,7 +116,9 @@ async fn vacuum(workers: &Workers, bucket: BucketId, due: &[u8], at: i64, now: i
     let work =
         catalog.cluster().work().enter(bucket, Scope::Shard(shard), "vacuum of deleted documents");
     let mut opened = false;
+    let mut from: Option<Vec<u8>> = None;
     loop {
+        let begin = from.as_deref();
         let outcome = catalog
             .store()
             .run("vacuum", Resolve::Idempotent, |txn: Transaction| async move {
@@ -118,12 +126,14 @@ async fn vacuum(workers: &Workers, bucket: BucketId, due: &[u8], at: i64, now: i
                 workers.check_shard(txn, shard, epoch).await?;
                 let home = Home::from(&catalog.handles().open_id(txn, bucket).await?);
                 workers.lifecycle.expect_destruction(txn).await?;
-                page(txn, &home, now).await
+                page(txn, &home, now, begin).await
             })
             .await;
         match outcome {
-            Ok(outcome) if outcome.value => {}
-            Ok(_) => break,
+            Ok(outcome) => match outcome.value {
+                Some(next) => from = Some(next),
+                None => break,
+            },
             Err(Error::BucketBeingRemoved(_) | Error::NoSuchBucket(_)) => return Ok(()),
             Err(error) => return Err(error),
         }
@@ -138,19 +148,17 @@ async fn vacuum(workers: &Workers, bucket: BucketId, due: &[u8], at: i64, now: i
     settle(workers, bucket, (shard, epoch), at, now).await
 }
 
-/// Purges one page; true when there may be more that has expired.
-async fn page(txn: &Transaction, home: &Home, now: i64) -> Result<bool> {
-    let clock = home.clock(now);
-    let due = document::due(txn, home, clock, PAGE).await?;
-    let may_go: Vec<Tombstone> =
-        due.tombstones.into_iter().filter(|tombstone| may_go(tombstone, clock)).collect();
-    document::purge(txn, home, &may_go, now)?;
-    Ok(!may_go.is_empty() && due.next.is_some_and(|next| next <= clock))
-}
-
-/// Whether a deleted document may be destroyed: what asks for it to be kept is asked here.
-fn may_go(tombstone: &Tombstone, clock: i64) -> bool {
-    tombstone.is_expired(clock)
+/// Purges what may go of one page; gives where the next one begins, if there is one.
+async fn page(
+    txn: &Transaction,
+    home: &Home,
+    now: i64,
+    from: Option<&[u8]>,
+) -> Result<Option<Vec<u8>>> {
+    let due = document::due(txn, home, home.clock(now), PAGE, from).await?;
+    let readers = replica::readers(txn, home).await?;
+    document::purge(txn, home, &readers, &due.tombstones, now)?;
+    Ok(due.more)
 }
 
 /// Takes the look that was done off the schedule, and schedules the next one if
@@ -172,12 +180,34 @@ async fn settle(
             // With conflict: a DELETE that schedules the same look meanwhile must not lose it.
             txn.get(&keys::vacuum(bucket, at), Read::Conflict).await?;
             metadata::bucket::unschedule_vacuum(txn, bucket, at)?;
-            if let Some(next) = document::due(txn, &home, home.clock(now), 0).await?.next {
-                let next = home.cluster_time(next).max(now.saturating_add(1_000));
+            if let Some(next) = next_look(txn, &home, now).await? {
                 metadata::bucket::schedule_vacuum(txn, bucket, next)?;
             }
             Ok::<(), Error>(())
         })
         .await?;
     Ok(())
+}
+
+/// When to look again, in cluster time; `None`: nothing is left that will expire.
+async fn next_look(txn: &Transaction, home: &Home, now: i64) -> Result<Option<i64>> {
+    let (bucket, clock) = (home.bucket(), home.clock(now));
+    let Some(first) = document::due(txn, home, clock, 0, None).await?.next else { return Ok(None) };
+    let soon = now.saturating_add(SOON_MS);
+    if first > clock {
+        return Ok(Some(home.cluster_time(first).max(soon)));
+    }
+    // It has expired: a reader needs it, who says when it does not any more, or falls silent.
+    let (begin, end) = keys::range(&keys::data_part(bucket, keys::data::EXPIRING));
+    let begin = keys::feed::expiring_from(bucket, clock.saturating_add(1)).max(begin);
+    let page = txn.range(RangeRead::new(begin, end).limit(1).snapshot()).await?;
+    let later = page.rows.first().map(|(key, _)| keys::parse_expiring(key)).transpose()?;
+    let readers = replica::readers(txn, home).await?;
+    let next = match &readers.lowest {
+        Some(_) => later.map(|(_, at, ..)| at).into_iter().chain(readers.lease_ends).min(),
+        None => Some(clock),
+    };
+    let again = now.saturating_add(AGAIN_MS);
+    let next = next.map_or(again, |at| home.cluster_time(at).saturating_add(1));
+    Ok(Some(next.clamp(soon, again.max(soon))))
 }

@@ -5,6 +5,7 @@ use super::*;
 use crate::clock::TestClock;
 use crate::codec::keys;
 use crate::codec::record::decode_change;
+use crate::document::replica::Readers;
 use crate::document::{
     Limits, NewDocument, ObjectIds, Origin, Tombstone, due, get, insert, purge, replace,
 };
@@ -151,13 +152,13 @@ async fn what_has_expired_comes_due_in_order_and_is_purged_without_a_trace() {
     let later = world.insert("{a: 3}").await;
     world.delete(&[later], &deletion(Retention::For(Duration::from_secs(7200)))).await;
     let txn = world.store.begin("vacuum");
-    let early = due(&txn, &world.home, AT + HOUR - 1, 10).await.unwrap();
+    let early = due(&txn, &world.home, AT + HOUR - 1, 10, None).await.unwrap();
     assert_eq!((early.tombstones.len(), early.next), (0, Some(AT + HOUR)));
-    let some = due(&txn, &world.home, AT + HOUR, 2).await.unwrap();
+    let some = due(&txn, &world.home, AT + HOUR, 2, None).await.unwrap();
     assert_eq!((some.tombstones.len(), some.next), (2, Some(AT + HOUR)));
-    let found = due(&txn, &world.home, AT + HOUR, 10).await.unwrap();
+    let found = due(&txn, &world.home, AT + HOUR, 10, None).await.unwrap();
     assert_eq!((found.tombstones.len(), found.next), (3, Some(AT + 2 * HOUR)));
-    purge(&txn, &world.home, &found.tombstones, AT + HOUR).unwrap();
+    purge(&txn, &world.home, &Readers::default(), &found.tombstones, AT + HOUR).unwrap();
     txn.commit().await.unwrap();
     for part in [keys::data::TOMBSTONE, keys::data::DELETED_BY, keys::data::EXPIRING] {
         assert_eq!(world.rows(part).await.len(), 1, "part {part}");

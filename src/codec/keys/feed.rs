@@ -1,0 +1,89 @@
+//! What the change log of a bucket needs besides its entries: where each shard
+//! of it ends, what is no longer kept, and who reads it.
+
+use foundationdb_tuple::{Versionstamp as TupleVersionstamp, pack};
+
+use super::{data, decode, kind, next};
+use crate::codec::{BucketId, DecodeError, Sequence};
+
+/// The first change behind a position.
+#[must_use]
+pub fn change_behind(bucket: BucketId, shard: u16, sequence: Sequence) -> Vec<u8> {
+    let version = TupleVersionstamp::complete(*sequence.version().as_bytes(), sequence.order());
+    next(&pack(&(kind::DATA, bucket.0, data::CHANGE, shard, version)))
+}
+
+/// `data/<bucket>/head/<shard>`: the version of the last commit that wrote to
+/// this shard of the change log, for readers to watch.
+#[must_use]
+pub fn head(bucket: BucketId, shard: u16) -> Vec<u8> {
+    pack(&(kind::DATA, bucket.0, data::HEAD, shard))
+}
+
+/// # Errors
+/// When the key is no `data/<bucket>/head` key.
+pub fn parse_head(key: &[u8]) -> Result<(BucketId, u16), DecodeError> {
+    let (_, bucket, _, shard): (u16, u64, u16, u16) = decode("head", key)?;
+    Ok((BucketId(bucket), shard))
+}
+
+/// The first tombstone that expires at a time of the bucket's own clock, or later.
+#[must_use]
+pub fn expiring_from(bucket: BucketId, at: i64) -> Vec<u8> {
+    pack(&(kind::DATA, bucket.0, data::EXPIRING, at))
+}
+
+/// `data/<bucket>/floor`: up to where the past of the bucket is no longer kept.
+#[must_use]
+pub fn floor(bucket: BucketId) -> Vec<u8> {
+    pack(&(kind::DATA, bucket.0, data::FLOOR))
+}
+
+/// `replica/<bucket>/<name>`: a reader of the change log and its checkpoint.
+#[must_use]
+pub fn replica(bucket: BucketId, name: &str) -> Vec<u8> {
+    pack(&(kind::REPLICA, bucket.0, name))
+}
+
+/// All readers of a bucket's change log.
+#[must_use]
+pub fn replica_prefix(bucket: BucketId) -> Vec<u8> {
+    pack(&(kind::REPLICA, bucket.0))
+}
+
+/// # Errors
+/// When the key is no `replica` key.
+pub fn parse_replica(key: &[u8]) -> Result<(BucketId, String), DecodeError> {
+    let (_, bucket, name): (u16, u64, String) = decode("replica", key)?;
+    Ok((BucketId(bucket), name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::Versionstamp;
+    use crate::codec::keys::change_from;
+
+    #[test]
+    fn the_first_change_behind_a_position_is_behind_it_and_before_the_next() {
+        let (bucket, version) = (BucketId(9), Versionstamp::new(5, 2));
+        let entry = |order| {
+            let version = TupleVersionstamp::complete(*version.as_bytes(), order);
+            pack(&(kind::DATA, bucket.0, data::CHANGE, 3_u16, version))
+        };
+        let behind = change_behind(bucket, 3, Sequence::new(version, 7));
+        assert!(entry(7) < behind && behind < entry(8));
+        assert!(change_behind(bucket, 3, Sequence::START) < change_from(bucket, 3, version));
+        let end = change_behind(bucket, 3, Sequence::end_of(version));
+        assert!(entry(u16::MAX) < end && end < change_from(bucket, 3, Versionstamp::new(5, 3)));
+    }
+
+    #[test]
+    fn keys_read_back() {
+        let key = replica(BucketId(300), "b\0c");
+        assert_eq!(parse_replica(&key).unwrap(), (BucketId(300), "b\0c".to_owned()));
+        assert!(key.starts_with(&replica_prefix(BucketId(300))));
+        assert_eq!(parse_head(&head(BucketId(1), 6)).unwrap(), (BucketId(1), 6));
+        assert!(parse_head(&floor(BucketId(1))).is_err());
+    }
+}

@@ -1,0 +1,21 @@
+use serde::{Deserialize, Serialize};
+
+use crate::codec::Sequence;
+
+/// `replica/<bucket>/<name>`: a registered reader of a bucket's change log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplicaRecord {
+    /// Everything at or below it has been taken over. Never goes back.
+    pub checkpoint: Sequence,
+    /// How long it may be silent; `None` for readers inside the cluster, which are never stale.
+    pub lease_ms: Option<i64>,
+    /// When its lease is over, on the bucket's own clock.
+    pub lease_until: Option<i64>,
+    pub registered_at: i64,
+    /// `None`: it has said nothing since it was registered.
+    #[serde(default)]
+    pub last_ack_at: Option<i64>,
+    /// Something that it had not read was destroyed after its lease was over.
+    #[serde(default)]
+    pub stale: bool,
+}

@@ -9,6 +9,8 @@ mod clean;
 mod damage;
 #[path = "check/documents.rs"]
 mod documents;
+#[path = "check/feed.rs"]
+mod feed;
 #[path = "check/tombstones.rs"]
 mod tombstones;
 #[path = "check/world.rs"]
@@ -97,10 +99,11 @@ fn may_be_absent(key: &[u8]) -> bool {
         | kind::JOURNAL_MARK
         | kind::MEMBER
         | kind::ATTEMPT
+        | kind::REPLICA
         | kind::AUDIT => true,
         // A task that is over tells only that it was.
         kind::DATA => keys::parse_data(key)
-            .is_ok_and(|(_, part)| [data::CHANGE, data::INDEX_TASK].contains(&part)),
+            .is_ok_and(|(_, part)| [data::CHANGE, data::FLOOR, data::INDEX_TASK].contains(&part)),
         _ => false,
     }
 }

@@ -162,6 +162,7 @@ async fn names_and_records_that_do_not_belong_together_are_found() {
         (Dangling, fence.clone()),
         (Dangling, due),
         (Dangling, store.due_vacuum(active).await),
+        (Dangling, keys::feed::replica(active, "r")),
         (OrphanedData, first),
     ];
     store.expect("no record", &[clear(record.clone())], &expected).await;
@@ -184,8 +185,9 @@ async fn names_and_records_that_do_not_belong_together_are_found() {
     store.expect("removed in no removal", &changed(|r| r.state = State::Removed), &expected).await;
     let change_logs = store.rows(keys::data_part(active, keys::data::CHANGE)).await;
     let counts = store.rows(keys::data_part(active, keys::data::COUNT)).await;
+    let heads = store.rows(keys::data_part(active, keys::data::HEAD)).await;
     let mut expected = vec![(Contradiction, record.clone())];
-    for (key, _) in change_logs.into_iter().chain(counts) {
+    for (key, _) in change_logs.into_iter().chain(counts).chain(heads) {
         expected.push((Contradiction, key));
     }
     for what in [keys::counted::DOCUMENTS, keys::counted::BYTES, keys::counted::TOMBSTONES] {
@@ -256,6 +258,7 @@ async fn rows_of_a_removal_that_are_missing_or_left_over_are_found() {
         (Dangling, fence),
         (Dangling, trim),
         (Dangling, store.due_vacuum(bucket).await),
+        (Dangling, keys::feed::replica(bucket, "r")),
         (Kind::OrphanedData, first),
     ];
     store.expect("no record", &[clear(record.clone())], &expected).await;
@@ -424,8 +427,7 @@ async fn rows_of_the_cluster_that_contradict_each_other_are_found() {
     let attempt = keys::attempt(3, 0);
     let dead = [set(attempt.clone(), b"token")];
     store.expect("a dead incarnation's", &dead, &[(Leftover, attempt)]).await;
-    let replica = keys::kind_prefix(keys::kind::REPLICA);
-    for key in [replica, b"\x15\x63".to_vec(), b"text".to_vec(), b"\x16\x01\x00".to_vec()] {
+    for key in [b"\x15\x63".to_vec(), b"text".to_vec(), b"\x16\x01\x00".to_vec()] {
         let strange = [set(key.clone(), b"")];
         store.expect("of no kind", &strange, &[(UnknownKey, key)]).await;
     }

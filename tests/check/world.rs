@@ -9,6 +9,7 @@ use lethe::codec::duration::Retention;
 use lethe::codec::record::Actor;
 use lethe::codec::{BucketId, RemovalId};
 use lethe::config::Config;
+use lethe::document::replica::{self, Lease};
 use lethe::document::{self, Deletion, Document, Home, Limits, NewDocument, Origin};
 use lethe::error::{Error, Result};
 use lethe::index;
@@ -166,6 +167,7 @@ impl World {
             if DELETED.contains(&name) {
                 self.delete(name, Retention::For(Duration::from_secs(3600))).await;
                 self.delete(name, Retention::Forever).await;
+                self.register(name).await;
             }
         }
         catalog.rename_bucket(&caller(), &path(), "renamed", "new name").await.unwrap();
@@ -301,6 +303,18 @@ impl World {
             .await
             .unwrap();
         assert_eq!(deleted.value.len(), 2);
+    }
+
+    /// Registers a reader of a bucket's change log, `r`, from now on.
+    pub(crate) async fn register(&self, name: &str) {
+        let (at, lease) = (self.clock.now(), Lease::For(3_600_000));
+        let catalog = self.lifecycle().catalog();
+        catalog
+            .write_data("register", "global", name, |txn, live| async move {
+                replica::register(&txn, &Home::from(&live), "r", None, lease, at).await
+            })
+            .await
+            .unwrap();
     }
 
     pub(crate) async fn try_write(&self, name: &str) -> Result<()> {

@@ -350,6 +350,40 @@ fn every_kind_of_key_stands_in_the_table_of_keys_with_its_number() {
     assert!(rows >= 40, "the table of keys was not found");
 }
 
+#[test]
+fn alerts_and_dashboard_use_metrics_that_exist_and_each_alert_has_its_paragraph() {
+    let read = |path: &str| std::fs::read_to_string(root().join(path)).expect("a file can be read");
+    let metrics = first_cells(&read("docs/metrics.md"));
+    let name = regex::Regex::new(r"\blethe_[a-z_]+").expect("a valid pattern");
+    let mut found = Vec::new();
+    for path in ["docker/monitoring/alerts.yml", "docker/monitoring/grafana/lethe.json"] {
+        let text = read(path);
+        let mut used = 0;
+        for metric in name.find_iter(&text).map(|found| found.as_str()) {
+            let family = metric.strip_suffix("_bucket").unwrap_or(metric);
+            used += 1;
+            if !metrics.contains(family) {
+                found.push(format!("{path}: {metric} is not in docs/metrics.md"));
+            }
+        }
+        assert!(used > 10, "{path}: the metrics were not found");
+    }
+    let rules = read("docker/monitoring/alerts.yml");
+    let alerts: BTreeSet<&str> =
+        rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
+    let guide = read("docs/operations.md");
+    let described: BTreeSet<&str> =
+        guide.lines().filter_map(|line| line.strip_prefix("### Lethe")).collect();
+    let named: BTreeSet<&str> =
+        alerts.iter().filter_map(|alert| alert.strip_prefix("Lethe")).collect();
+    found.extend(
+        named.symmetric_difference(&described).map(|alert| {
+            format!("Lethe{alert} is not both in alerts.yml and in docs/operations.md")
+        }),
+    );
+    expect_none("alerts, dashboard and guide go together", &found);
+}
+
 fn quoted_words(text: &str) -> BTreeSet<String> {
     text.split('"').skip(1).step_by(2).map(str::to_owned).collect()
 }

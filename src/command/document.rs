@@ -219,7 +219,7 @@ fn document_limits(services: &Services) -> Limits {
 }
 
 /// An id in a reply, in the form that the session wants.
-fn id_reply(ctx: &Context<'_>, id: &bson::oid::ObjectId) -> Reply {
+pub(super) fn id_reply(ctx: &Context<'_>, id: &bson::oid::ObjectId) -> Reply {
     match ctx.session.attributes.object_id_format {
         ObjectIdFormat::Bytes => Reply::copy(&id.bytes()),
         ObjectIdFormat::Hex => {
@@ -231,7 +231,7 @@ fn id_reply(ctx: &Context<'_>, id: &bson::oid::ObjectId) -> Reply {
 }
 
 /// A document in a reply, in the form that the session wants.
-fn document_reply(format: DocumentFormat, document: Document) -> Reply {
+pub(super) fn document_reply(format: DocumentFormat, document: Document) -> Reply {
     Reply::Bulk(match format {
         DocumentFormat::Bson => document.into_bytes(),
         DocumentFormat::Json => Bytes::from(document.to_json()),

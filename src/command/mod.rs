@@ -56,6 +56,7 @@ mod cluster;
 mod collation;
 mod connection;
 mod document;
+mod feed;
 mod glob;
 mod index;
 mod introspection;

@@ -15,8 +15,8 @@ use super::slow::{Ran, WORDS_MAX};
 use super::spec::Pending;
 use super::{
     Args, Context, Handler, Services, Spec, backup, bucket, check, client, cluster, connection,
-    document, flags, index, introspection, lifecycle, namespace, refused, server, session, slowlog,
-    transaction,
+    document, feed, flags, index, introspection, lifecycle, namespace, refused, server, session,
+    slowlog, transaction,
 };
 use crate::error::{Error, Result};
 use crate::resp::{Reply, Words};
@@ -35,6 +35,7 @@ const FAMILIES: &[&[Spec]] = &[
     backup::COMMANDS,
     check::COMMANDS,
     document::COMMANDS,
+    feed::COMMANDS,
     lifecycle::COMMANDS,
     bucket::COMMANDS,
     index::COMMANDS,

@@ -2,12 +2,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::transaction::Tick;
 use super::{SlowLog, Stats};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::document::ObjectIds;
+use crate::document::{ObjectIds, Waiters};
 use crate::error::{Error, Result};
 use crate::lifecycle::Lifecycle;
 use crate::meter::Throttle;
@@ -39,7 +40,8 @@ pub struct Services {
     pub(super) tick: Tick,
     lifecycle: OnceLock<Lifecycle>,
     leaving: AtomicBool,
-    stopping: AtomicBool,
+    stopping: CancellationToken,
+    waiters: OnceLock<Waiters>,
 }
 
 impl Services {
@@ -56,14 +58,24 @@ impl Services {
             tick: Tick::default(),
             lifecycle: OnceLock::new(),
             leaving: AtomicBool::new(false),
-            stopping: AtomicBool::new(false),
+            stopping: CancellationToken::new(),
+            waiters: OnceLock::new(),
             config,
         }
     }
 
     /// Gives the commands the store to work on. Once; a second call changes nothing.
     pub fn attach(&self, lifecycle: Lifecycle) {
+        self.waiters.get_or_init(|| Waiters::new(lifecycle.catalog().store().clone()));
         self.lifecycle.get_or_init(|| lifecycle);
+    }
+
+    /// All who wait for changes of a bucket.
+    ///
+    /// # Errors
+    /// While the node is starting.
+    pub fn waiters(&self) -> Result<&Waiters> {
+        self.waiters.get().ok_or_else(|| Error::syntax("server is starting"))
     }
 
     /// Buckets and all that can be done with them.
@@ -86,11 +98,16 @@ impl Services {
 
     /// Whether the server finishes what it has begun, and begins nothing.
     pub fn is_stopping(&self) -> bool {
-        self.stopping.load(Ordering::Relaxed)
+        self.stopping.is_cancelled()
+    }
+
+    /// Ends when the server begins to stop.
+    pub(super) async fn stopping(&self) {
+        self.stopping.cancelled().await;
     }
 
     /// From now on every command is answered with an error.
     pub fn stop(&self) {
-        self.stopping.store(true, Ordering::Relaxed);
+        self.stopping.cancel();
     }
 }

@@ -5,13 +5,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::raw::{
-    RawCluster, RawFoundationDb, RawHttp, RawLog, RawQuery, RawServer, RawSession, RawSlowLog,
+    RawCluster, RawFoundationDb, RawHttp, RawLog, RawQuery, RawReplica, RawServer, RawSession,
+    RawSlowLog,
 };
 use super::{
-    ClusterConfig, Config, ConfigError, DocumentConfig, DocumentFormat, Durability,
+    ChangesConfig, ClusterConfig, Config, ConfigError, DocumentConfig, DocumentFormat, Durability,
     FoundationDbConfig, HttpConfig, IndexConfig, LogConfig, LogFormat, ObjectIdFormat, PurgeConfig,
-    QueryConfig, RawConfig, RemovalConfig, Retention, ServerConfig, SessionConfig, SlowLogConfig,
-    StoreKind,
+    QueryConfig, RawConfig, RemovalConfig, ReplicaConfig, Retention, ServerConfig, SessionConfig,
+    SlowLogConfig, StoreKind,
 };
 use crate::codec::duration::{parse_duration, parse_retention};
 
@@ -63,6 +64,10 @@ impl RawConfig {
             cluster: self.cluster.check()?,
             tombstone_retention: retention("tombstone.retention", &self.tombstone.retention)?,
             changes_retention: duration("changes.retention", &self.changes.retention)?,
+            changes: ChangesConfig {
+                block_max: duration("changes.block_max", &self.changes.block_max)?,
+            },
+            replica: self.replica.check()?,
             audit_retention: duration("audit.retention", &self.audit.retention)?,
             entries: self.entries(),
         })
@@ -197,6 +202,18 @@ impl RawQuery {
             time_max,
             sort_bytes_max: size("query.sort_bytes_max", self.sort_bytes_max, 1_024..=1 << 32)?,
         })
+    }
+}
+
+impl RawReplica {
+    fn check(&self) -> Result<ReplicaConfig> {
+        let lease = duration("replica.lease", &self.lease)?;
+        let lease_max = duration("replica.lease_max", &self.lease_max)?;
+        if lease.is_zero() || lease > lease_max {
+            let allowed = "more than 0s and at most replica.lease_max";
+            return Err(refuse("replica.lease", &self.lease, allowed));
+        }
+        Ok(ReplicaConfig { lease, lease_max })
     }
 }
 

@@ -149,10 +149,30 @@ pub struct Config {
     pub tombstone_retention: Retention,
     /// How long a bucket's change log is kept, if no replica needs it longer.
     pub changes_retention: Duration,
+    /// Readers of change logs that wait.
+    pub changes: ChangesConfig,
+    /// Registered readers of change logs.
+    pub replica: ReplicaConfig,
     /// How long the audit log is kept.
     pub audit_retention: Duration,
     /// Key and value of every setting, for CONFIG GET, sorted by key.
     pub entries: Vec<(String, String)>,
+}
+
+/// Readers of change logs that wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChangesConfig {
+    /// The longest wait for a change; then the client is to ask again.
+    pub block_max: Duration,
+}
+
+/// Registered readers of change logs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReplicaConfig {
+    /// How long a replica may be silent, where it doesn't say.
+    pub lease: Duration,
+    /// The longest lease that it may ask for.
+    pub lease_max: Duration,
 }
 
 /// Which FoundationDB, and where in it.

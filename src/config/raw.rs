@@ -20,7 +20,8 @@ pub struct RawConfig {
     pub purge: RawPurge,
     pub cluster: RawCluster,
     pub tombstone: RawRetention,
-    pub changes: RawRetention,
+    pub changes: RawChanges,
+    pub replica: RawReplica,
     pub audit: RawRetention,
 }
 
@@ -141,6 +142,32 @@ pub struct RawRetention {
     pub retention: String,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawChanges {
+    pub retention: String,
+    pub block_max: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawReplica {
+    pub lease: String,
+    pub lease_max: String,
+}
+
+impl Default for RawChanges {
+    fn default() -> Self {
+        Self { retention: "24h".to_owned(), block_max: "1h".to_owned() }
+    }
+}
+
+impl Default for RawReplica {
+    fn default() -> Self {
+        Self { lease: "24h".to_owned(), lease_max: "30d".to_owned() }
+    }
+}
+
 impl Default for RawConfig {
     fn default() -> Self {
         Self {
@@ -160,7 +187,8 @@ impl Default for RawConfig {
             purge: RawPurge::default(),
             cluster: RawCluster::default(),
             tombstone: RawRetention { retention: "48h".to_owned() },
-            changes: RawRetention { retention: "24h".to_owned() },
+            changes: RawChanges::default(),
+            replica: RawReplica::default(),
             audit: RawRetention { retention: "90d".to_owned() },
         }
     }

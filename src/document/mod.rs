@@ -23,6 +23,7 @@
 mod builder;
 mod change;
 mod delete;
+pub mod feed;
 mod home;
 mod id;
 mod insert;
@@ -33,6 +34,7 @@ mod replace;
 pub mod replica;
 pub mod stored;
 mod tombstone;
+mod waiting;
 
 use bytes::Bytes;
 
@@ -49,6 +51,7 @@ pub use read::{Page, Scan, get, get_many, scan};
 pub use replace::replace;
 pub use stored::{Reference, Stored};
 pub use tombstone::{Due, Purged, Tombstone, due, purge};
+pub use waiting::{Places, Waiter, Waiters};
 
 /// What a document may be. The defaults are those of `config/lethe.toml`.
 #[derive(Clone, Copy, Debug)]

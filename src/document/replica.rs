@@ -351,13 +351,16 @@ fn resync(name: &str, floor: Sequence) -> Error {
     Error::ResyncRequired { replica: name.to_owned(), floor }
 }
 
+/// The error for a position that nothing has been read from.
+pub(super) fn ahead(sequence: Sequence) -> Error {
+    Error::syntax(format!("Invalid sequence '{sequence}': it is ahead of every change"))
+}
+
 /// A position as a checkpoint: one at the last change of a commit stands behind
 /// the whole commit.
 async fn settled(txn: &Transaction, home: &Home, sequence: Sequence) -> Result<Sequence> {
     if sequence > Sequence::last_visible_at(txn.read_version().await?) {
-        return Err(Error::syntax(format!(
-            "Invalid sequence '{sequence}': no change is there yet"
-        )));
+        return Err(ahead(sequence));
     }
     let end = Sequence::end_of(sequence.version());
     for shard in home.shards() {

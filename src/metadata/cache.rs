@@ -91,6 +91,13 @@ impl LiveBucket {
         &self.0.record
     }
 
+    /// The keys that are written when it is no longer what it is now: its own
+    /// fence and those of the namespaces above it.
+    #[must_use]
+    pub fn fence_keys(&self) -> Vec<Vec<u8>> {
+        self.0.fences.iter().map(|(key, _)| key.clone()).collect()
+    }
+
     /// Its indexes, parsed.
     #[must_use]
     pub fn indexes(&self) -> &Arc<Indexes> {

@@ -282,6 +282,8 @@ async fn flip() -> Claim {
     expected.clears(&begin, &end)?;
     let (begin, end) = keys::range(&keys::index::queued_tasks_of(b));
     expected.clears(&begin, &end)?;
+    let (begin, end) = keys::range(&keys::feed::replica_prefix(b));
+    expected.clears(&begin, &end)?;
     expected.writes(&scene.operation("o").await?)?;
     expected.transition()?;
     sets.check(&expected)?;
@@ -304,6 +306,7 @@ async fn insert() -> Claim {
         keys::document(b, &oid.bytes()),
         keys::count(b, shard, keys::counted::DOCUMENTS),
         keys::count(b, shard, keys::counted::BYTES),
+        keys::feed::head(b, shard),
     ])?;
     expected.stamped(&[keys::change_now(b, shard, 0)])?;
     sets.check(&expected)?;
@@ -322,6 +325,9 @@ async fn trim() -> Claim {
     claim!(milliseconds(waited.elapsed()) >= 7_000, "trimmed before the retention was over");
     let expected = scene.expected();
     expected.reads(&[keys::shard(shard), keys::fence(n.0), keys::fence(b.0)])?;
+    // Whoever registers meanwhile makes it look again.
+    expected.reads_prefixes(&[keys::feed::replica_prefix(b)])?;
+    expected.writes(&[keys::feed::floor(b)])?;
     expected.clears(&RangeRead::prefix(prefix).begin, &keys::next(&changes[0].0))?;
     sets.check(&expected)?;
     scene.cluster.finish().await

@@ -9,6 +9,8 @@ const KINDS: &[(&str, bool, &str)] = &[
     ("bucket", true, r"(?i)\bb_[0-9a-hjkmnp-tv-z]{26}\b"),
     ("namespace", true, r"(?i)\bn_[0-9a-hjkmnp-tv-z]{26}\b"),
     ("removal", true, r"(?i)\br_[0-9a-hjkmnp-tv-z]{26}\b"),
+    // Versions begin with noughts, ids with the time.
+    ("sequence", true, r"\b0000[0-9a-f]{20}\b"),
     ("document", true, r"\b[0-9a-f]{24}\b"),
     ("version", true, r"\b[0-9a-f]{20}\b"),
     ("time", false, r"\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"),
@@ -77,6 +79,7 @@ mod tests {
         assert_eq!(masks.hide("r_0123456789abcdefghjkmnpqrt"), "<removal:2>");
         assert_eq!(masks.hide("65f0aaaaaaaaaaaaaaaaaaaa"), "65f0aaaaaaaaaaaaaaaaaaaa");
         assert_eq!(masks.hide("65f0aaaaaaaaaaaaaaaaaaab"), "<document:1>");
+        assert_eq!(masks.hide("00000000000000010000ffff"), "<sequence:1>");
         assert_eq!(
             masks.hide("00000000000000010000 2026-01-02T03:04:05.678Z"),
             "<version:1> <time>"

@@ -1,18 +1,14 @@
 use bson::oid::ObjectId;
-use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
-use super::Index;
+use super::{Index, covered};
+use crate::codec::keys;
 use crate::codec::record::{IndexField, IndexType};
-use crate::codec::{DecodeError, keys};
 use crate::error::{Error, Result};
-use crate::value::{Path, Raw, Value, Visit, key, raw, resolve};
+use crate::value::{Path, Raw, Value, Visit, key, resolve};
 
 /// Most entries that one document may have in one index.
 pub const ENTRIES_MAX: usize = 1_000;
-
-/// Bytes of values that an entry holds besides its key, so that a query need not read the document.
-pub const COVERED_BYTES_MAX: usize = 1_000;
 
 /// Bytes of the key of one field, and of those of all fields together: below the store's limit for keys.
 const FIELD_BYTES_MAX: usize = 1_000;
@@ -20,9 +16,6 @@ const FIELDS_BYTES_MAX: usize = 8_000;
 
 /// What stands for the rest of a key that was cut.
 const HASH_BYTES: usize = 32;
-
-const CUT: u8 = 1;
-const COVERED: u8 = 1 << 1;
 
 /// The entries of one document in one index.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -90,10 +83,14 @@ pub fn entries(index: &Index, document: Raw<'_>, strict: bool) -> Result<Entries
             all.marks.push((position, keys::index::marked::CUT));
         }
     }
-    let arrays = parts.iter().any(|parts| parts.array);
+    // With an array a document has several entries, and none of them is all of it.
+    let covered = !parts.iter().any(|parts| parts.array);
+    let order = if covered { covered::order(index, document) } else { Vec::new() };
     combine(&parts, &mut |chosen| {
         let key = chosen.iter().flat_map(|part| &part.key).copied().collect();
-        all.rows.push((key, held(chosen, arrays)));
+        let cut = chosen.iter().any(|part| part.cut);
+        let values = chosen.iter().map(|part| part.value);
+        all.rows.push((key, covered::encode(cut, covered.then_some(&order), values)));
         false
     });
     all.rows.sort_unstable();
@@ -260,111 +257,20 @@ fn unique(parts: &mut Vec<Part<'_>>) {
     parts.dedup_by(|left, right| left.key == right.key);
 }
 
-/// What an entry holds: whether its key was cut, and the values, unless one is
-/// long or stands for an array.
-fn held(chosen: &[&Part<'_>], arrays: bool) -> Vec<u8> {
-    let mut out = vec![if chosen.iter().any(|part| part.cut) { CUT } else { 0 }];
-    if arrays {
-        return out;
-    }
-    for part in chosen {
-        let (tag, bytes) = part.value.as_ref().map_or((0, Vec::new()), raw::encode);
-        if out.len() + bytes.len() > COVERED_BYTES_MAX {
-            out.truncate(1);
-            return out;
-        }
-        out.push(tag);
-        out.extend_from_slice(&u16::try_from(bytes.len()).unwrap_or(u16::MAX).to_be_bytes());
-        out.extend_from_slice(&bytes);
-    }
-    if let Some(flags) = out.first_mut() {
-        *flags |= COVERED;
-    }
-    out
-}
-
-/// What an entry holds of its document.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Covered {
-    bytes: Bytes,
-}
-
-impl Covered {
-    pub(super) fn decode(value: Bytes) -> Result<Self> {
-        let covered = Self { bytes: value };
-        let flags = covered.bytes.first().copied().unwrap_or(u8::MAX);
-        let sound = match flags & !(CUT | COVERED) {
-            0 if flags & COVERED != 0 => covered.rest_after(usize::MAX).is_empty(),
-            0 => covered.bytes.len() == 1,
-            _ => false,
-        };
-        if sound {
-            return Ok(covered);
-        }
-        Err(Error::Damaged(DecodeError {
-            what: "index entry",
-            detail: "its value is neither flags nor flags and values".to_owned(),
-        }))
-    }
-
-    /// Whether the key was cut, so that its order is not that of the values.
-    #[must_use]
-    pub fn is_cut(&self) -> bool {
-        self.flags() & CUT != 0
-    }
-
-    /// Whether the values are here.
-    #[must_use]
-    pub fn has_values(&self) -> bool {
-        self.flags() & COVERED != 0
-    }
-
-    /// The value of the field at this position: `None` when values are not
-    /// here, `Some(None)` when the document lacks the field.
-    #[must_use]
-    pub fn value(&self, position: usize) -> Option<Option<Value<'_>>> {
-        if !self.has_values() {
-            return None;
-        }
-        let (tag, bytes, _) = split(self.rest_after(position))?;
-        if tag == 0 { Some(None) } else { raw::decode(tag, bytes).map(Some) }
-    }
-
-    fn flags(&self) -> u8 {
-        self.bytes.first().copied().unwrap_or_default()
-    }
-
-    /// What follows so many values, or all that are sound.
-    fn rest_after(&self, values: usize) -> &[u8] {
-        let mut rest = self.bytes.get(1..).unwrap_or_default();
-        for _ in 0..values {
-            match split(rest) {
-                Some((_, _, after)) => rest = after,
-                None => break,
-            }
-        }
-        rest
-    }
-}
-
-/// Tag and bytes of the first value, and what follows.
-fn split(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
-    let (&tag, rest) = bytes.split_first()?;
-    let (length, rest) = rest.split_first_chunk::<2>()?;
-    let (value, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))?;
-    Some((tag, value, rest))
-}
-
-/// Whether a value may stand in an index of this type: the type itself, null, and integers in wider ones.
+/// Whether a value may stand in an index of this type: the type itself, null, and numbers in wider ones.
 fn fits(declared: IndexType, value: &Value<'_>) -> bool {
     match value {
         Value::Null | Value::Undefined => true,
         Value::String(_) | Value::Symbol(_) => declared == IndexType::String,
         Value::Int32(_) => {
-            matches!(declared, IndexType::Int32 | IndexType::Int64 | IndexType::Double)
+            matches!(
+                declared,
+                IndexType::Int32 | IndexType::Int64 | IndexType::Double | IndexType::Decimal128
+            )
         }
-        Value::Int64(_) => declared == IndexType::Int64,
-        Value::Double(_) => declared == IndexType::Double,
+        Value::Int64(_) => matches!(declared, IndexType::Int64 | IndexType::Decimal128),
+        Value::Double(_) => matches!(declared, IndexType::Double | IndexType::Decimal128),
+        Value::Decimal128(_) => declared == IndexType::Decimal128,
         Value::Boolean(_) => declared == IndexType::Boolean,
         Value::DateTime(_) => declared == IndexType::DateTime,
         Value::Timestamp { .. } => declared == IndexType::Timestamp,

@@ -54,6 +54,7 @@
 //! Not here: which index a query uses (`query`), the build itself (`worker`), commands.
 
 mod bounds;
+mod covered;
 pub mod define;
 mod entry;
 mod maintain;
@@ -65,9 +66,10 @@ pub mod task;
 
 pub use crate::metadata::{Index, Indexes};
 pub use bounds::{Bounds, KeyRange};
-pub use entry::{COVERED_BYTES_MAX, Covered, ENTRIES_MAX, Entries, entries};
+pub use covered::{COVERED_BYTES_MAX, Covered};
+pub use entry::{ENTRIES_MAX, Entries, entries};
 pub use maintain::{add, maintain};
-pub use place::{value_edge, value_key};
+pub use place::{field_key, value_edge, value_key};
 pub use scan::{Entry, Marks, Page, Scan, marks, scan};
 pub use statistics::{Statistics, StatisticsCache};
 

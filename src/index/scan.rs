@@ -3,7 +3,7 @@ use bytes::Bytes;
 
 use super::Index;
 use super::bounds::KeyRange;
-use super::entry::Covered;
+use super::covered::Covered;
 use crate::codec::{BucketId, keys};
 use crate::error::Result;
 use crate::store::{RangeRead, Read, Transaction};

@@ -214,11 +214,7 @@ impl<'a> Said<'a> {
         let found =
             IndexType::ALL.into_iter().find(|known| known.name().eq_ignore_ascii_case(name));
         let Some(bson_type) = found else {
-            return refuse(if name.eq_ignore_ascii_case("decimal128") {
-                "Creating indexes on DECIMAL128 fields not implemented yet".to_owned()
-            } else {
-                format!("Unknown BSON type: {name}")
-            });
+            return refuse(format!("Unknown BSON type: {name}"));
         };
         let steps = selector.split('.').count();
         if selector.is_empty()

@@ -1,7 +1,7 @@
 //! Asking a filter of a document: on its bytes, without decoding or allocating.
 
 use super::ast::{AllMember, Ast, Comparison, ElementForm, Operand, Test};
-use crate::value::{Bracket, Path, Raw, Value, Visit, number::Number, resolve};
+use crate::value::{Bracket, Path, Raw, Segment, Value, Visit, number::Number, resolve};
 
 /// Whether the document matches.
 pub fn matches(filter: &Ast, document: Raw<'_>) -> bool {
@@ -71,13 +71,26 @@ fn field_matches(path: &Path, test: &Test, value: Value<'_>) -> bool {
 /// Whether any value that the path leads to satisfies the test.
 fn any<'a>(
     value: Value<'a>,
-    segments: &[super::Segment],
+    segments: &[Segment],
     test: &mut dyn FnMut(Option<Value<'a>>, bool) -> bool,
 ) -> bool {
-    resolve(value, segments, false, &mut |value, spread| {
+    lead(value, segments, &mut |value, spread| {
         if test(value, spread) { Visit::Break(()) } else { Visit::Continue(()) }
     })
     .is_break()
+}
+
+/// Where a path leads from a document, or from an element of an array that a
+/// filter of fields is asked of: one that is an array itself has fields by position only.
+fn lead<'a>(
+    value: Value<'a>,
+    segments: &[Segment],
+    visit: &mut dyn FnMut(Option<Value<'a>>, bool) -> Visit,
+) -> Visit {
+    match (value, segments.first()) {
+        (Value::Array(_), Some(first)) if first.index.is_none() => visit(None, false),
+        _ => resolve(value, segments, false, visit),
+    }
 }
 
 /// How a value was come by and how far a test may look.
@@ -164,7 +177,7 @@ fn compares(comparison: Comparison, value: &Value<'_>, operand: &Operand) -> boo
 fn not_equal(operand: &Operand, value: Value<'_>, path: &Path) -> bool {
     let elements = !path.is_element();
     let bracket = operand.bracket();
-    resolve(value, path.segments(), false, &mut |value, spread| {
+    lead(value, path.segments(), &mut |value, spread| {
         let Some(value) = value else {
             return if bracket == Bracket::Null { Visit::Break(()) } else { Visit::Continue(()) };
         };

@@ -7,12 +7,12 @@ use tokio::time::Instant;
 
 use super::ast::{Ast, Comparison, Operand, Test};
 use super::execute::{Budget, Goal, Position, Query, parts, route, run};
-use super::plan::{Access, Known, Leaf, Route, Routed, Spans};
+use super::plan::{Access, Known, Leaf, Rejected, Route, Routed, Spans};
 use super::sort::{Direction, Sort};
 use crate::document::{Home, json};
 use crate::error::Result;
 use crate::store::{Read, Transaction};
-use crate::value::Path;
+use crate::value::{Collation, Collator, Path, Segment};
 
 /// More of a filter or a value is not shown.
 const TEXT_CHARS_MAX: usize = 200;
@@ -26,6 +26,8 @@ pub enum Explained {
     Text(String),
     Integer(i64),
     Boolean(bool),
+    /// How strings are ordered; `None`: by their bytes.
+    Collation(Option<Collation>),
     List(Vec<Explained>),
     Map(Vec<(&'static str, Explained)>),
 }
@@ -57,7 +59,8 @@ struct Analysis {
 }
 
 /// Explains a query, as it would run now. With `analyze` it is run, batch by
-/// batch at this one snapshot, until its end or until its time is over.
+/// batch at this one snapshot, until its end or until its time is over. The
+/// query is under `collator` already, which is shown.
 ///
 /// # Errors
 /// Those of the store; of a query that cannot be run.
@@ -65,13 +68,14 @@ pub async fn explain(
     txn: &Transaction,
     home: &Home,
     query: &Query,
+    collator: Option<&Collator>,
     read: Read,
     budget: &Budget,
     analyze: bool,
 ) -> Result<Explained> {
     let order = query.order.as_ref().filter(|sort| !sort.path.is_id());
     let goal = Goal { query, order, implied: false, from: &Position::Start };
-    let routed = route::route(txn, home, &goal, read).await?;
+    let routed = route::explained(txn, home, &goal, read).await?;
     let analysis =
         if analyze { Some(analyse(txn, home, query, read, budget).await?) } else { None };
     let cached = routed.as_ref().is_some_and(|(_, routed)| routed.cached);
@@ -79,11 +83,16 @@ pub async fn explain(
         _ if matches!(query.plan.access, Access::Nothing) => Explained::Null,
         Some((_, Routed { route: Route::Nothing, .. })) => Explained::Null,
         Some((known, routed)) => {
-            Explainer { query, known: Some(known), next: 0 }.plan(routed, order)
+            Explainer { query, home, known: Some(known), next: 0 }.plan(routed, order)
         }
-        None => Explainer { query, known: None, next: 0 }.whole_plan(order),
+        None => Explainer { query, home, known: None, next: 0 }.whole_plan(order),
     };
-    let mut explained = vec![("is_cached", Explained::Boolean(cached)), ("plan", plan)];
+    let mut explained = vec![("is_cached", Explained::Boolean(cached))];
+    if let Some(collator) = collator {
+        let collation = Some(collator.collation().clone());
+        explained.push(("query_collation", Explained::Collation(collation)));
+    }
+    explained.push(("plan", plan));
     if let Some(analysis) = analysis {
         explained.push(("analyze", analysis.node()));
     }
@@ -136,6 +145,7 @@ impl Analysis {
 
 struct Explainer<'a> {
     query: &'a Query,
+    home: &'a Home,
     known: Option<&'a Known<'a>>,
     next: usize,
 }
@@ -156,6 +166,10 @@ impl Explainer<'_> {
         let scan = self.primary();
         let mut plan = self.filtered(&all, scan);
         plan.push(("sort", self.sort(order, false)));
+        let rejected = self.rejected(&[]);
+        if !rejected.is_empty() {
+            plan.push(("rejected", Explained::List(rejected)));
+        }
         versioned(plan)
     }
 
@@ -172,7 +186,7 @@ impl Explainer<'_> {
                         .as_ref()
                         .is_some_and(|then| leaf.combinations() > 1 || then.list().len() > 1),
                 );
-                if sort.direction == Direction::Descending {
+                if self.is_read_backward(leaf, sort) {
                     scan.push(("reverse", Explained::Boolean(true)));
                 }
                 (scan, &residual, true)
@@ -181,20 +195,65 @@ impl Explainer<'_> {
         };
         let mut plan = self.filtered(residual, scan);
         plan.push(("sort", self.sort(order, by_index)));
-        plan.push((
-            "covered",
-            Explained::Boolean(residual.is_empty() && !matches!(routed.route, Route::Whole)),
-        ));
+        plan.push(("covered", Explained::Boolean(self.is_covered(routed))));
         plan.push(("estimated_rows", estimate(routed.rows)));
         plan.push(("estimated_cost", estimate(routed.cost)));
-        let rejected = routed.rejected.iter().take(LISTED_MAX).map(|rejected| {
-            Explained::Map(vec![
-                ("index", rejected.index.as_str().into()),
-                ("reason", rejected.reason.as_str().into()),
-            ])
-        });
-        plan.push(("rejected", Explained::List(rejected.collect())));
+        plan.extend(self.mismatch(&routed.rejected));
+        plan.push(("rejected", Explained::List(self.rejected(&routed.rejected))));
         versioned(plan)
+    }
+
+    /// Whether entries say all that is needed, apart from long values.
+    fn is_covered(&self, routed: &Routed) -> bool {
+        let (Some(known), Some(leaf)) = (self.known, routed.route.only_leaf()) else {
+            return false;
+        };
+        let fields = known.indexes.get(leaf.index).map_or(0, |index| index.fields().len());
+        routed.cover.is_some() && (0..fields).all(|position| !known.has_array(leaf.index, position))
+    }
+
+    /// The first index that was left aside because of its collation.
+    fn mismatch(&self, rejected: &[Rejected]) -> Vec<(&'static str, Explained)> {
+        let index = rejected.iter().find(|rejected| rejected.collation);
+        let index = index.and_then(|rejected| self.home.indexes().by_name(&rejected.index));
+        let Some(index) = index else { return Vec::new() };
+        vec![
+            ("collation_mismatch", Explained::Boolean(true)),
+            ("rejected_index", index.name().into()),
+            ("index_collation", Explained::Collation(index.record().collation.clone())),
+        ]
+    }
+
+    /// The ways that were not taken, and the indexes that no query may take.
+    fn rejected(&self, rejected: &[Rejected]) -> Vec<Explained> {
+        let unready = self.home.indexes().iter().filter(|index| !index.is_ready());
+        let unready = unready.map(|index| {
+            let reason = if index.is_building() { "it is being built" } else { "its build failed" };
+            (index.name(), reason)
+        });
+        let considered = rejected.iter().map(|one| (one.index.as_str(), one.reason.as_str()));
+        let row = |(index, reason): (&str, &str)| {
+            Explained::Map(vec![("index", index.into()), ("reason", reason.into())])
+        };
+        considered.chain(unready).take(LISTED_MAX).map(row).collect()
+    }
+
+    /// Whether an index is read from its end for an order.
+    fn is_read_backward(&self, leaf: &Leaf, sort: &Sort) -> bool {
+        let index = self.known.and_then(|known| known.indexes.get(leaf.index));
+        let field = index.and_then(|index| index.field(leaf.fixed.len()));
+        let descending = field.is_some_and(|(field, _)| field.descending);
+        (sort.direction == Direction::Descending) != descending
+    }
+
+    /// The parts of the filter that a leaf is for.
+    fn parts_of(&self, leaf: &Leaf) -> Vec<&Ast> {
+        let all = parts(&self.query.plan.residual);
+        let Some((part, branch)) = leaf.branch else { return all };
+        match all.get(part) {
+            Some(Ast::Or(branches)) => branches.get(branch).map(parts).unwrap_or_default(),
+            _ => Vec::new(),
+        }
     }
 
     fn sort(&self, order: Option<&Sort>, by_index: bool) -> Explained {
@@ -307,10 +366,11 @@ impl Explainer<'_> {
         };
         let used = leaf.fixed.len() + usize::from(leaf.then.is_some());
         let mut fields = Vec::new();
+        let parts = self.parts_of(leaf);
         for (position, (_, path)) in index.fields().enumerate().take(used) {
             let spans = leaf.fixed.get(position).or(leaf.then.as_ref());
             let mut said = vec![("selector", Explained::from(path.text()))];
-            said.extend(self.bounds(path, spans.is_some_and(Spans::are_points)));
+            said.extend(bounds(&parts, path, spans.is_some_and(Spans::are_points)));
             said.push(("ranges", spans.map_or(0, |spans| spans.list().len()).into()));
             fields.push(said);
         }
@@ -332,38 +392,50 @@ impl Explainer<'_> {
         }
         node
     }
+}
 
-    /// The values that the filter names for a path: an operator and its operand, or both ends of a range.
-    fn bounds(&self, path: &Path, points: bool) -> Vec<(&'static str, Explained)> {
-        let all = parts(&self.query.plan.residual);
-        let tests = all.iter().filter_map(|part| match part {
-            Ast::Field { path: asked, test } if asked.segments() == path.segments() => Some(test),
-            _ => None,
-        });
-        let (mut lower, mut upper) = (None, None);
-        for test in tests {
-            match test {
-                Test::Compare(Comparison::Greater, operand) => lower = Some((operand, false)),
-                Test::Compare(Comparison::GreaterOrEqual, operand) => lower = Some((operand, true)),
-                Test::Compare(Comparison::Less, operand) => upper = Some((operand, false)),
-                Test::Compare(Comparison::LessOrEqual, operand) => upper = Some((operand, true)),
-                test if points => {
-                    if let Some(said) = operation(test) {
-                        return said;
-                    }
+/// The values that a filter names for a path: an operator and its operand, or both ends of a range.
+fn bounds(parts: &[&Ast], path: &Path, points: bool) -> Vec<(&'static str, Explained)> {
+    let mut tests = Vec::new();
+    for part in parts {
+        asked(part, path.segments(), &mut tests);
+    }
+    let (mut lower, mut upper) = (None, None);
+    for test in tests {
+        match test {
+            Test::Compare(Comparison::Greater, operand) => lower = Some((operand, false)),
+            Test::Compare(Comparison::GreaterOrEqual, operand) => lower = Some((operand, true)),
+            Test::Compare(Comparison::Less, operand) => upper = Some((operand, false)),
+            Test::Compare(Comparison::LessOrEqual, operand) => upper = Some((operand, true)),
+            test if points => {
+                if let Some(said) = operation(test) {
+                    return said;
                 }
-                _ => {}
             }
+            _ => {}
         }
-        let shown = |edge: Option<(&Operand, bool)>| {
-            edge.map_or(Explained::Null, |(operand, _)| value(operand))
-        };
-        vec![
-            ("lowerBound", shown(lower)),
-            ("upperBound", shown(upper)),
-            ("includeLower", Explained::Boolean(lower.is_some_and(|(_, included)| included))),
-            ("includeUpper", Explained::Boolean(upper.is_some_and(|(_, included)| included))),
-        ]
+    }
+    let shown = |edge: Option<(&Operand, bool)>| {
+        edge.map_or(Explained::Null, |(operand, _)| value(operand))
+    };
+    vec![
+        ("lowerBound", shown(lower)),
+        ("upperBound", shown(upper)),
+        ("includeLower", Explained::Boolean(lower.is_some_and(|(_, included)| included))),
+        ("includeUpper", Explained::Boolean(upper.is_some_and(|(_, included)| included))),
+    ]
+}
+
+/// What is asked of a path, also inside an `$elemMatch`.
+fn asked<'a>(filter: &'a Ast, path: &[Segment], tests: &mut Vec<&'a Test>) {
+    match filter {
+        Ast::And(parts) => parts.iter().for_each(|part| asked(part, path, tests)),
+        Ast::Field { path: own, test } => match (path.strip_prefix(own.segments()), test) {
+            (Some([]), test) => tests.push(test),
+            (Some(rest), Test::Element { filter, .. }) => asked(filter, rest, tests),
+            _ => {}
+        },
+        _ => {}
     }
 }
 

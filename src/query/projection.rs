@@ -61,6 +61,12 @@ impl Projection {
         parsed.finish()
     }
 
+    /// The paths that make up all it gives, the id aside; `None` when it gives more than can be named.
+    pub fn fields(&self) -> Option<Vec<Path>> {
+        let mut fields = Vec::new();
+        (self.inclusive && self.root.paths("", &mut fields)).then_some(fields)
+    }
+
     /// The projected document. `filter` tells which element a positional `$` means.
     pub fn apply(&self, document: &Document, filter: &Ast) -> Document {
         let projector = Projector { inclusive: self.inclusive, filter, whole: document.raw() };
@@ -204,6 +210,19 @@ fn whole(value: &Value<'_>) -> Option<i64> {
 }
 
 impl Node {
+    /// Names what is kept below this node. False where that is not all that matters.
+    fn paths(&self, above: &str, fields: &mut Vec<Path>) -> bool {
+        self.children.iter().all(|(name, node)| {
+            let path = if above.is_empty() { name.to_string() } else { format!("{above}.{name}") };
+            match node.action {
+                Some(Action::Keep) => fields.push(Path::new(&path)),
+                Some(_) => return false,
+                None => {}
+            }
+            node.paths(&path, fields)
+        })
+    }
+
     fn insert(&mut self, path: &str, action: Action) {
         let (name, rest) =
             path.split_once('.').map_or((path, None), |(name, rest)| (name, Some(rest)));
@@ -339,6 +358,24 @@ mod tests {
             r#"{"name":"A","age":3,"l":[{"b":2},5,[{"b":4}]]}"#,
         );
         check(PERSON, "{'age.x': 1, '_id': 0}", "{}");
+    }
+
+    #[test]
+    fn what_a_projection_needs_is_known() {
+        let fields = |spec: &str| {
+            let parsed = Projection::parse(&spec.to_owned().into(), Limits::default()).unwrap();
+            let texts = |fields: Vec<Path>| {
+                fields.iter().map(|path| path.text().to_owned()).collect::<Vec<_>>()
+            };
+            parsed.fields().map(texts)
+        };
+        let known = |paths: &[&str]| Some(paths.iter().map(|path| (*path).to_owned()).collect());
+        assert_eq!(fields("{a: 1, 'b.c': 1, '_id': 0}"), known(&["a", "b.c"]));
+        assert_eq!(fields("{'_id': 1}"), known(&["_id"]));
+        assert_eq!(fields("{a: 1}"), known(&["a", "_id"]));
+        for more in ["{a: 0}", "{}", "{a: {$slice: 1}}", "{a: 1, b: {$slice: 1}}", "{'a.$': 1}"] {
+            assert_eq!(fields(more), None, "{more}");
+        }
     }
 
     #[test]

@@ -246,7 +246,19 @@ fn operators(pool: &Pool) -> BoxedStrategy<Document> {
             let value_form = (logical, joined).prop_map(|(name, (left, right))| {
                 doc! {"$elemMatch": {name: [left, right]}}
             });
+            // Two conditions on one field of the element, or one on each of two.
+            let fields = (names(), inner.clone(), names(), inner.clone());
+            let element = fields.prop_map(|(one, first, other, second)| {
+                let mut filter = doc! {&one: first.clone()};
+                if one == other {
+                    filter.insert("$and", vec![doc! {other: second}]);
+                } else {
+                    filter.insert(other, second);
+                }
+                doc! {"$elemMatch": filter}
+            });
             prop_oneof![
+                2 => element,
                 2 => inner.clone().prop_map(|operators| doc! {"$not": operators}),
                 2 => inner.clone().prop_map(|operators| doc! {"$elemMatch": operators}),
                 1 => value_form,

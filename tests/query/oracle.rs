@@ -167,12 +167,24 @@ impl Oracle {
                     let found = vec![(Some(element.clone()), false)];
                     self.all_operators(filter, &found, false, false)
                 } else {
-                    matches!(element, Bson::Document(_) | Bson::Array(_))
-                        && self.holds(filter, element, false)
+                    by_name(element)
+                        .is_some_and(|fields| self.holds(filter, &Bson::Document(fields), false))
                 }
             }),
             _ => false,
         })
+    }
+}
+
+/// What of an element can be asked by name: an array has positions for names.
+fn by_name(element: &Bson) -> Option<Document> {
+    match element {
+        Bson::Document(document) => Some(document.clone()),
+        Bson::Array(array) => {
+            let named = |(at, value): (usize, &Bson)| (at.to_string(), value.clone());
+            Some(array.iter().enumerate().map(named).collect())
+        }
+        _ => None,
     }
 }
 
@@ -243,6 +255,34 @@ fn asks_the_value(filter: &Document) -> bool {
         "$and" | "$or" | "$nor" => parts(inner).iter().all(asks_the_value),
         name => name.starts_with('$'),
     })
+}
+
+/// What is at these paths, where it stands in the document.
+pub(crate) fn project(document: &Document, paths: &[Vec<&str>]) -> Document {
+    let mut projected = Document::new();
+    for (name, value) in document {
+        let below: Vec<_> = paths.iter().filter(|path| path[0] == name).collect();
+        let rest: Vec<_> = below.iter().map(|path| path[1..].to_vec()).collect();
+        if rest.iter().any(Vec::is_empty) {
+            projected.insert(name, value.clone());
+        } else if !rest.is_empty()
+            && let Some(value) = project_value(value, &rest)
+        {
+            projected.insert(name, value);
+        }
+    }
+    projected
+}
+
+fn project_value(value: &Bson, paths: &[Vec<&str>]) -> Option<Bson> {
+    match value {
+        Bson::Document(inner) => Some(Bson::Document(project(inner, paths))),
+        Bson::Array(array) => {
+            let inner = array.iter().filter_map(|element| project_value(element, paths));
+            Some(Bson::Array(inner.collect()))
+        }
+        _ => None,
+    }
 }
 
 /// By what a document is sorted.

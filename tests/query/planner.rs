@@ -11,10 +11,12 @@ use bson::{Bson, Document, oid::ObjectId};
 use lethe::clock::TestClock;
 use lethe::codec::record::{BucketRecord, IndexField, IndexRecord, IndexStatus, IndexType};
 use lethe::codec::{BucketId, NamespaceId};
-use lethe::document::{Home, NewDocument, ObjectIds, Origin, insert, replace};
+use lethe::document::{
+    Home, Limits as DocumentLimits, NewDocument, ObjectIds, Origin, insert, replace,
+};
 use lethe::query::{
-    Ast, Budget, Direction, Explained, Figures, Limits, Memory, Path, Position, Query, Shares,
-    Sort, count, explain, parse, run,
+    Ast, Budget, Direction, Explained, Figures, Limits, Memory, Path, Position, Projection, Query,
+    Shares, Sort, count, explain, parse, run,
 };
 use lethe::store::{Read, Store};
 use proptest::prelude::*;
@@ -43,6 +45,8 @@ struct World {
     order: Option<(&'static str, bool)>,
     limit: usize,
     change: bool,
+    /// Paths, and whether the id is wanted as well.
+    projection: Option<(Vec<&'static str>, bool)>,
     /// How strings are compared.
     by: oracle::By,
     /// So many documents or entries may be looked at in one batch.
@@ -50,7 +54,7 @@ struct World {
 }
 
 fn field() -> impl Strategy<Value = IndexField> {
-    (prop::sample::select(PATHS.to_vec()), prop::bool::weighted(0.2)).prop_map(
+    (prop::sample::select(PATHS.to_vec()), prop::bool::weighted(0.4)).prop_map(
         |(path, descending)| IndexField {
             selector: path.to_owned(),
             bson_type: IndexType::Int32,
@@ -138,29 +142,108 @@ fn plain() -> impl Strategy<Value = Vec<Document>> {
     prop::collection::vec(document, 0..24)
 }
 
+/// Arrays of documents, some of them inside arrays: what `$elemMatch` is for.
+fn listed() -> impl Strategy<Value = Vec<Document>> {
+    let scalar = prop_oneof![
+        6 => (0_i32..6).prop_map(Bson::Int32),
+        1 => Just(Bson::Null),
+        1 => Just(Bson::String("a".to_owned())),
+        1 => prop::collection::vec((0_i32..6).prop_map(Bson::Int32), 0..3).prop_map(Bson::Array),
+    ];
+    let name = || prop::sample::select(vec!["a", "b", "c"]);
+    let fields = prop::collection::btree_map(name(), scalar.clone(), 0..3).prop_map(|fields| {
+        let fields = fields.into_iter().map(|(name, value)| (name.to_owned(), value));
+        Bson::Document(fields.collect())
+    });
+    let element = prop_oneof![
+        6 => fields.clone(),
+        1 => scalar,
+        1 => prop::collection::vec(fields, 0..3).prop_map(Bson::Array),
+    ];
+    let list = prop::collection::vec(element, 0..4).prop_map(Bson::Array);
+    let document = prop::collection::btree_map(name(), list, 0..3).prop_map(|fields| {
+        fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect::<Document>()
+    });
+    prop::collection::vec(document, 0..16)
+}
+
 fn world() -> impl Strategy<Value = World> {
     let documents = prop_oneof![
         1 => plain().prop_flat_map(generate::with_filter),
+        1 => listed().prop_flat_map(generate::with_filter),
         1 => generate::world(),
     ];
     let order = prop::option::of((prop::sample::select(PATHS.to_vec()), any::<bool>()));
     let budget = prop_oneof![4 => Just(50_000_usize), 1 => 1_usize..8];
-    let asked = (order, 1_usize..7, any::<bool>(), by(), budget);
+    let paths = prop::collection::vec(prop::sample::select(PATHS.to_vec()), 0..3);
+    let projection = prop::option::of((paths, any::<bool>()));
+    let asked = (order, 1_usize..7, any::<bool>(), projection, by(), budget);
     (documents, indexes(), [belief(), belief()], 1_i32..4, asked).prop_map(
-        |((documents, filter), indexes, beliefs, step, (order, limit, change, by, budget))| {
+        |((documents, filter), indexes, beliefs, step, asked)| {
             let other = varied(&Bson::Document(filter.clone()), step);
             let other = other.as_document().cloned().unwrap_or_default();
-            let documents = numbered(documents);
-            World { documents, filter, other, indexes, beliefs, order, limit, change, by, budget }
+            let (order, limit, change, projection, by, budget) = asked;
+            World {
+                documents: numbered(documents, step),
+                filter,
+                other,
+                indexes,
+                beliefs,
+                order,
+                limit,
+                change,
+                projection,
+                by,
+                budget,
+            }
         },
     )
 }
 
-fn numbered(documents: Vec<Document>) -> Vec<Document> {
+impl World {
+    fn projection(&self) -> Option<Projection> {
+        let (paths, id) = self.projection.as_ref()?;
+        let mut spec = Document::new();
+        for path in paths {
+            spec.insert(*path, 1);
+        }
+        // With nothing but `_id: 0` all else would be wanted.
+        if *id || !paths.is_empty() {
+            spec.insert("_id", i32::from(*id));
+        }
+        Some(Projection::parse(&raw(&spec), DocumentLimits::default()).unwrap())
+    }
+
+    /// What a document is shown as, by the naive projection.
+    fn shown(&self, document: &Document) -> Document {
+        match &self.projection {
+            Some((paths, id)) if *id || !paths.is_empty() => {
+                let mut paths: Vec<Vec<&str>> =
+                    paths.iter().map(|path| path.split('.').collect()).collect();
+                if *id {
+                    paths.push(vec!["_id"]);
+                }
+                oracle::project(document, &paths)
+            }
+            _ => document.clone(),
+        }
+    }
+}
+
+/// Gives each its id, in front, behind, or where it was.
+fn numbered(documents: Vec<Document>, place: i32) -> Vec<Document> {
     let number = |(index, mut document): (usize, Document)| {
         let mut id = [7; 12];
         id[10..].copy_from_slice(&u16::try_from(index).unwrap().to_be_bytes());
+        if place < 3 {
+            document.remove("_id");
+        }
         document.insert("_id", ObjectId::from_bytes(id));
+        if place == 1 {
+            let id = document.remove("_id").unwrap();
+            let fields = std::iter::once(("_id".to_owned(), id)).chain(document);
+            return fields.collect();
+        }
         document
     };
     documents.into_iter().enumerate().map(number).collect()
@@ -220,7 +303,8 @@ fn query(world: &World, filter: &Document) -> Query {
             Some(strength) => sort.collated(&crate::english(strength)),
         }
     });
-    let query = Query::new(ast(filter, world.by), order, world.limit);
+    let fields = world.projection().and_then(|projection| projection.fields());
+    let query = Query::new(ast(filter, world.by), order, world.limit).with_fields(fields);
     if world.change { query.to_change() } else { query }
 }
 
@@ -277,6 +361,13 @@ async fn check(world: World) -> Result<(), TestCaseError> {
                 }
                 found.sort_by_key(|one| id_of(one).bytes());
             }
+            if let Some(projection) = world.projection() {
+                let show = |one: &Document| {
+                    decoded(&projection.apply(&document(one), &query.plan.residual))
+                };
+                found = found.iter().map(show).collect();
+            }
+            let expected: Vec<_> = expected.iter().map(|one| world.shown(one)).collect();
             prop_assert_eq!(format!("{found:?}"), format!("{expected:?}"), "{}", filter);
         }
         let all = Query::new(ast(filter, world.by), None, usize::MAX);
@@ -327,7 +418,7 @@ async fn large(indexes: Vec<IndexRecord>) -> (Store, Home) {
     let count = indexes.len();
     let home = home(indexes);
     let one = |n: i32| bson::doc! {"n": n, "even": n % 2 == 0, "tens": n / 10};
-    fill(&store, &home, &numbered((0..200).map(one).collect())).await;
+    fill(&store, &home, &numbered((0..200).map(one).collect(), 2)).await;
     believe(&home, &Belief { documents: 1e6, entries: vec![(1e6, 1e5); count] });
     (store, home)
 }
@@ -358,7 +449,10 @@ fn said(explained: &Explained, name: &str) -> Vec<String> {
 
 #[tokio::test]
 async fn each_kind_of_plan_is_explained_and_really_run() {
-    let indexes = || vec![index(1, &["n"]), index(2, &["even", "tens"]), index(3, &["tens"])];
+    let indexes = || {
+        let of_elements = index(4, &["l.k"]);
+        vec![index(1, &["n"]), index(2, &["even", "tens"]), index(3, &["tens"]), of_elements]
+    };
     for (filter, order, scan, sort, returned) in [
         ("{n: 5}", None, "INDEX_SCAN", "none", 1),
         ("{n: {$gte: 5, $lt: 9}}", None, "RANGE_SCAN", "none", 4),
@@ -371,13 +465,15 @@ async fn each_kind_of_plan_is_explained_and_really_run() {
         ("{}", Some("even"), "FULL_SCAN", "memory", 200),
         ("{even: {$ne: true}}", None, "FULL_SCAN", "none", 100),
         ("{n: {$gt: 9, $lt: 3}}", None, "", "", 0),
+        ("{l: {$elemMatch: {k: 7, m: null}}}", None, "INDEX_SCAN", "none", 0),
     ] {
         let (store, home) = large(indexes()).await;
         let order = order.map(|field| (field, Direction::Ascending));
         let query = plain_query(filter, order, 50);
         let txn = store.begin("explain");
         let budget = Budget::default();
-        let explained = explain(&txn, &home, &query, Read::Snapshot, &budget, true).await.unwrap();
+        let explained =
+            explain(&txn, &home, &query, None, Read::Snapshot, &budget, true).await.unwrap();
         let scans = said(&explained, "scanType");
         if scan.is_empty() {
             assert_eq!(said(&explained, "plan"), ["Null"], "{filter}");
@@ -389,6 +485,48 @@ async fn each_kind_of_plan_is_explained_and_really_run() {
         assert_eq!(said(&explained, "returned"), [format!("Integer({returned})")], "{filter}");
         assert_eq!(said(&explained, "complete"), ["Boolean(true)"], "{filter}");
     }
+}
+
+#[tokio::test]
+async fn two_indexes_are_intersected_where_that_leaves_little_to_put_in_order() {
+    let (store, home) = large(vec![index(1, &["even"]), index(2, &["tens"])]).await;
+    believe(&home, &Belief { documents: 1e6, entries: vec![(1e6, 10.0); 2] });
+    let query = plain_query("{even: true, tens: 3}", Some(("n", Direction::Descending)), 3);
+    let (txn, budget) = (store.begin("explain"), Budget::default());
+    let explained =
+        explain(&txn, &home, &query, None, Read::Snapshot, &budget, true).await.unwrap();
+    assert_eq!(said(&explained, "scanType")[0], "Text(\"INTERSECTION\")", "{explained:?}");
+    assert_eq!(said(&explained, "returned"), ["Integer(5)"]);
+}
+
+#[tokio::test]
+async fn a_descending_field_gives_the_order_from_either_end_however_many_have_one_value() {
+    let mut by_tens = index(1, &["even", "tens"]);
+    by_tens.fields[1].descending = true;
+    let (store, home) = large(vec![by_tens]).await;
+    let bare = self::home(Vec::new());
+    let budget = Budget::default();
+    for direction in [Direction::Ascending, Direction::Descending] {
+        for limit in [1, 3, 7, 40] {
+            for filter in ["{even: true}", "{even: {$in: [true, false]}, tens: {$gte: 3}}"] {
+                let query = plain_query(filter, Some(("tens", direction)), limit);
+                let txn = store.begin("explain");
+                let explained =
+                    explain(&txn, &home, &query, None, Read::Snapshot, &budget, false).await;
+                assert_eq!(said(&explained.unwrap(), "sort"), ["Text(\"index\")"], "{filter}");
+                let by_index = found(&store, &[&home], &query, &budget).await;
+                let in_memory = found(&store, &[&bare], &query, &budget).await;
+                assert_eq!(by_index, in_memory, "{filter} {direction:?} {limit}");
+                assert_eq!(found(&store, &[&home, &bare], &query, &budget).await, in_memory);
+            }
+        }
+    }
+    // A batch of one reads the value's entries from their other end, not all of them.
+    let query = plain_query("{even: true}", Some(("tens", Direction::Descending)), 1);
+    let txn = store.begin("query");
+    let batch = run(&txn, &home, &query, &Position::Start, Read::Snapshot, &budget).await.unwrap();
+    assert_eq!((batch.documents.len(), batch.examined), (1, 1));
+    assert!(batch.entries <= 4, "{}", batch.entries);
 }
 
 #[tokio::test]
@@ -430,7 +568,7 @@ async fn a_choice_is_remembered_by_shape_and_made_again_where_it_does_not_fit() 
     let explained = async |filter: &str| {
         let query = plain_query(filter, None, 10);
         let txn = store.begin("explain");
-        explain(&txn, &home, &query, Read::Snapshot, &budget, false).await.unwrap()
+        explain(&txn, &home, &query, None, Read::Snapshot, &budget, false).await.unwrap()
     };
     let first = explained("{n: 5}").await;
     assert_eq!(said(&first, "is_cached"), ["Boolean(false)"]);
@@ -469,4 +607,99 @@ async fn documents_that_are_changed_on_the_way_are_each_found_once() {
     assert!(changed.is_sorted());
     changed.dedup();
     assert_eq!(changed.len(), 200);
+}
+
+/// Numbers that are equal and of four types, in a bucket with an index on them.
+async fn equal_numbers() -> (Store, Home, Vec<Document>) {
+    let store = Store::memory();
+    let home = home(vec![index(1, &["n", "m.x"])]);
+    let five = bson::Decimal128::from_bytes("5.00".parse::<bson::Decimal128>().unwrap().bytes());
+    let documents = vec![
+        bson::doc! {"n": 5, "big": "x".repeat(5_000)},
+        bson::doc! {"big": 1, "n": 5_i64, "m": {"x": 1, "y": 2}},
+        bson::doc! {"m": {"y": 2, "x": "one"}, "n": 5.0},
+        bson::doc! {"n": five},
+    ];
+    let documents = numbered(documents, 2);
+    fill(&store, &home, &documents).await;
+    believe(&home, &Belief { documents: 1e6, entries: vec![(1e6, 1e5)] });
+    (store, home, documents)
+}
+
+fn projected(filter: &str, spec: &str, limit: usize) -> (Query, Projection) {
+    let spec = Projection::parse(&spec.to_owned().into(), DocumentLimits::default()).unwrap();
+    (plain_query(filter, None, limit).with_fields(spec.fields()), spec)
+}
+
+#[tokio::test]
+async fn what_entries_hold_is_answered_without_documents_each_value_of_its_own_type() {
+    let (store, home, documents) = equal_numbers().await;
+    let budget = Budget::default();
+    for (filter, spec, paths, examined) in [
+        ("{n: 5}", "{n: 1}", vec![vec!["n"], vec!["_id"]], 0),
+        ("{n: {$gte: 4}}", "{n: 1, '_id': 0}", vec![vec!["n"]], 0),
+        // In two of them there is no `m`, or nothing in it: the entry does not say which.
+        ("{n: 5}", "{'m.x': 1, n: 1}", vec![vec!["m", "x"], vec!["n"], vec!["_id"]], 2),
+        ("{n: 5}", "{m: 1}", vec![vec!["m"], vec!["_id"]], 4),
+    ] {
+        let (query, projection) = projected(filter, spec, 10);
+        let txn = store.begin("query");
+        let batch = run(&txn, &home, &query, &Position::Start, Read::Conflict, &budget).await;
+        let batch = batch.unwrap();
+        assert_eq!(batch.examined, examined, "{filter} {spec}");
+        let show = |one| decoded(&projection.apply(one, &query.plan.residual));
+        let sorted = |documents: Vec<Document>| {
+            let mut texts: Vec<_> = documents.iter().map(|one| format!("{one:?}")).collect();
+            texts.sort();
+            texts
+        };
+        let found = sorted(batch.documents.iter().map(show).collect());
+        let expected = documents.iter().map(|one| oracle::project(one, &paths)).collect();
+        assert_eq!(found, sorted(expected), "{filter} {spec}");
+        let txn = store.begin("explain");
+        let explained =
+            explain(&txn, &home, &query, None, Read::Snapshot, &budget, true).await.unwrap();
+        let covered = format!("Boolean({})", examined < 4);
+        assert_eq!(said(&explained, "covered"), [covered], "{filter} {spec}");
+        assert_eq!(said(&explained, "examined_documents"), [format!("Integer({examined})")]);
+    }
+}
+
+#[tokio::test]
+async fn what_is_left_of_a_filter_is_asked_of_the_entries() {
+    let (store, home) = large(vec![index(1, &["even", "n"])]).await;
+    let (query, _) = projected("{even: true, n: {$ne: 4}}", "{n: 1}", 300);
+    let budget = Budget::default();
+    let txn = store.begin("query");
+    let batch = run(&txn, &home, &query, &Position::Start, Read::Snapshot, &budget).await.unwrap();
+    assert_eq!((batch.documents.len(), batch.examined, batch.entries), (99, 0, 100));
+    let counted = count(&txn, &home, &query, Read::Snapshot, &budget).await.unwrap();
+    assert_eq!((counted.documents, counted.examined), (99, 0));
+}
+
+#[tokio::test]
+async fn an_answer_from_entries_conflicts_with_who_changes_them_and_with_nobody_else() {
+    let (store, home, documents) = equal_numbers().await;
+    let budget = Budget::default();
+    let mut now = documents[0].clone();
+    for (field, value, conflicts) in [
+        ("big", Bson::Int32(7), false),
+        // The key stays the same: the type does not.
+        ("n", Bson::Int64(5), true),
+        ("n", Bson::Int64(6), true),
+    ] {
+        let (query, _) = projected("{n: 5}", "{n: 1}", 10);
+        let reader = store.begin("query");
+        let batch = run(&reader, &home, &query, &Position::Start, Read::Conflict, &budget).await;
+        assert_eq!(batch.unwrap().examined, 0);
+        reader.set(b"elsewhere", b"").unwrap();
+        let mut new = now.clone();
+        new.insert(field, value);
+        let writer = store.begin("update");
+        let id = id_of(&new);
+        replace(&writer, &home, &id, (&document(&now), &document(&new)), 0).await.unwrap();
+        writer.commit().await.unwrap();
+        assert_eq!(reader.commit().await.is_err(), conflicts, "{field}");
+        now = new;
+    }
 }

@@ -16,6 +16,7 @@ const KINDS: &[(&str, bool, &str)] = &[
     ("time", false, r"\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"),
     // Each script runs on both, and must read the same.
     ("store", false, r"\b(?:memory|embedded)\b"),
+    ("milliseconds", false, r#""milliseconds"\n\s*\d+\) \(integer\) \d+"#),
     ("address", false, r"\b127\.0\.0\.1:\d+\b"),
 ];
 

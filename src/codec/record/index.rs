@@ -16,11 +16,12 @@ pub enum IndexType {
     Timestamp,
     Binary,
     ObjectId,
+    Decimal128,
 }
 
 impl IndexType {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::String,
         Self::Int32,
         Self::Int64,
@@ -30,6 +31,7 @@ impl IndexType {
         Self::Timestamp,
         Self::Binary,
         Self::ObjectId,
+        Self::Decimal128,
     ];
 
     /// As schemas, descriptions and messages write it.
@@ -45,6 +47,7 @@ impl IndexType {
             Self::Timestamp => "TIMESTAMP",
             Self::Binary => "BINARY",
             Self::ObjectId => "OBJECTID",
+            Self::Decimal128 => "DECIMAL128",
         }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::query::{budget, parse};
 use crate::command::unit::Unit;
-use crate::command::{Args, Context, Reply, Result};
+use crate::command::{Args, Context, Reply, Result, collation};
 use crate::document::Home;
 use crate::metadata::{LiveBucket, name};
 use crate::query::{self, Explained};
@@ -20,7 +20,8 @@ pub(super) async fn explain(ctx: &mut Context<'_>, args: Args) -> Result<Reply> 
     let body = |txn, live: LiveBucket| async move {
         let home = Home::from(&live);
         let asked = asked.in_bucket(live.collator());
-        query::explain(&txn, &home, &asked.query, read, budget, analyze).await
+        let collator = asked.collate.effective(live.collator());
+        query::explain(&txn, &home, &asked.query, collator, read, budget, analyze).await
     };
     Ok(reply(unit.read("explain", &namespace, bucket, body).await?))
 }
@@ -31,6 +32,7 @@ fn reply(explained: Explained) -> Reply {
         Explained::Text(text) => Reply::Text(text),
         Explained::Integer(number) => Reply::Integer(number),
         Explained::Boolean(flag) => Reply::Boolean(flag),
+        Explained::Collation(collation) => collation::reply(collation.as_ref()),
         Explained::List(list) => Reply::Array(list.into_iter().map(reply).collect()),
         Explained::Map(pairs) => {
             let pair = |(name, value)| (Reply::literal(name), reply(value));

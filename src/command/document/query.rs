@@ -164,12 +164,20 @@ pub(super) fn parse(
         )));
     }
     let filter = query::parse(filter, &limits).map_err(|error| Error::Syntax(error.to_string()))?;
-    let query = Query::new(filter.clone(), order, limit_or_default(ctx, limit));
+    let fields = needed(projection.as_ref(), result_sort.as_ref());
+    let query = Query::new(filter.clone(), order, limit_or_default(ctx, limit)).with_fields(fields);
     let asked = Asked { query, result_sort, projection, filter, collate: collate.clone() };
     Ok(match collate {
         Collate::By(collator) => asked.collated(&collator),
         Collate::Bucket | Collate::Bytes => asked,
     })
+}
+
+/// What is needed of the documents that are found, when it can be named.
+fn needed(projection: Option<&Projection>, result_sort: Option<&Sort>) -> Option<Vec<Path>> {
+    let mut fields = projection?.fields()?;
+    fields.extend(result_sort.map(|sort| sort.path.clone()));
+    Some(fields)
 }
 
 /// The documents of a batch: what `LIMIT` said, or what the session has as its default.

@@ -1,7 +1,8 @@
 //! Counting: at one snapshot, and without documents where entries say enough.
 
+use super::covered::Cover;
 use super::documents::Documents;
-use super::ids::{IdSet, Next};
+use super::ids::{IdSet, Next, Opening};
 use super::reading::{Reading, stretches};
 use super::{Budget, Goal, Position, Query, all_match, parts, route};
 use crate::codec::{keys, record};
@@ -45,6 +46,8 @@ pub async fn count(
     }
     let every_id = matches!(&query.plan.access, Access::Range { begin, end }
         if matches!((begin, end), (std::ops::Bound::Unbounded, std::ops::Bound::Unbounded)));
+    // Of the documents nothing is needed but that they match.
+    let query = &query.clone().with_fields(Some(Vec::new()));
     let goal = Goal { query, order: None, implied: false, from: &Position::Start };
     if all.is_empty() && every_id {
         return counted(txn, home, read).await;
@@ -54,6 +57,7 @@ pub async fn count(
     };
     let residual: Vec<&Ast> =
         routed.residual.iter().filter_map(|at| all.get(*at).copied()).collect();
+    let cover = Cover::of(&known, &routed);
     let groups = match routed.route {
         Route::Nothing => return Ok(Count::default()),
         Route::Whole => {
@@ -70,13 +74,14 @@ pub async fn count(
     {
         return of_entries(reading, &known, leaf).await;
     }
-    match IdSet::open(&mut reading, &known, &groups, None, PAGE_ROWS).await? {
+    let opening = Opening { after: None, rows: PAGE_ROWS, covered: cover.is_some() };
+    match IdSet::open(&mut reading, &known, &groups, opening).await? {
         Ok((set, complete)) if complete && residual.is_empty() => {
             of_ids(reading, &query.plan.access, set).await
         }
         Ok((set, complete)) => {
             let asked = if complete { &residual } else { &all };
-            of_documents(Documents::of_set(reading, &query.plan.access, set), asked).await
+            of_documents(Documents::of_set(reading, &query.plan.access, set, cover), asked).await
         }
         Err(_too_many) => {
             of_documents(Documents::new(reading, &query.plan.access, None), &all).await
@@ -119,7 +124,7 @@ async fn of_ids(mut reading: Reading<'_>, access: &Access, mut set: IdSet) -> Re
     let mut count = Count::default();
     loop {
         match set.next(&mut reading).await? {
-            Next::Id(id) => count.documents += u64::from(access.admits(&id)),
+            Next::Id(id, _) => count.documents += u64::from(access.admits(&id)),
             Next::Spent(_) => return Err(took_too_long(reading.budget)),
             Next::End => return Ok(Count { entries: reading.entries, ..count }),
         }

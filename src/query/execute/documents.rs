@@ -5,6 +5,7 @@ use std::ops::Bound;
 
 use bson::oid::ObjectId;
 
+use super::covered::{self, Cover, Found};
 use super::ids::{IdSet, Next};
 use super::reading::Reading;
 use crate::document::{self, Document, Scan, Stored};
@@ -23,7 +24,8 @@ pub(super) struct Documents<'a> {
     pub(super) reading: Reading<'a>,
     access: &'a Access,
     rest: Rest,
-    page: std::vec::IntoIter<(ObjectId, Stored)>,
+    cover: Option<Cover<'a>>,
+    page: std::vec::IntoIter<(ObjectId, Found)>,
     page_rows: usize,
     /// Where an index stopped that may not be read further in this batch.
     stopped_at: Option<ObjectId>,
@@ -61,14 +63,20 @@ impl<'a> Documents<'a> {
         Self::over(reading, access, rest)
     }
 
-    /// Those among the ids of a set that are admitted.
-    pub(super) fn of_set(reading: Reading<'a>, access: &'a Access, set: IdSet) -> Self {
-        Self::over(reading, access, Rest::Set(set))
+    /// Those among the ids of a set that are admitted. With a cover they need not be read.
+    pub(super) fn of_set(
+        reading: Reading<'a>,
+        access: &'a Access,
+        set: IdSet,
+        cover: Option<Cover<'a>>,
+    ) -> Self {
+        Self { cover, ..Self::over(reading, access, Rest::Set(set)) }
     }
 
     fn over(reading: Reading<'a>, access: &'a Access, rest: Rest) -> Self {
         let page = Vec::new().into_iter();
-        Self { reading, access, rest, page, page_rows: PAGE_ROWS, stopped_at: None }
+        let (page_rows, cover) = (PAGE_ROWS, None);
+        Self { reading, access, rest, cover, page, page_rows, stopped_at: None }
     }
 
     /// Where nothing is filtered out, no more is read than is asked for; else the pages grow from there.
@@ -105,12 +113,8 @@ impl<'a> Documents<'a> {
 
     pub(super) async fn next(&mut self) -> Result<Option<(ObjectId, Document)>> {
         loop {
-            if let Some((id, stored)) = self.page.next() {
-                let Reading { txn, home, read, .. } = self.reading;
-                let document = stored.load(txn, home, read).await?;
-                self.reading.examined += 1;
-                self.reading.examined_bytes += document.bytes().len();
-                return Ok(Some((id, document)));
+            if let Some((id, found)) = self.page.next() {
+                return Ok(Some((id, found.load(&mut self.reading).await?)));
             }
             if self.is_exhausted() || self.stopped_at.is_some() {
                 return Ok(None);
@@ -130,15 +134,17 @@ impl<'a> Documents<'a> {
             Rest::Nothing => {}
             Rest::Points(ids) => {
                 let now: Vec<_> = ids.by_ref().take(POINTS_AT_ONCE).collect();
-                self.page = document::get_many(txn, home, &now, read).await?.into_iter();
+                self.page = stored(document::get_many(txn, home, &now, read).await?);
             }
             Rest::Set(set) => {
                 let wanted = self.page_rows.min(POINTS_AT_ONCE);
-                let mut ids = Vec::with_capacity(wanted);
-                while ids.len() < wanted {
+                let mut hits = Vec::with_capacity(wanted);
+                while hits.len() < wanted {
                     match set.next(&mut self.reading).await? {
-                        Next::Id(id) if self.access.admits(&id) => ids.push(id),
-                        Next::Id(_) => {}
+                        Next::Id(id, covered) if self.access.admits(&id) => {
+                            hits.push((id, covered));
+                        }
+                        Next::Id(..) => {}
                         Next::Spent(at) => {
                             self.stopped_at = Some(self.reading.in_front_of(&at));
                             break;
@@ -146,7 +152,8 @@ impl<'a> Documents<'a> {
                         Next::End => break,
                     }
                 }
-                self.page = document::get_many(txn, home, &ids, read).await?.into_iter();
+                let found = covered::find(&self.reading, self.cover.as_ref(), hits).await?;
+                self.page = found.into_iter();
                 self.page_rows = grown;
             }
             Rest::Range { begin, end } => {
@@ -165,9 +172,14 @@ impl<'a> Documents<'a> {
                     _ => self.rest = Rest::Nothing,
                 }
                 self.page_rows = grown;
-                self.page = page.rows.into_iter();
+                self.page = stored(page.rows);
             }
         }
         Ok(())
     }
+}
+
+fn stored(rows: Vec<(ObjectId, Stored)>) -> std::vec::IntoIter<(ObjectId, Found)> {
+    let rows: Vec<_> = rows.into_iter().map(|(id, row)| (id, Found::Stored(row))).collect();
+    rows.into_iter()
 }

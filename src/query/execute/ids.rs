@@ -9,18 +9,31 @@ use std::collections::VecDeque;
 
 use bson::oid::ObjectId;
 
+use super::covered::Hit;
 use super::reading::{Reading, stretches};
 use crate::codec::keys;
 use crate::error::Result;
-use crate::index::{self, KeyRange};
+use crate::index::{self, Covered, KeyRange};
 use crate::query::plan::{Known, Leaf};
 
 /// Ids in order: read already, and those of a point still to be read.
 struct Part {
-    ready: VecDeque<ObjectId>,
+    ready: VecDeque<Hit>,
     /// What the keys of the point begin with, and what is left of it.
     rest: Option<(Vec<u8>, KeyRange)>,
     rows: usize,
+    covered: bool,
+}
+
+/// How a set is opened.
+#[derive(Clone, Copy)]
+pub(super) struct Opening {
+    /// Behind this id, where a batch goes on.
+    pub(super) after: Option<ObjectId>,
+    /// Of the first page of a point.
+    pub(super) rows: usize,
+    /// What entries hold is wanted along with the ids.
+    pub(super) covered: bool,
 }
 
 /// The ids of one leaf: all parts together.
@@ -47,7 +60,7 @@ pub(super) struct IdSet {
 
 /// What comes next.
 pub(super) enum Next {
-    Id(ObjectId),
+    Id(ObjectId, Option<Covered>),
     /// No more entries may be looked at; nothing before this id is left out.
     Spent(ObjectId),
     End,
@@ -58,23 +71,24 @@ pub(super) struct TooMany;
 
 const ROWS_MAX: usize = 1000;
 const PAGE_BYTES: usize = 1 << 20;
+/// Of what the entries of ranges hold, no more is kept; the documents of the others are read.
+const HELD_BYTES_MAX: usize = 8 << 20;
 
 impl IdSet {
-    /// Opens groups of leaves, behind an id where a batch goes on. A leaf of a
+    /// Opens groups of leaves. A leaf of a
     /// group that has too many ids is left out when the group has another, so
     /// the caller has to ask the documents everything then: the flag says so.
     pub(super) async fn open(
         reading: &mut Reading<'_>,
         known: &Known<'_>,
         groups: &[Vec<Leaf>],
-        after: Option<ObjectId>,
-        rows: usize,
+        opening: Opening,
     ) -> Result<std::result::Result<(Self, bool), TooMany>> {
         let (mut opened, mut complete) = (Vec::with_capacity(groups.len()), true);
         for group in groups {
             let mut leaves = Vec::with_capacity(group.len());
             for leaf in group {
-                match LeafIds::open(reading, known, leaf, after, rows).await? {
+                match LeafIds::open(reading, known, leaf, opening).await? {
                     Some(ids) => leaves.push(ids),
                     None => complete = false,
                 }
@@ -111,12 +125,13 @@ impl IdSet {
             self.ended = true;
             return Ok(Next::End);
         };
+        let mut covered = None;
         for group in &mut self.groups {
             if matches!(group.head, Head::At(id) if id == first) {
-                group.pass(first);
+                covered = group.pass(first);
             }
         }
-        Ok(Next::Id(first))
+        Ok(Next::Id(first, covered))
     }
 
     fn nearest(&self, reading: &Reading<'_>, at: ObjectId) -> ObjectId {
@@ -164,15 +179,16 @@ impl Group {
         }
     }
 
-    fn pass(&mut self, id: ObjectId) {
-        for leaf in &mut self.leaves {
-            for part in &mut leaf.0 {
-                if part.ready.front() == Some(&id) {
-                    part.ready.pop_front();
-                }
+    /// Goes on behind an id; gives what an entry of it held.
+    fn pass(&mut self, id: ObjectId) -> Option<Covered> {
+        let mut held = None;
+        for part in self.leaves.iter_mut().flat_map(|leaf| &mut leaf.0) {
+            if let Some((_, covered)) = part.ready.pop_front_if(|(front, _)| *front == id) {
+                held = covered;
             }
         }
         self.head = Head::Unknown;
+        held
     }
 }
 
@@ -181,9 +197,9 @@ impl LeafIds {
         reading: &mut Reading<'_>,
         known: &Known<'_>,
         leaf: &Leaf,
-        after: Option<ObjectId>,
-        rows: usize,
+        opening: Opening,
     ) -> Result<Option<Self>> {
+        let Opening { after, rows, covered } = opening;
         let stretches = stretches(reading.home, known, leaf);
         if leaf.in_order_of_ids() {
             let parts = stretches.into_iter().flat_map(|(head, ranges)| {
@@ -191,6 +207,7 @@ impl LeafIds {
                     ready: VecDeque::new(),
                     rest: Some((head.clone(), range)),
                     rows: rows.clamp(1, ROWS_MAX),
+                    covered,
                 })
             });
             let mut leaf = Self(parts.collect());
@@ -199,32 +216,36 @@ impl LeafIds {
             }
             return Ok(Some(leaf));
         }
-        let mut ids = Vec::new();
+        let (mut hits, mut held_bytes) = (Vec::<Hit>::new(), 0);
         for range in stretches.into_iter().flat_map(|(_, ranges)| ranges) {
             let mut rest = Some(range);
             while let Some(range) = rest {
                 let page =
                     index::scan(reading.txn, &range, reading.scan(ROWS_MAX, PAGE_BYTES)).await?;
                 reading.collected(page.entries.len()).await;
-                ids.extend(page.entries.iter().map(|entry| entry.id));
-                if ids.len() > reading.budget.examined_max {
+                for index::Entry { id, covered: held, .. } in page.entries {
+                    held_bytes += held.size();
+                    let kept = covered && held_bytes <= HELD_BYTES_MAX;
+                    hits.push((id, kept.then_some(held)));
+                }
+                if hits.len() > reading.budget.examined_max {
                     return Ok(None);
                 }
                 rest = page.rest;
             }
         }
-        ids.sort_unstable_by_key(ObjectId::bytes);
-        ids.dedup();
+        hits.sort_unstable_by_key(|(id, _)| id.bytes());
+        hits.dedup_by_key(|(id, _)| *id);
         if reading.descending {
-            ids.reverse();
+            hits.reverse();
         }
-        let mut ready = VecDeque::from(ids);
+        let mut ready = VecDeque::from(hits);
         if let Some(after) = after {
-            while ready.front().is_some_and(|id| !reading.is_behind(id, &after)) {
+            while ready.front().is_some_and(|(id, _)| !reading.is_behind(id, &after)) {
                 ready.pop_front();
             }
         }
-        Ok(Some(Self(vec![Part { ready, rest: None, rows: 0 }])))
+        Ok(Some(Self(vec![Part { ready, rest: None, rows: 0, covered }])))
     }
 
     fn start_behind(&mut self, after: ObjectId, reading: &Reading<'_>) {
@@ -242,7 +263,7 @@ impl LeafIds {
 
     fn skip_to(&mut self, target: ObjectId, reading: &Reading<'_>) {
         for part in &mut self.0 {
-            while part.ready.front().is_some_and(|id| reading.is_behind(&target, id)) {
+            while part.ready.front().is_some_and(|(id, _)| reading.is_behind(&target, id)) {
                 part.ready.pop_front();
             }
             if part.ready.is_empty()
@@ -276,10 +297,12 @@ impl Part {
             let page =
                 index::scan(reading.txn, &range, reading.scan(self.rows, PAGE_BYTES)).await?;
             reading.streamed(page.entries.len()).await;
-            self.ready.extend(page.entries.iter().map(|entry| entry.id));
+            let covered = self.covered;
+            let hit = |entry: index::Entry| (entry.id, covered.then_some(entry.covered));
+            self.ready.extend(page.entries.into_iter().map(hit));
             self.rest = page.rest.map(|rest| (head, rest));
             self.rows = self.rows.saturating_mul(4).clamp(16, ROWS_MAX);
         }
-        Ok(self.ready.front().copied())
+        Ok(self.ready.front().map(|(id, _)| *id))
     }
 }

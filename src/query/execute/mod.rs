@@ -6,6 +6,7 @@
 //! between two batches is a [`Position`], never a snapshot.
 
 mod count;
+mod covered;
 mod documents;
 mod ids;
 mod ordered;
@@ -26,6 +27,8 @@ use super::{
 use crate::document::{Document, Home};
 use crate::error::Result;
 use crate::store::{Read, Transaction};
+use crate::value::Path;
+use covered::Cover;
 use documents::Documents;
 use ids::IdSet;
 use reading::Reading;
@@ -42,6 +45,8 @@ pub struct Query {
     pub limit: usize,
     /// What becomes of the documents.
     pub purpose: Purpose,
+    /// The paths that are needed of a document that is found, its id aside. `None`: all of it.
+    pub fields: Option<Vec<Path>>,
 }
 
 /// What becomes of the documents that a query finds.
@@ -57,13 +62,20 @@ pub enum Purpose {
 impl Query {
     /// A query for documents to be shown.
     pub fn new(filter: Ast, order: Option<Sort>, limit: usize) -> Self {
-        Self { plan: Plan::new(filter), order, limit, purpose: Purpose::Read }
+        Self { plan: Plan::new(filter), order, limit, purpose: Purpose::Read, fields: None }
+    }
+
+    /// The same query, of whose documents only these paths and the id are needed. What it
+    /// finds may then be no more than that.
+    #[must_use]
+    pub fn with_fields(self, fields: Option<Vec<Path>>) -> Self {
+        Self { fields, ..self }
     }
 
     /// The same query, for documents to be changed batch by batch.
     #[must_use]
     pub fn to_change(self) -> Self {
-        Self { purpose: Purpose::Change, ..self }
+        Self { purpose: Purpose::Change, fields: None, ..self }
     }
 }
 
@@ -171,14 +183,17 @@ pub async fn run(
         Route::Nothing => Ok(Batch::nothing()),
         Route::Ordered(leaf, sort) => {
             let implied = implied || routed.choice.is_implied();
-            ordered::ordered(reading, &known, leaf, sort, implied, &goal, &residual).await
+            let cover = Cover::of(&known, &routed);
+            let way = ordered::Way { leaf, sort, implied, cover };
+            ordered::ordered(reading, &known, &way, &goal, &residual).await
         }
         Route::Ids(groups) => {
-            let opened =
-                IdSet::open(&mut reading, &known, groups, after(from), query.limit).await?;
-            match opened {
+            let cover = Cover::of(&known, &routed);
+            let opening =
+                ids::Opening { after: after(from), rows: query.limit, covered: cover.is_some() };
+            match IdSet::open(&mut reading, &known, groups, opening).await? {
                 Ok((set, complete)) => {
-                    let documents = Documents::of_set(reading, &query.plan.access, set);
+                    let documents = Documents::of_set(reading, &query.plan.access, set, cover);
                     let asked = if complete { &residual } else { &parts };
                     from_documents(documents, &goal, asked, budget).await
                 }

@@ -96,7 +96,8 @@ impl<'a> Reading<'a> {
         self.entries += entries;
     }
 
-    fn order(&self, left: &ObjectId, right: &ObjectId) -> Ordering {
+    /// The order of ids that is wanted.
+    pub(super) fn order(&self, left: &ObjectId, right: &ObjectId) -> Ordering {
         let order = left.bytes().cmp(&right.bytes());
         if self.descending { order.reverse() } else { order }
     }

@@ -12,11 +12,31 @@ use crate::query::plan::{Access, Figures, Known, Question, Routed, choose, follo
 use crate::store::{Read, Transaction};
 
 /// The way to the documents of a batch; `None` where no index can be of use.
-pub(in crate::query) async fn route<'a>(
+pub(super) async fn route<'a>(
     txn: &Transaction,
     home: &'a Home,
     goal: &Goal<'_>,
     read: Read,
+) -> Result<Option<(Known<'a>, Routed)>> {
+    find(txn, home, goal, read, false).await
+}
+
+/// The same for people, with all that was considered, also where the choice is a remembered one.
+pub(in crate::query) async fn explained<'a>(
+    txn: &Transaction,
+    home: &'a Home,
+    goal: &Goal<'_>,
+    read: Read,
+) -> Result<Option<(Known<'a>, Routed)>> {
+    find(txn, home, goal, read, true).await
+}
+
+async fn find<'a>(
+    txn: &Transaction,
+    home: &'a Home,
+    goal: &Goal<'_>,
+    read: Read,
+    explained: bool,
 ) -> Result<Option<(Known<'a>, Routed)>> {
     let query = goal.query;
     if matches!(query.plan.access, Access::Points(_)) {
@@ -34,17 +54,20 @@ pub(in crate::query) async fn route<'a>(
         parts: &parts,
         access: &query.plan.access,
         order: goal.order,
+        fields: query.fields.as_deref(),
         limit: query.limit,
         purpose: query.purpose,
         any_order: matches!(goal.from, Position::Start),
     };
-    look(txn, home, &question, &mut known, read, false).await?;
+    look(txn, home, &question, &mut known, read, explained).await?;
     let shape = shape(&question);
     if let Some(remembered) = memory.find(shape)
         && let Some(routed) = follow(&question, &known, &remembered.choice)
         && remembered.fits(routed.rows)
     {
-        return Ok(Some((known, Routed { cached: true, ..routed })));
+        let rejected =
+            if explained { choose(&question, &known).instead(&routed, &known) } else { Vec::new() };
+        return Ok(Some((known, Routed { cached: true, rejected, ..routed })));
     }
     let routed = choose(&question, &known);
     memory.remember(shape, Remembered { choice: routed.choice.clone(), rows: routed.rows });
@@ -68,9 +91,9 @@ async fn look(
     question: &Question<'_>,
     known: &mut Known<'_>,
     read: Read,
-    covered: bool,
+    explained: bool,
 ) -> Result<()> {
-    let wanted = marks_wanted(question, known, covered);
+    let wanted = marks_wanted(question, known, explained);
     let indexes = known.indexes.clone();
     let reads = wanted.iter().filter_map(|at| {
         let index = *indexes.get(*at)?;

@@ -99,6 +99,10 @@ pub(crate) fn shape(question: &Question<'_>) -> u128 {
         hash.text(sort.path.text());
         hash.tag(u8::from(sort.direction == crate::query::Direction::Descending));
     }
+    for field in question.fields.unwrap_or_default() {
+        hash.text(field.text());
+    }
+    hash.tag(u8::from(question.fields.is_some()));
     hash.number(question.limit);
     hash.tag(u8::from(question.purpose == Purpose::Change));
     hash.tag(u8::from(question.any_order));

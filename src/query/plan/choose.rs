@@ -5,15 +5,19 @@
 
 use crate::query::ast::Ast;
 use crate::query::execute::Purpose;
-use crate::query::sort::Sort;
+use crate::query::sort::{Direction, Sort};
+use crate::value::Path;
 
-use super::leaf::{interest, leaf};
+use super::cover::cover;
+use super::leaf::{interest, leaf, mismatched};
 use super::{Access, Choice, Known, Leaf, Rejected, Route, Routed};
 
 /// Reading one entry of an index.
 const ENTRY: f64 = 0.2;
 /// Reading one document that an index led to.
 const FETCH: f64 = 2.0;
+/// Making a document of what an entry holds.
+const COVERED: f64 = 0.1;
 /// Beginning to read somewhere.
 const SEEK: f64 = 3.0;
 /// Putting one document in order in memory.
@@ -33,6 +37,8 @@ pub(crate) struct Question<'a> {
     pub order: Option<&'a Sort>,
     pub limit: usize,
     pub purpose: Purpose,
+    /// All that is needed of the documents that match, besides their ids; `None`: everything.
+    pub fields: Option<&'a [Path]>,
     /// Whether any order will do. Not when a batch goes on in the order of ids.
     pub any_order: bool,
 }
@@ -56,17 +62,18 @@ pub(crate) fn choose(question: &Question<'_>, known: &Known<'_>) -> Routed {
         if let Some(ordered) = ordered(question, known, at) {
             match ordered {
                 Ok(candidate) => candidates.push(candidate),
-                Err(reason) => rejected.push(Rejected::new(index.name(), &reason)),
+                Err(rejection) => rejected.push(rejection),
             }
         }
         if let Some(leaf) = leaf(question.parts, known, at, None) {
             leaves.push(leaf);
+        } else if mismatched(question.parts, index) {
+            rejected.push(Rejected {
+                collation: true,
+                ..Rejected::new(index.name(), "its collation is not that of the query")
+            });
         } else if question.order.is_none() {
-            let reason = if index.collator().is_some() {
-                "the filter does not restrict its first field by a value that its collation fits"
-            } else {
-                "the filter does not restrict its first field"
-            };
+            let reason = "the filter does not restrict its first field";
             rejected.push(Rejected::new(index.name(), reason));
         }
     }
@@ -97,9 +104,10 @@ pub(crate) fn choose(question: &Question<'_>, known: &Known<'_>) -> Routed {
             index: candidate.choice.name(known),
             reason,
             cost: Some(candidate.cost),
+            collation: false,
         });
     }
-    chosen.routed(question, rejected)
+    chosen.routed(question, known, rejected)
 }
 
 /// The way that was chosen before for a filter of this shape, for these values.
@@ -130,7 +138,7 @@ pub(crate) fn follow(
     if candidate.route.leaves().any(Leaf::is_empty) {
         return Some(Routed::nothing());
     }
-    Some(candidate.routed(question, Vec::new()))
+    Some(candidate.routed(question, known, Vec::new()))
 }
 
 fn cost_at(candidates: &[Candidate], at: usize) -> f64 {
@@ -139,15 +147,21 @@ fn cost_at(candidates: &[Candidate], at: usize) -> f64 {
 
 impl Rejected {
     fn new(index: &str, reason: &str) -> Self {
-        Self { index: index.to_owned(), reason: reason.to_owned(), cost: None }
+        let (index, reason) = (index.to_owned(), reason.to_owned());
+        Self { index, reason, cost: None, collation: false }
     }
 }
 
 impl Candidate {
-    fn routed(self, question: &Question<'_>, rejected: Vec<Rejected>) -> Routed {
+    fn routed(self, question: &Question<'_>, known: &Known<'_>, rejected: Vec<Rejected>) -> Routed {
         let residual =
             (0..question.parts.len()).filter(|part| !self.settled.contains(part)).collect();
+        // Where entries come in order, documents are not asked for it.
+        let order = question.order.filter(|_| !matches!(self.route, Route::Ordered(..)));
+        let asked = Question { order, ..*question };
+        let cover = self.route.only_leaf().and_then(|leaf| covered(&asked, known, leaf));
         Routed {
+            cover,
             route: self.route,
             choice: self.choice,
             residual,
@@ -208,6 +222,17 @@ fn whole(question: &Question<'_>, known: &Known<'_>) -> Candidate {
     }
 }
 
+/// Which fields of a leaf's index answer the query, where they do.
+fn covered(question: &Question<'_>, known: &Known<'_>, leaf: &Leaf) -> Option<Vec<usize>> {
+    cover(question, known.indexes.get(leaf.index)?, &leaf.settled)
+}
+
+/// What a document behind an entry of a leaf costs.
+fn fetch(question: &Question<'_>, known: &Known<'_>, leaf: &Leaf) -> f64 {
+    let held = !leaf.several && covered(question, known, leaf).is_some();
+    if held { COVERED } else { FETCH }
+}
+
 /// What reading the entries of a leaf costs, of which `wanted` documents are read.
 fn cost_of(question: &Question<'_>, known: &Known<'_>, leaf: &Leaf) -> f64 {
     let seeks =
@@ -217,7 +242,7 @@ fn cost_of(question: &Question<'_>, known: &Known<'_>, leaf: &Leaf) -> f64 {
     let documents = until_full(question, leaf.rows, share);
     let entries = if leaf.in_order_of_ids() { documents } else { leaf.rows };
     let sorting = if question.order.is_some() { documents * SORT } else { 0.0 };
-    SEEK * seeks + entries * ENTRY + documents * FETCH + sorting
+    SEEK * seeks + entries * ENTRY + documents * fetch(question, known, leaf) + sorting
 }
 
 /// One index, its documents in the order of their ids.
@@ -237,20 +262,18 @@ fn ordered(
     question: &Question<'_>,
     known: &Known<'_>,
     at: usize,
-) -> Option<Result<Candidate, String>> {
+) -> Option<Result<Candidate, Rejected>> {
     let sort = question.order?;
     let index = known.indexes.get(at)?;
     let mut fields = index.fields();
     let position = fields.position(|(_, path)| path.segments() == sort.path.segments())?;
-    let reject = |reason: &str| Some(Err(reason.to_owned()));
+    let reject = |reason: &str| Some(Err(Rejected::new(index.name(), reason)));
     if sort.collator.as_ref() != index.collator() {
-        return reject("its collation is not that of the query");
+        let reason = "its collation is not that of the query";
+        return Some(Err(Rejected { collation: true, ..Rejected::new(index.name(), reason) }));
     }
     if position + 1 != index.fields().len() {
         return reject("a field behind that of the order would decide among equal values");
-    }
-    if index.field(position).is_some_and(|(field, _)| field.descending) {
-        return reject("it is descending, so equal values come in another order of ids");
     }
     if known.has_array(at, position) {
         return reject("there are arrays in the field of the order");
@@ -270,7 +293,8 @@ fn ordered(
     let share =
         (matching(question, known) * known.documents().max(1.0) / leaf.rows.max(1e-9)).min(1.0);
     let documents = leaf.rows.min(rows_of(question.limit) / share.clamp(1e-9, 1.0));
-    let cost = SEEK * rows_of(leaf.combinations()) + documents * (ENTRY + FETCH);
+    let each = ENTRY + fetch(&Question { order: None, ..*question }, known, &leaf);
+    let cost = SEEK * rows_of(leaf.combinations()) + documents * each;
     Some(Ok(Candidate {
         choice: Choice::Ordered(index.id()),
         settled: leaf.settled.clone(),
@@ -291,7 +315,7 @@ fn implied(question: &Question<'_>, known: &Known<'_>, leaf: &Leaf) -> Option<Ca
     let index = known.indexes.get(leaf.index)?;
     let last = index.fields().len() - 1;
     let (_, path) = index.field(last)?;
-    let mut sort = Sort::new(path.clone(), crate::query::Direction::Ascending);
+    let mut sort = Sort::new(path.clone(), Direction::Ascending);
     sort.collator = index.collator().cloned();
     let question = Question { order: Some(&sort), ..*question };
     let candidate = ordered(&question, known, leaf.index)?.ok()?;
@@ -327,12 +351,12 @@ fn union(question: &Question<'_>, known: &Known<'_>, part: usize) -> Option<Cand
         return None;
     }
     let (mut groups, mut rows, mut cost, mut exact) = (Vec::new(), 0.0, 0.0, true);
-    for branch in branches {
+    for (at, branch) in branches.iter().enumerate() {
         let parts: Vec<&Ast> = match branch {
             Ast::And(parts) => parts.iter().collect(),
             branch => vec![branch],
         };
-        let inner = Question { parts: &parts, order: None, ..*question };
+        let inner = Question { parts: &parts, order: None, fields: None, ..*question };
         let leaves = (0..known.indexes.len()).filter_map(|at| leaf(&parts, known, at, None));
         let best = leaves.min_by(|left, right| {
             cost_of(&inner, known, left).total_cmp(&cost_of(&inner, known, right))
@@ -343,7 +367,7 @@ fn union(question: &Question<'_>, known: &Known<'_>, part: usize) -> Option<Cand
         exact &= best.settled.len() == parts.len();
         rows += best.rows;
         cost += cost_of(&inner, known, &best);
-        groups.push(vec![best]);
+        groups.push(vec![Leaf { branch: Some((part, at)), ..best }]);
     }
     if question.order.is_some() {
         cost += rows * SORT;
@@ -361,7 +385,7 @@ fn union(question: &Question<'_>, known: &Known<'_>, part: usize) -> Option<Cand
 pub(crate) fn marks_wanted(
     question: &Question<'_>,
     known: &Known<'_>,
-    covered: bool,
+    explained: bool,
 ) -> Vec<usize> {
     let order = question.order;
     let wanted = |at: &usize| {
@@ -382,7 +406,7 @@ pub(crate) fn marks_wanted(
             interest.starts && interest.marks
         });
         let own = interest(question.parts, index);
-        sorts || inner || own.starts && (own.marks || covered)
+        sorts || inner || own.starts && (own.marks || explained)
     };
     (0..known.indexes.len()).filter(wanted).collect()
 }

@@ -6,8 +6,8 @@
 //! in the spans given here, and where they are exact, then always.
 //!
 //! What a condition asks of *all* entries (`$ne`, `$nin`, `$not`, `$size`) has
-//! no spans. Nor has `$elemMatch` on documents: it looks into arrays inside
-//! arrays, whose values an index on the inner path does not have.
+//! no spans. An `$elemMatch` on documents asks nothing of the array's own
+//! path: what it means for the paths inside is said in [`super::leaf`].
 
 use crate::codec::keys;
 use crate::index::{self, Index};
@@ -22,18 +22,27 @@ const PREFIX_BYTES_MAX: usize = 48;
 
 /// How an index writes the values of its fields.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Encoding<'a>(&'a Index);
+pub(super) struct Encoding<'a> {
+    index: &'a Index,
+    /// Whether strings have to be in the order of the query.
+    ordered: bool,
+}
 
 impl<'a> Encoding<'a> {
     /// That of an index.
     pub(super) fn of(index: &'a Index) -> Self {
-        Self(index)
+        Self { index, ordered: true }
+    }
+
+    /// As if its strings were in the order of any query: only to tell whether they matter.
+    pub(super) fn in_any_order(index: &'a Index) -> Self {
+        Self { index, ordered: false }
     }
 
     /// Whether a value is kept as the query compares it: where no string is in
     /// it, the order of strings does not matter.
     fn fits(self, operand: &Operand) -> bool {
-        operand.fits(self.0.collator())
+        !self.ordered || operand.fits(self.index.collator())
     }
 }
 
@@ -71,7 +80,8 @@ pub(super) fn conditions(test: &Test, encoding: Encoding<'_>) -> Vec<Spans> {
     }
 }
 
-fn inexact(mut spans: Spans) -> Spans {
+/// Spans that hold all that satisfies a condition, and more.
+pub(super) fn inexact(mut spans: Spans) -> Spans {
     spans.exact = false;
     spans
 }
@@ -115,7 +125,7 @@ fn element(filter: &Ast, encoding: Encoding<'_>) -> Option<Spans> {
 }
 
 fn point(operand: &Operand, encoding: Encoding<'_>) -> Span {
-    Span::point(index::value_key(encoding.0, &operand.value()))
+    Span::point(index::value_key(encoding.index, &operand.value()))
 }
 
 /// Values that compare so, all of the operand's kind. NaN compares with NaN only.
@@ -132,7 +142,7 @@ fn range(comparison: Comparison, operand: &Operand, encoding: Encoding<'_>) -> S
         Some(_) => span.begin = vec![key::AFTER_NAN],
         None => {}
     }
-    let (edge, exact) = index::value_edge(encoding.0, &value);
+    let (edge, exact) = index::value_edge(encoding.index, &value);
     let behind = keys::after(&edge);
     // Where the edge was cut, what begins with it may lie on either side.
     match comparison {
@@ -148,11 +158,11 @@ fn range(comparison: Comparison, operand: &Operand, encoding: Encoding<'_>) -> S
 fn text(pattern: &Pattern, encoding: Encoding<'_>) -> Span {
     let mut span = Span::kind(Bracket::String);
     // In a collation strings with the same beginning do not lie together.
-    if encoding.0.collator().is_none()
+    if encoding.index.collator().is_none()
         && let Some(mut prefix) = pattern.prefix()
     {
         prefix.truncate(PREFIX_BYTES_MAX);
-        let (key, _) = index::value_edge(encoding.0, &Value::String(&prefix));
+        let (key, _) = index::value_edge(encoding.index, &Value::String(&prefix));
         // Without the mark of the end, which a longer string does not have here.
         let begin = key.get(..key.len().saturating_sub(2)).unwrap_or_default().to_vec();
         span.end = keys::after(&begin);

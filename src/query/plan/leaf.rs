@@ -1,10 +1,10 @@
 //! The part of one index in which all documents lie that may match.
 
 use crate::index::Index;
-use crate::query::ast::Ast;
-use crate::value::Path;
+use crate::query::ast::{AllMember, Ast, ElementForm, Test};
+use crate::value::{Path, Segment};
 
-use super::condition::{Encoding, conditions};
+use super::condition::{Encoding, conditions, inexact};
 use super::figures::Shares;
 use super::span::Spans;
 use super::{Known, Leaf};
@@ -25,7 +25,7 @@ struct Asked {
 fn asked(parts: &[&Ast], path: &Path, encoding: Encoding<'_>) -> Vec<Asked> {
     let mut all = Vec::new();
     for (part, filter) in parts.iter().enumerate() {
-        let spans = of_part(filter, path, encoding);
+        let spans = of_part(filter, path.segments(), encoding);
         let alone = spans.len() == 1;
         all.extend(spans.into_iter().map(|spans| Asked { part, spans, alone }));
     }
@@ -33,10 +33,18 @@ fn asked(parts: &[&Ast], path: &Path, encoding: Encoding<'_>) -> Vec<Asked> {
 }
 
 /// What one part asks of a path. An `$or` over one path is one condition.
-fn of_part(filter: &Ast, path: &Path, encoding: Encoding<'_>) -> Vec<Spans> {
+fn of_part(filter: &Ast, path: &[Segment], encoding: Encoding<'_>) -> Vec<Spans> {
     match filter {
-        Ast::Field { path: asked, test } if asked.segments() == path.segments() => {
-            conditions(test, encoding)
+        Ast::Field { path: asked, test } if asked.segments() == path => conditions(test, encoding),
+        Ast::Field { path: asked, test } if !asked.is_element() => {
+            match path.strip_prefix(asked.segments()) {
+                // Of an element that is an array itself, fields are asked by position,
+                // but the index looks at a position of the array around it.
+                Some(rest) if rest.first().is_some_and(|step| step.index.is_none()) => {
+                    of_elements(test, rest, encoding)
+                }
+                _ => Vec::new(),
+            }
         }
         Ast::Or(branches) => {
             let mut all: Option<Spans> = None;
@@ -49,6 +57,40 @@ fn of_part(filter: &Ast, path: &Path, encoding: Encoding<'_>) -> Vec<Spans> {
         }
         _ => Vec::new(),
     }
+}
+
+/// What an `$elemMatch` on documents asks of a path inside its array. The index
+/// has an entry for what that path leads to in each element, so each condition has one
+/// in its spans. They are never taken together: the values of the entry may be those of an
+/// array inside the element, of which each condition takes another.
+fn of_elements(test: &Test, path: &[Segment], encoding: Encoding<'_>) -> Vec<Spans> {
+    match test {
+        Test::Element { form: ElementForm::Document, filter } => within(filter, path, encoding),
+        Test::All(members) => {
+            let filters = members.iter().filter_map(|member| match member {
+                AllMember::Element { form: ElementForm::Document, filter } => Some(filter),
+                _ => None,
+            });
+            filters.flat_map(|filter| within(filter, path, encoding)).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn within(filter: &Ast, path: &[Segment], encoding: Encoding<'_>) -> Vec<Spans> {
+    let parts = match filter {
+        Ast::And(parts) => parts.as_slice(),
+        part => std::slice::from_ref(part),
+    };
+    // An element decides, not the document: it is asked the whole again.
+    parts.iter().flat_map(|part| of_part(part, path, encoding)).map(inexact).collect()
+}
+
+/// Whether an index leads nowhere only because its strings are in another order.
+pub(super) fn mismatched(parts: &[&Ast], index: &Index) -> bool {
+    let Some((_, path)) = index.field(0) else { return false };
+    asked(parts, path, Encoding::of(index)).is_empty()
+        && !asked(parts, path, Encoding::in_any_order(index)).is_empty()
 }
 
 /// Whether an index leads anywhere for these parts, and whether what it has
@@ -127,7 +169,8 @@ pub(super) fn leaf(
     }
     settled.sort_unstable();
     settled.dedup();
-    Some(Leaf { index: at, fixed, then, whole: used == count, settled, several, rows })
+    let whole = used == count;
+    Some(Leaf { index: at, fixed, then, whole, settled, branch: None, several, rows })
 }
 
 /// What is left of a field by all that is asked of it, and the parts that this settles.

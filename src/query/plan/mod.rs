@@ -26,6 +26,7 @@
 pub(super) mod cache;
 mod choose;
 mod condition;
+mod cover;
 pub(super) mod figures;
 mod ids;
 mod leaf;
@@ -54,6 +55,8 @@ pub struct Leaf {
     pub whole: bool,
     /// The parts of the filter that need not be asked any more.
     pub settled: Vec<usize>,
+    /// In a union, the part of the filter that is an `$or`, and the branch of it that this is for.
+    pub branch: Option<(usize, usize)>,
     /// A document may have several entries in it.
     pub several: bool,
     /// Entries in it, as far as can be told.
@@ -115,6 +118,12 @@ pub enum Route {
 }
 
 impl Route {
+    /// The part of an index that it reads, where that is one.
+    pub fn only_leaf(&self) -> Option<&Leaf> {
+        let mut leaves = self.leaves();
+        leaves.next().filter(|_| leaves.next().is_none())
+    }
+
     /// The parts of indexes that it reads.
     pub fn leaves(&self) -> impl Iterator<Item = &Leaf> {
         let (groups, leaf) = match self {
@@ -170,6 +179,8 @@ pub struct Rejected {
     pub index: String,
     pub reason: String,
     pub cost: Option<f64>,
+    /// Its strings are in another order than those of the query.
+    pub collation: bool,
 }
 
 /// The way that is taken.
@@ -179,6 +190,9 @@ pub struct Routed {
     pub choice: Choice,
     /// The parts of the filter that each document is still asked, by their places.
     pub residual: Vec<usize>,
+    /// The fields of the one index that is read which make up all that is needed of
+    /// documents: where an entry holds them, its document is not read.
+    pub cover: Option<Vec<usize>>,
     pub rows: f64,
     pub cost: f64,
     pub rejected: Vec<Rejected>,
@@ -187,11 +201,30 @@ pub struct Routed {
 }
 
 impl Routed {
+    /// What was not taken where a remembered choice is followed instead of this one.
+    pub(crate) fn instead(mut self, followed: &Self, known: &Known<'_>) -> Vec<Rejected> {
+        if self.choice != followed.choice {
+            let name = followed.choice.name(known);
+            self.rejected.retain(|rejected| rejected.cost.is_none() || rejected.index != name);
+            self.rejected.push(Rejected {
+                index: self.choice.name(known),
+                reason: format!(
+                    "costs {:.0}; {name} was taken before for a filter of this shape, and still fits",
+                    self.cost
+                ),
+                cost: Some(self.cost),
+                collation: false,
+            });
+        }
+        self.rejected
+    }
+
     fn nothing() -> Self {
         Self {
             route: Route::Nothing,
             choice: Choice::Nothing,
             residual: Vec::new(),
+            cover: None,
             rows: 0.0,
             cost: 0.0,
             rejected: Vec::new(),

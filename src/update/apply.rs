@@ -1,16 +1,17 @@
 //! Applying an update: one pass over the bytes of a document.
 
+use std::cmp::Ordering;
 use std::collections::HashSet;
 
 use super::arithmetic::{Calculation, Failure, calculate, nought};
 use super::array::{add_to_set, expect_array};
 use super::operand::{Operand, type_name};
 use super::tree::{Child, Leaf, Node, Operation, conflict};
-use super::{FILLED_MAX, Update};
+use super::{Collated, FILLED_MAX, Update};
 use crate::document::{Builder, Document, InputError};
 use crate::error::{Error, Result};
 use crate::query::{self, Ast};
-use crate::value::{Field, Path, Raw, Value, compare, raw, raw::tag};
+use crate::value::{Field, Path, Raw, Value, compare_with, raw, raw::tag};
 
 pub(super) fn expect_filter(update: &Update, filter: &Ast) -> Result<()> {
     match update.first.iter().find(|array| !speaks_of(filter, array)) {
@@ -31,28 +32,29 @@ fn speaks_of(filter: &Ast, array: &Path) -> bool {
 }
 
 pub(super) fn apply(
-    update: &Update,
+    collated: &Collated<'_>,
     filter: &Ast,
     document: &Document,
 ) -> Result<Option<Document>> {
-    let raw = document.raw();
+    let (raw, update) = (document.raw(), collated.update);
     let first = update.first.iter().map(|array| query::first_element(filter, raw, array)).collect();
-    let changed = apply_tree(update, &update.root, first, raw)?;
+    let changed = apply_tree(collated, &update.root, first, raw)?;
     Ok((changed.bytes() != document.bytes()).then_some(changed))
 }
 
 /// Applies a tree of paths to a document.
 pub(super) fn apply_tree(
-    update: &Update,
+    collated: &Collated<'_>,
     root: &Node,
     first: Vec<Option<usize>>,
     raw: Raw<'_>,
 ) -> Result<Document> {
+    let update = collated.update;
     let mut sources = Vec::with_capacity(update.sources.len());
     for source in &update.sources {
         sources.push(rename_source(source, raw)?);
     }
-    let pass = Pass { update, first, sources };
+    let pass = Pass { collated, first, sources };
     let mut out = Builder::new();
     pass.document(&[root], raw, &mut out)?;
     let changed = out.finish();
@@ -91,7 +93,7 @@ fn rename_source(path: &Path, document: Raw<'_>) -> Result<Option<Operand>> {
 
 /// One application of an update.
 struct Pass<'a> {
-    update: &'a Update,
+    collated: &'a Collated<'a>,
     /// Which element each `$` means in this document.
     first: Vec<Option<usize>>,
     /// What each `$rename` moves.
@@ -135,9 +137,14 @@ impl Place<'_> {
 }
 
 impl Pass<'_> {
+    /// The order of an operand and what is there.
+    fn compare(&self, operand: &Operand, there: &Field<'_>) -> Ordering {
+        compare_with(&operand.value(), &there.value(), self.collated.collator)
+    }
+
     /// Nothing grows beyond the limit by more than what one operator adds.
     fn expect_room(&self, out: &Builder) -> Result<()> {
-        let limit = self.update.limits.bytes_max;
+        let limit = self.collated.update.limits.bytes_max;
         if out.len() <= limit {
             return Ok(());
         }
@@ -279,7 +286,7 @@ impl Pass<'_> {
                     Child::Every => below.push((Found::Otherwise, inner)),
                     Child::Filtered(condition)
                         if self
-                            .update
+                            .collated
                             .conditions
                             .get(*condition)
                             .is_some_and(|condition| condition.accepts(field.value())) =>
@@ -349,24 +356,24 @@ impl Pass<'_> {
                 set(out, &result.unwrap_or_else(|| nought(&operand.value())));
             }
             Operation::Minimum(operand) => match there {
-                Some(field) if compare(&operand.value(), &field.value()).is_ge() => keep(out),
+                Some(field) if self.compare(operand, &field).is_ge() => keep(out),
                 _ => set(out, operand),
             },
             Operation::Maximum(operand) => match there {
-                Some(field) if compare(&operand.value(), &field.value()).is_le() => keep(out),
+                Some(field) if self.compare(operand, &field).is_le() => keep(out),
                 _ => set(out, operand),
             },
             Operation::Push(push) => {
                 let array = expect_array(leaf, there)?;
                 place.nested(out, tag::ARRAY, |out| {
-                    push.write(array, out);
+                    push.write(array, self.collated.collator, out);
                     Ok(())
                 })?;
             }
             Operation::AddToSet(operands) => {
                 let array = expect_array(leaf, there)?;
                 place.nested(out, tag::ARRAY, |out| {
-                    add_to_set(array, operands, out);
+                    add_to_set(array, operands, self.collated.collator, out);
                     Ok(())
                 })?;
             }
@@ -375,7 +382,7 @@ impl Pass<'_> {
                     return Ok(());
                 }
                 let array = expect_array(leaf, there)?;
-                let condition = self.update.conditions.get(pull.condition);
+                let condition = self.collated.conditions.get(pull.condition);
                 place.nested(out, tag::ARRAY, |out| {
                     for field in array {
                         if !condition.is_some_and(|condition| condition.accepts(field.value())) {

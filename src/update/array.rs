@@ -1,5 +1,7 @@
 //! `$push`, `$addToSet`, `$pull`.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 
 use super::operand::{Operand, type_name};
@@ -7,7 +9,7 @@ use super::tree::Leaf;
 use crate::document::Builder;
 use crate::error::{Error, Result};
 use crate::query::{Direction, Sort};
-use crate::value::{Field, Path, Raw, Value, compare};
+use crate::value::{Collator, Field, Path, Raw, Value, compare_with};
 
 /// What is pushed, where, and what becomes of the array.
 #[derive(Debug)]
@@ -63,7 +65,7 @@ impl Push {
     }
 
     /// Writes the array as it is afterwards.
-    pub(super) fn write(&self, array: Raw<'_>, out: &mut Builder) {
+    pub(super) fn write(&self, array: Raw<'_>, collator: Option<&Collator>, out: &mut Builder) {
         let mut elements: Vec<(u8, &[u8])> =
             array.iter().map(|field| (field.tag, field.bytes)).collect();
         let at = match self.position {
@@ -73,7 +75,7 @@ impl Push {
         let pushed = self.each.iter().map(|operand| (operand.tag, &operand.bytes[..]));
         elements.splice(at..at, pushed);
         if let Some(order) = &self.sort {
-            order.sort(&mut elements);
+            order.sort(&mut elements, collator);
         }
         let kept = match self.slice {
             None => &elements[..],
@@ -130,23 +132,28 @@ pub(super) fn parse_set(whole: &Bytes, path: &str, field: &Field<'_>) -> Result<
 }
 
 /// Writes an array and what of the operands it does not have.
-pub(super) fn add_to_set(array: Raw<'_>, operands: &[Operand], out: &mut Builder) {
+pub(super) fn add_to_set(
+    array: Raw<'_>,
+    operands: &[Operand],
+    collator: Option<&Collator>,
+    out: &mut Builder,
+) {
     for field in array {
         out.push(&field);
     }
-    // In order, so that many operands and a long array do not take their product in time.
+    // By sorting, so that many operands and a long array do not take their product in time.
+    let compare = |left: &Value<'_>, right: &Value<'_>| compare_with(left, right, collator);
     let mut known: Vec<Value<'_>> = array.values().collect();
     known.sort_by(compare);
-    let mut added: Vec<Value<'_>> = Vec::new();
-    for operand in operands {
-        let value = operand.value();
-        if known.binary_search_by(|other| compare(other, &value)).is_ok() {
-            continue;
-        }
-        if let Err(place) = added.binary_search_by(|other| compare(other, &value)) {
-            out.push_value(operand.tag, &operand.bytes);
-            added.insert(place, value);
-        }
+    let mut new: Vec<(Value<'_>, usize)> =
+        operands.iter().enumerate().map(|(at, operand)| (operand.value(), at)).collect();
+    new.retain(|(value, _)| known.binary_search_by(|other| compare(other, value)).is_err());
+    // The sort is stable: of equal ones the first stays.
+    new.sort_by(|(left, _), (right, _)| compare(left, right));
+    new.dedup_by(|(later, _), (first, _)| compare(later, first).is_eq());
+    new.sort_by_key(|(_, at)| *at);
+    for operand in new.iter().filter_map(|(_, at)| operands.get(*at)) {
+        out.push_value(operand.tag, &operand.bytes);
     }
 }
 
@@ -180,26 +187,35 @@ impl Order {
         }
     }
 
-    fn sort(&self, elements: &mut [(u8, &[u8])]) {
+    fn sort(&self, elements: &mut [(u8, &[u8])], collator: Option<&Collator>) {
         fn value<'a>((tag, bytes): &(u8, &'a [u8])) -> Value<'a> {
             crate::value::raw::decode(*tag, bytes).unwrap_or(Value::Undefined)
         }
         match self {
-            Self::Value(direction) => elements
-                .sort_by(|left, right| direction.apply(compare(&value(left), &value(right)))),
-            Self::Fields(sorts) => elements.sort_by(|left, right| {
-                let document = |element| match value(element) {
-                    Value::Document(raw) => raw,
-                    _ => Raw::EMPTY,
-                };
-                let (left, right) = (document(left), document(right));
-                let order = |sort: &Sort| sort.compare(&sort.key(left), &sort.key(right));
-                sorts
-                    .iter()
-                    .map(order)
-                    .find(|order| order.is_ne())
-                    .unwrap_or(std::cmp::Ordering::Equal)
+            Self::Value(direction) => elements.sort_by(|left, right| {
+                direction.apply(compare_with(&value(left), &value(right), collator))
             }),
+            Self::Fields(sorts) => {
+                let sorts: Cow<'_, [Sort]> = match collator {
+                    None => Cow::Borrowed(sorts),
+                    Some(collator) => {
+                        sorts.iter().map(|sort| sort.clone().collated(collator)).collect()
+                    }
+                };
+                elements.sort_by(|left, right| {
+                    let document = |element| match value(element) {
+                        Value::Document(raw) => raw,
+                        _ => Raw::EMPTY,
+                    };
+                    let (left, right) = (document(left), document(right));
+                    let order = |sort: &Sort| sort.compare(&sort.key(left), &sort.key(right));
+                    sorts
+                        .iter()
+                        .map(order)
+                        .find(|order| order.is_ne())
+                        .unwrap_or(std::cmp::Ordering::Equal)
+                });
+            }
         }
     }
 }

@@ -3,10 +3,10 @@
 use crate::document::{Builder, Document};
 use crate::error::{Error, Result};
 use crate::query::{self, Ast, ElementForm, Test, element_matches};
-use crate::value::{Field, Raw, Value, raw::tag};
+use crate::value::{Collator, Field, Raw, Value, raw::tag};
 
 /// A condition on one element: that of a `$pull` or an array filter.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Condition {
     form: ElementForm,
     filter: Ast,
@@ -16,6 +16,11 @@ impl Condition {
     /// Whether an element satisfies it.
     pub(super) fn accepts(&self, element: Value<'_>) -> bool {
         element_matches(self.form, &self.filter, element)
+    }
+
+    /// The same with its strings compared by a collation.
+    pub(super) fn collated(&self, collator: &Collator) -> Self {
+        Self { form: self.form, filter: self.filter.clone().collated(collator) }
     }
 
     /// That of a `$pull`: operators are asked of the element, other documents of

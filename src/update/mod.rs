@@ -15,6 +15,7 @@
 //!
 //! * No two operators change the same place: that is an error, never an order.
 //! * `_id` is never changed.
+//! * A value that an operator compares is compared as the search compares it.
 //! * What comes out is valid BSON within [`crate::document::Limits`], and nothing on the
 //!   way there is larger than that by more than one update.
 //!
@@ -31,6 +32,8 @@ mod path;
 mod tree;
 mod upsert;
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 
 use condition::Condition;
@@ -39,6 +42,7 @@ use tree::Node;
 use crate::document::{Document, Limits as DocumentLimits};
 use crate::error::Result;
 use crate::query::{self, Ast, Path};
+use crate::value::Collator;
 
 /// Most paths of one update.
 pub const PATHS_MAX: usize = 1_000;
@@ -84,6 +88,29 @@ impl Update {
         apply::expect_filter(self, filter)
     }
 
+    /// The same under a collation, by which operators compare strings; `None`: by their bytes.
+    pub fn within<'a>(&'a self, collator: Option<&'a Collator>) -> Collated<'a> {
+        let conditions = match collator {
+            None => Cow::Borrowed(&self.conditions[..]),
+            Some(collator) => {
+                self.conditions.iter().map(|condition| condition.collated(collator)).collect()
+            }
+        };
+        Collated { update: self, conditions, collator }
+    }
+}
+
+/// An update and the collation in force, that of the search: `$min`, `$max`, `$addToSet`,
+/// `$pull`, `$sort` of a `$push` and array filters go by it.
+#[derive(Debug)]
+pub struct Collated<'a> {
+    update: &'a Update,
+    /// Those of the update, under the collation.
+    conditions: Cow<'a, [Condition]>,
+    collator: Option<&'a Collator>,
+}
+
+impl Collated<'_> {
     /// The changed document; `None` when nothing changes. `filter` is the one
     /// that found the document: `$` means the element that it matched.
     ///
@@ -97,7 +124,7 @@ impl Update {
     /// update. Its `_id`, if it has one, is whatever the filter says.
     ///
     /// # Errors
-    /// As [`Update::apply`]; a filter that says two things of one field.
+    /// As [`Collated::apply`]; a filter that says two things of one field.
     pub fn new_document(&self, filter: &Ast) -> Result<Document> {
         upsert::new_document(self, filter)
     }

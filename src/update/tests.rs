@@ -1,5 +1,7 @@
 //! What each operator does, and what is refused.
 
+mod collation;
+mod hostile;
 mod model;
 
 use super::*;
@@ -17,7 +19,7 @@ fn run(text: &str, filter: &str, before: &str) -> Result<Option<String>> {
     let update = update(text)?;
     let filter = parse(&filter.to_owned().into(), &Limits::default()).unwrap();
     update.expect_filter(&filter)?;
-    let changed = update.apply(&filter, &document(before))?;
+    let changed = update.within(None).apply(&filter, &document(before))?;
     Ok(changed.map(|document| String::from_utf8(document.to_json()).unwrap()))
 }
 
@@ -301,14 +303,14 @@ fn what_a_client_can_make_large_is_bounded() {
     let large = format!("{{$set: {{'a.$[]': '{}'}}}}", "x".repeat(100_000));
     refuses(&large, &array, "the updated document exceeds the limit of 8388608 bytes");
     let one = Update::parse(&"{$set: {b: 'xxxxxxxxxx'}}".into(), &Limits::default(), 20).unwrap();
-    let error = one.apply(&Ast::All, &document("{a: 1}")).unwrap_err().to_string();
+    let error = one.within(None).apply(&Ast::All, &document("{a: 1}")).unwrap_err().to_string();
     assert_eq!(error, "the updated document: Document of 30 bytes exceeds the limit of 20 bytes");
 }
 
 #[track_caller]
 fn inserts(filter: &str, text: &str, expected: &str) {
     let filter = parse(&filter.to_owned().into(), &Limits::default()).unwrap();
-    let new = update(text).unwrap().new_document(&filter).unwrap();
+    let new = update(text).unwrap().within(None).new_document(&filter).unwrap();
     assert_eq!(new.to_json(), document(expected).to_json());
 }
 
@@ -331,6 +333,7 @@ fn an_upsert_begins_with_what_the_filter_is_equal_to() {
         "{'_id': {$oid: '6835a1c0e4b0f72a3c000001'}, x: 1}",
     );
     let filter = parse(&"{a: 1, $and: [{'a.b': 2}]}".into(), &Limits::default()).unwrap();
-    let error = update("{$set: {x: 1}, upsert: true}").unwrap().new_document(&filter).unwrap_err();
+    let upsert = update("{$set: {x: 1}, upsert: true}").unwrap();
+    let error = upsert.within(None).new_document(&filter).unwrap_err();
     assert!(error.to_string().starts_with("the filter's 'a.b' conflicts with the filter's 'a'"));
 }

@@ -1,17 +1,17 @@
 use super::operand::Operand;
 use super::tree::{Child, Leaf, Node, Operation};
-use super::{Update, apply};
+use super::{Collated, Update, apply};
 use crate::document::Document;
 use crate::error::Result;
 use crate::query::{Ast, Test};
 
-pub(super) fn new_document(update: &Update, filter: &Ast) -> Result<Document> {
+pub(super) fn new_document(collated: &Collated<'_>, filter: &Ast) -> Result<Document> {
     let mut root = Node::default();
     equalities(filter, &mut root)?;
     let nothing = crate::value::Raw::EMPTY;
-    let base = empty_like(update);
-    let base = apply::apply_tree(&base, &root, Vec::new(), nothing)?;
-    apply::apply_tree(update, &update.root, Vec::new(), base.raw())
+    let base = empty_like(collated.update);
+    let base = apply::apply_tree(&base.within(None), &root, Vec::new(), nothing)?;
+    apply::apply_tree(collated, &collated.update.root, Vec::new(), base.raw())
 }
 
 fn empty_like(update: &Update) -> Update {

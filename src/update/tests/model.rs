@@ -169,7 +169,7 @@ proptest! {
         let before = Document::from_bson(before.into(), DocumentLimits::default()).unwrap();
         let mut expected = Bson::Document(document);
         let refused = steps.iter().any(|change| step(&mut expected, change).is_err());
-        match update.apply(&Ast::All, &before) {
+        match update.within(None).apply(&Ast::All, &before) {
             Err(_) => prop_assert!(refused),
             Ok(after) => {
                 prop_assert!(!refused);

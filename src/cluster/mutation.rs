@@ -69,6 +69,8 @@ mutations! {
     AbsentFenceEquals => absent_fence_equals,
     /// COMMIT takes an unknown result for a conflict and does not look.
     UnknownIsNotCommitted => unknown_is_not_committed,
+    /// UPDATE and DELETE look for their documents without conflict.
+    ChangesSearchBySnapshot => changes_search_by_snapshot,
 }
 
 #[cfg(test)]
@@ -78,7 +80,7 @@ mod tests {
     #[test]
     fn by_default_no_mistake_is_made() {
         assert_eq!(Mutations::default(), Mutations::of(&[]));
-        assert_eq!(Mutation::ALL.len(), 16);
+        assert_eq!(Mutation::ALL.len(), 17);
         for mutation in Mutation::ALL {
             assert_ne!(Mutations::of(&[*mutation]), Mutations::default(), "{mutation:?}");
         }

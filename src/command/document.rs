@@ -18,6 +18,22 @@ use crate::session::{DocumentFormat, ObjectIdFormat};
 const DIRECTION: &[Argument] =
     &[Argument::keyword("ascending", "ASC"), Argument::keyword("descending", "DESC")];
 
+const SORT_BY: Argument = Argument::block(
+    "sortby",
+    &[Argument::string("field").after("SORTBY"), Argument::one_of("direction", DIRECTION)],
+)
+.optional();
+
+const RESULT_SORT: Argument = Argument::block(
+    "resultsort",
+    &[Argument::string("field").after("RESULTSORT"), Argument::one_of("direction", DIRECTION)],
+)
+.optional();
+
+const LIMIT: Argument = Argument::integer("limit").after("LIMIT").optional();
+
+const COLLATION: Argument = Argument::string("collation").after("COLLATION").optional();
+
 const ACTIONS: &[Argument] = &[
     Argument::keyword("query", "QUERY"),
     Argument::keyword("update", "UPDATE"),
@@ -58,36 +74,18 @@ pub(super) const COMMANDS: &[Spec] = &[
         arguments: &[
             Argument::string("bucket"),
             Argument::string("filter"),
-            Argument::block(
-                "sortby",
-                &[
-                    Argument::string("field").after("SORTBY"),
-                    Argument::one_of("direction", DIRECTION),
-                ],
-            )
-            .optional(),
-            Argument::block(
-                "resultsort",
-                &[
-                    Argument::string("field").after("RESULTSORT"),
-                    Argument::one_of("direction", DIRECTION),
-                ],
-            )
-            .optional(),
+            SORT_BY,
+            RESULT_SORT,
             Argument::string("projection").after("PROJECTION").optional(),
-            Argument::integer("limit").after("LIMIT").optional(),
-            Argument::string("collation").after("COLLATION").optional(),
+            LIMIT,
+            COLLATION,
         ],
         handler: run!(query::query),
         ..spec("BUCKET.QUERY", -3, flags::READ, "Finds the documents that match a filter.")
     },
     Spec {
         complexity: "O(1) without a filter, else O(N) in the entries or documents examined",
-        arguments: &[
-            Argument::string("bucket"),
-            Argument::string("filter").optional(),
-            Argument::string("collation").after("COLLATION").optional(),
-        ],
+        arguments: &[Argument::string("bucket"), Argument::string("filter").optional(), COLLATION],
         handler: run!(count::count),
         ..spec("BUCKET.COUNT", -2, flags::READ, "Counts the documents that match a filter.")
     },
@@ -96,25 +94,11 @@ pub(super) const COMMANDS: &[Spec] = &[
         arguments: &[
             Argument::string("bucket"),
             Argument::string("filter"),
-            Argument::block(
-                "sortby",
-                &[
-                    Argument::string("field").after("SORTBY"),
-                    Argument::one_of("direction", DIRECTION),
-                ],
-            )
-            .optional(),
-            Argument::block(
-                "resultsort",
-                &[
-                    Argument::string("field").after("RESULTSORT"),
-                    Argument::one_of("direction", DIRECTION),
-                ],
-            )
-            .optional(),
+            SORT_BY,
+            RESULT_SORT,
             Argument::string("projection").after("PROJECTION").optional(),
-            Argument::integer("limit").after("LIMIT").optional(),
-            Argument::string("collation").after("COLLATION").optional(),
+            LIMIT,
+            COLLATION,
             Argument::keyword("analyze", "ANALYZE").optional(),
         ],
         handler: run!(explain::explain),
@@ -131,16 +115,9 @@ pub(super) const COMMANDS: &[Spec] = &[
             Argument::string("bucket"),
             Argument::string("filter"),
             Argument::string("update"),
-            Argument::block(
-                "sortby",
-                &[
-                    Argument::string("field").after("SORTBY"),
-                    Argument::one_of("direction", DIRECTION),
-                ],
-            )
-            .optional(),
-            Argument::integer("limit").after("LIMIT").optional(),
-            Argument::string("collation").after("COLLATION").optional(),
+            SORT_BY,
+            LIMIT,
+            COLLATION,
             Argument::string("id").after("OPID").optional(),
         ],
         handler: run!(update::update),
@@ -151,11 +128,11 @@ pub(super) const COMMANDS: &[Spec] = &[
         arguments: &[
             Argument::string("bucket"),
             Argument::string("filter"),
-            Argument::integer("limit").after("LIMIT").optional(),
+            LIMIT,
             Argument::string("duration").after("RETAIN").optional(),
             Argument::string("reason").after("REASON").optional(),
             Argument::keyword("info", "INFO").optional(),
-            Argument::string("collation").after("COLLATION").optional(),
+            COLLATION,
             Argument::string("id").after("OPID").optional(),
         ],
         handler: run!(delete::delete),

@@ -273,13 +273,17 @@ fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok()?.parse().ok()
 }
 
-async fn expect_no_anomaly(plan: Plan) {
-    let seeds = match number("LETHE_HISTORY_SEED") {
+/// The one seed that was asked for, or so many.
+pub fn seeds(count: u64) -> Range<u64> {
+    match number("LETHE_HISTORY_SEED") {
         Some(seed) => seed..seed + 1,
-        None => 0..number("LETHE_HISTORY_SEEDS").unwrap_or(SEEDS),
-    };
+        None => 0..number("LETHE_HISTORY_SEEDS").unwrap_or(count),
+    }
+}
+
+async fn expect_no_anomaly(plan: Plan) {
     let all = async {
-        match first_anomaly(plan, seeds).await? {
+        match first_anomaly(plan, seeds(SEEDS)).await? {
             None => Ok(()),
             Some((seed, anomaly)) => Err(format!(
                 "{anomaly}\nagain: LETHE_HISTORY_SEED={seed} cargo test --test scenarios history"

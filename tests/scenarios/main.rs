@@ -20,11 +20,13 @@ mod mutations;
 mod purge;
 mod race;
 mod seat;
+mod serial;
 mod sets;
 mod simulation;
 mod smoke;
 mod transactions;
 mod unknown;
+mod updates;
 mod writes;
 
 macro_rules! scenarios {
@@ -59,6 +61,15 @@ scenarios! {
         while_a_bucket_is_removed_its_deleted_documents_do_not_expire
         a_pause_keeps_deleted_documents
         a_vacuum_under_way_is_named_and_refused;
+    updates:
+        each_document_is_changed_once_whatever_finds_it
+        a_change_goes_on_while_its_index_goes_and_comes
+        a_transaction_finds_its_changes_through_indexes
+        what_is_too_large_or_too_late_changes_nothing
+        cursors_of_changes_go_on_after_the_transaction
+        changes_that_look_for_what_the_other_makes_do_not_miss_it
+        of_many_upserts_one_inserts
+        a_change_of_everything_gets_through_beside_inserts;
     barrier:
         work_beyond_the_grace_is_named_and_waited_for
         a_node_with_work_that_never_stops_gives_itself_up

@@ -3,7 +3,7 @@
 use lethe::cluster::mutation::{Mutation, Mutations};
 
 use crate::cluster::{Claim, patiently};
-use crate::{barrier, changes, indexes, members, purge, transactions, writes};
+use crate::{barrier, changes, indexes, members, purge, transactions, updates, writes};
 
 /// Runs a scenario with a mistake; it must fail by this claim.
 async fn found(mistake: Mutation, scenario: impl AsyncFnOnce(Mutations) -> Claim, violated: &str) {
@@ -87,6 +87,8 @@ mistakes! {
         members::a_member_without_a_shard_is_waited_for => "answered 'OK'";
     an_unknown_commit_is_looked_up: UnknownIsNotCommitted,
         transactions::an_unknown_commit_is_found_out => "COMMIT answered 'NOT_COMMITTED";
+    changes_claim_what_they_found: ChangesSearchBySnapshot,
+        updates::changes_that_look_for_what_the_other_makes_do_not_miss_it => "it missed one";
     an_absent_fence_equals_nothing: AbsentFenceEquals,
         members::clients_of_a_member_that_was_put_out_get_right_answers
             => "instead of 'NOSUCHBUCKET";

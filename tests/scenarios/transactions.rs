@@ -417,6 +417,8 @@ pub async fn a_client_that_leaves_rolls_back(mutations: Mutations) -> Claim {
         client.expect("SNAPSHOTREAD ON", "OK").await?;
         client.expect("BEGIN", "OK").await?;
         client.done("BUCKET.INSERT b DOCS {}").await?;
+        client.done(r#"BUCKET.UPDATE b {} {"$set":{"x":1}} LIMIT 1"#).await?;
+        client.done("BUCKET.DELETE b {}").await?;
         match how {
             "hang up" => drop(client),
             "crash" => {
@@ -430,7 +432,9 @@ pub async fn a_client_that_leaves_rolls_back(mutations: Mutations) -> Claim {
         }
         let open = cluster.store().stats().open_transactions;
         claim!(how == "crash" || open <= before, "after {how} {open} transactions are open");
-        Seat::at(&cluster, "A").expect_documents("BUCKET.QUERY b {}", 1).await?;
+        let mut other = Seat::at(&cluster, "A");
+        other.expect_documents("BUCKET.QUERY b {}", 1).await?;
+        other.expect_documents(r#"BUCKET.QUERY b {"x":1}"#, 0).await?;
     }
     cluster.finish().await
 }

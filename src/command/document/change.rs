@@ -5,7 +5,14 @@
 //! comes to [`WRITTEN_BYTES_MAX`]; the cursor goes on with the rest. If the
 //! entries of indexes make it too large all the same, it is tried again with
 //! half as many documents.
+//!
+//! A batch claims that it found what matches and no others. One that looks at
+//! all documents claims this of the end of the ids as well, where others insert,
+//! perhaps faster than it commits. After many attempts it therefore ends with the
+//! last document of its snapshot, as if its budget were used up there, and says
+//! nothing of what comes in behind.
 
+use std::ops::Bound;
 use std::sync::Arc;
 
 use bson::oid::ObjectId;
@@ -16,25 +23,32 @@ use super::id_reply;
 use crate::codec::RemovalId;
 use crate::command::unit::Unit;
 use crate::command::{Context, Error, Reply, Result};
-use crate::document::{Document, Home};
+use crate::document::{self, Document, Home, Scan};
 use crate::metadata::LiveBucket;
 use crate::query::{
-    self, Asked, Ast, Budget, Collate, Direction, Operand, Path, Position, Query, Sort,
+    self, Asked, Ast, Budget, Collate, Comparison, Direction, Operand, Path, Position, Query, Sort,
+    Test,
 };
 use crate::resp::Protocol;
 use crate::store::{self, Read, Transaction};
-use crate::value::{Value, raw};
+use crate::value::{Collator, Value, raw};
 
 /// Bytes of documents that one batch writes, but for its first document: well
 /// below the limit of a transaction, to which index entries count as well.
 const WRITTEN_BYTES_MAX: usize = 4 << 20;
 /// Bytes of documents that one batch holds before it changes them.
 const READ_BYTES_MAX: usize = 8 << 20;
+/// So many attempts, about a second of them, reach to the end of the ids.
+pub(super) const WHOLE_ATTEMPTS: u32 = 16;
 
 /// Which documents a command changes, under the collation that counts in its bucket. `$` and an
 /// upsert refer to the whole filter.
 #[derive(Debug)]
-pub(super) struct Search(pub(super) Arc<Asked>);
+pub(super) struct Search {
+    asked: Arc<Asked>,
+    /// What is inserted behind the last document is left to the next batch.
+    open: bool,
+}
 
 /// One batch of a search: documents with their ids, and where the next begins.
 pub(super) struct Found<T> {
@@ -47,23 +61,68 @@ impl Search {
         let query = query.to_change();
         let (result_sort, projection) = (None, None);
         let asked = Asked { query, result_sort, projection, filter, collate: collate.clone() };
-        Self(Arc::new(match collate {
+        let asked = Arc::new(match collate {
             Collate::By(collator) => asked.collated(&collator),
             Collate::Bucket | Collate::Bytes => asked,
-        }))
+        });
+        Self { asked, open: false }
     }
 
     /// The same in this bucket, whose collation counts where none was asked for.
     pub(super) fn within(&self, live: &LiveBucket) -> Self {
-        Self(self.0.in_bucket(live.collator()))
+        Self { asked: self.asked.in_bucket(live.collator()), open: self.open }
+    }
+
+    /// The same for an attempt, the first of which is 0.
+    pub(super) fn attempt(self, attempt: u32) -> Self {
+        let by_id = self
+            .asked
+            .query
+            .order
+            .as_ref()
+            .is_none_or(|sort| sort.path.is_id() && sort.direction == Direction::Ascending);
+        Self { open: attempt >= WHOLE_ATTEMPTS && by_id, ..self }
+    }
+
+    /// Where a batch ends that leaves the end open: with the last document there is.
+    async fn end(&self, txn: &Transaction, home: &Home) -> Result<Option<ObjectId>> {
+        if !self.open {
+            return Ok(None);
+        }
+        let last = Scan {
+            begin: Bound::Unbounded,
+            end: Bound::Unbounded,
+            reverse: true,
+            rows_max: 1,
+            bytes_max: 1,
+            read: Read::Snapshot,
+        };
+        let page = document::scan(txn, home, &last).await?;
+        let last = page.rows.first().map(|(id, _)| *id);
+        Ok(Some(last.unwrap_or_else(|| ObjectId::from_bytes([0; 12]))))
+    }
+
+    /// Its query, up to this id.
+    fn query(&self, limit: usize, end: Option<ObjectId>) -> Query {
+        let query = &self.asked.query;
+        let Some(end) = end else { return Query { limit, ..query.clone() } };
+        let test = Test::Compare(Comparison::LessOrEqual, Operand::object_id(end));
+        let before = Ast::Field { path: Path::new("_id"), test };
+        let filter = Ast::And(vec![self.asked.filter.clone(), before]);
+        Query::new(filter, query.order.clone(), limit).to_change()
     }
 
     pub(super) fn filter(&self) -> &Ast {
-        &self.0.filter
+        &self.asked.filter
+    }
+
+    /// By what strings are compared, once [`Search::within`] a bucket.
+    pub(super) fn collator(&self) -> Option<&Collator> {
+        self.asked.collate.effective(None)
     }
 
     pub(super) fn limit(&self) -> usize {
-        self.0.query.limit
+        self.asked.query.limit
     }
 
     /// Finds one batch and lets `prepare` make of each document what is to be
@@ -78,9 +137,9 @@ impl Search {
         budget: &Budget,
         prepare: impl Fn(ObjectId, Document) -> Result<(T, usize)> + Send + Sync,
     ) -> Result<Found<T>> {
-        let mut limit = limit;
+        let (mut limit, end) = (limit, self.end(txn, home).await?);
         loop {
-            let query = &Query { limit, ..self.0.query.clone() };
+            let query = &self.query(limit, end);
             let batch = query::run(txn, home, query, from, read, budget).await?;
             let count = batch.documents.len();
             let (mut items, mut written) = (Vec::with_capacity(count), 0_usize);
@@ -93,10 +152,19 @@ impl Search {
                 items.push(item);
             }
             if items.len() == count {
-                return Ok(Found { items, next: batch.next });
+                return Ok(Found { items, next: behind(from, batch.next, end) });
             }
             limit = items.len();
         }
+    }
+}
+
+/// Where the next batch begins: behind an end that was left open there may be more.
+fn behind(from: &Position, next: Position, end: Option<ObjectId>) -> Position {
+    match (next, end, from) {
+        (Position::End, Some(end), Position::After(last)) if *last > end => from.clone(),
+        (Position::End, Some(end), _) => Position::After(end),
+        (next, _, _) => next,
     }
 }
 
@@ -105,6 +173,15 @@ fn id_of(document: &Document) -> Result<ObjectId> {
         Some(Value::ObjectId(id)) => Ok(id),
         _ => Err(Error::Internal("a stored document has no ObjectId as _id".to_owned())),
     }
+}
+
+/// How a batch looks for its documents: that it found these and no others must still hold when
+/// it commits, inside BEGIN and outside, whatever SNAPSHOTREAD says.
+pub(super) fn reads(unit: &Unit<'_>) -> Read {
+    if unit.catalog().cluster().mutations().changes_search_by_snapshot {
+        return Read::Snapshot;
+    }
+    Read::Conflict
 }
 
 /// What one batch may cost: that of a query, but that fewer bytes are held.

@@ -1,6 +1,7 @@
 //! BUCKET.DELETE and its cursors.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use bson::oid::ObjectId;
 use bytes::Bytes;
@@ -98,7 +99,7 @@ async fn run(
     rest: &Rest,
     caller: &Caller,
 ) -> Result<Batch> {
-    let (at, budget, read) = (unit.catalog().now(), &change::budget(unit), unit.reads());
+    let (at, budget, read) = (unit.catalog().now(), &change::budget(unit), change::reads(unit));
     let deletion = &Deletion {
         removal: rest.removal,
         by: caller.actor.clone(),
@@ -106,10 +107,11 @@ async fn run(
         retention: rest.job.retention,
         continues: !matches!(rest.from, Position::Start),
     };
-    let search = &rest.job.search;
+    let (search, attempts) = (&rest.job.search, &AtomicU32::new(0));
     change::shrinking(unit, search.limit(), |limit| async move {
         let body = |txn: Transaction, live: LiveBucket| async move {
-            let (home, search) = (&Home::from(&live), search.within(&live));
+            let attempt = attempts.fetch_add(1, Ordering::Relaxed);
+            let (home, search) = (&Home::from(&live), search.within(&live).attempt(attempt));
             let prepare = |id, document: Document| {
                 let moved = document.bytes().len();
                 let moved = if moved > MOVED_BYTES_MAX { 0 } else { moved };

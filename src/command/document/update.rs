@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use bson::oid::ObjectId;
 use bytes::Bytes;
@@ -16,7 +17,7 @@ use crate::document::{self, Document, Home, NewDocument, Origin};
 use crate::metadata::{LiveBucket, name};
 use crate::query::{self, Budget, Collate, Limits, Position, Query, matches};
 use crate::store::{Read, Transaction};
-use crate::update::Update;
+use crate::update::{Collated, Update};
 
 /// Changed documents that a cursor with SORTBY remembers, so as to change none twice.
 const REMEMBERED_MAX: usize = 100_000;
@@ -111,15 +112,19 @@ async fn run(
              close it and send the command again"
         )));
     }
-    let (at, budget) = (unit.catalog().now(), &change::budget(unit));
-    // That nothing matches is what an upsert rests on; else only the documents changed count.
-    let read = if rest.job.update.is_upsert() { Read::Conflict } else { unit.reads() };
+    let (at, budget, read) = (unit.catalog().now(), &change::budget(unit), change::reads(unit));
     let object_ids = unit.object_ids();
-    let limit = rest.job.search.limit();
+    let (limit, attempts) = (rest.job.search.limit(), &AtomicU32::new(0));
     change::shrinking(unit, limit, |limit| async move {
         let body = |txn: Transaction, live: LiveBucket| async move {
-            let (home, search) = (&Home::from(&live), &rest.job.search.within(&live));
-            let batch = Attempt { txn: &txn, home, rest, search, at };
+            let (home, mut search) = (&Home::from(&live), rest.job.search.within(&live));
+            // An upsert has to know that nothing matches.
+            if !rest.job.update.is_upsert() {
+                search = search.attempt(attempts.fetch_add(1, Ordering::Relaxed));
+            }
+            let search = &search;
+            let update = &rest.job.update.within(search.collator());
+            let batch = Attempt { txn: &txn, home, rest, search, update, at };
             batch.run(limit, read, budget, object_ids).await
         };
         match once {
@@ -138,6 +143,7 @@ struct Attempt<'a> {
     home: &'a Home,
     rest: &'a Rest,
     search: &'a Search,
+    update: &'a Collated<'a>,
     at: i64,
 }
 
@@ -180,11 +186,10 @@ impl Attempt<'_> {
     }
 
     fn prepare(&self, id: ObjectId, old: Document) -> Result<(Prepared, usize)> {
-        let job = &self.rest.job;
         if self.rest.changed.contains(&id.bytes()) {
             return Ok((Prepared { id, old, new: None }, 0));
         }
-        let new = job.update.apply(self.search.filter(), &old).map_err(|error| match error {
+        let new = self.update.apply(self.search.filter(), &old).map_err(|error| match error {
             Error::Syntax(text) => Error::Syntax(format!("{text} (document {id})")),
             other => other,
         })?;
@@ -193,8 +198,7 @@ impl Attempt<'_> {
     }
 
     async fn insert(&self, object_ids: &document::ObjectIds) -> Result<ObjectId> {
-        let job = &self.rest.job;
-        let document = job.update.new_document(self.search.filter())?;
+        let document = self.update.new_document(self.search.filter())?;
         let new = NewDocument::new(document, Origin::Bson, object_ids)?;
         document::insert(self.txn, self.home, std::slice::from_ref(&new), self.at).await?;
         Ok(new.id())

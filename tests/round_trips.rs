@@ -1,7 +1,10 @@
 //! What a command asks of the store. On FoundationDB each transaction that reads takes a snapshot (one round trip), what is asked for
-//! at once costs one more, and a commit one more. docs/architecture.md has the table.
+//! at once costs one more, and a commit one more. And how often a command allocates. docs/architecture.md has the tables.
 
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+#[path = "query/allocations.rs"]
+mod allocations;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -78,10 +81,81 @@ impl World {
         }
     }
 
+    /// The fewest allocations of a command in several runs, the making of its words not counted.
+    /// Everything runs on this thread: the command, the store in memory, and what little the node
+    /// does meanwhile, which is why the fewest count.
+    async fn allocations(&mut self, line: impl Fn(usize) -> String) -> u64 {
+        let services = Arc::clone(self.node.services());
+        let mut fewest = u64::MAX;
+        for run in 0..RUNS {
+            let line = line(run);
+            let words = Words::from_words(line.split(' '));
+            let mut context = Context { services: &services, session: &mut self.session };
+            let before = allocations::count();
+            let reply = execute(&mut context, words).await;
+            let after = allocations::count();
+            assert!(!matches!(reply, Reply::Error(_)), "{line}: {reply:?}");
+            fewest = fewest.min(after - before);
+        }
+        fewest
+    }
+
     fn node_transactions(&self) -> u64 {
         let lifecycle = self.node.services().lifecycle().unwrap();
         lifecycle.catalog().store().stats().transactions.begun
     }
+}
+
+const RUNS: usize = 30;
+
+/// How many allocations a command may take; what it is measured at plus a little.
+const ALLOCATIONS: [(&str, u64); 7] = [
+    ("`BUCKET.INSERT` of one document", 90),
+    ("the same with two indexes", 145),
+    ("`BUCKET.QUERY` by `_id`", 60),
+    ("`BUCKET.QUERY` by an index, one document", 125),
+    ("`BUCKET.UPDATE` by `_id`, `$inc`", 145),
+    ("the same of a field with an index", 205),
+    ("`BUCKET.DELETE` by `_id`", 200),
+];
+
+#[tokio::test(start_paused = true)]
+async fn data_commands_allocate_no_more_than_is_written_down() {
+    let mut world = World::start().await;
+    let id = |run: usize| format!("{{\"_id\":\"6835a1c0e4b0f72a3c{run:06x}\"}}");
+    let document = |run: usize| format!("{},\"k\":{run},\"n\":1}}", id(run).trim_end_matches('}'));
+    world.run("BUCKET.CREATE plain").await;
+    let indexes = r#"{"k":{"bson_type":"int32"},"n":{"bson_type":"int32"}}"#;
+    world.run(&format!("BUCKET.CREATE indexed INDEXES {indexes}")).await;
+    for bucket in ["plain", "indexed"] {
+        for run in 0..RUNS {
+            world.run(&format!("BUCKET.INSERT {bucket} DOCS {}", document(run))).await;
+        }
+    }
+    let increase = r#"{"$inc":{"n":1}}"#;
+    let measured = [
+        world.allocations(|_| r#"BUCKET.INSERT plain DOCS {"k":99,"n":1}"#.to_owned()).await,
+        world.allocations(|_| r#"BUCKET.INSERT indexed DOCS {"k":99,"n":1}"#.to_owned()).await,
+        world.allocations(|run| format!("BUCKET.QUERY plain {}", id(run))).await,
+        world.allocations(|run| format!("BUCKET.QUERY indexed {{\"k\":{run}}}")).await,
+        world.allocations(|run| format!("BUCKET.UPDATE plain {} {increase}", id(run))).await,
+        world.allocations(|run| format!("BUCKET.UPDATE indexed {} {increase}", id(run))).await,
+        world.allocations(|run| format!("BUCKET.DELETE plain {}", id(run))).await,
+    ];
+    let page = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/architecture.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let mut wrong = Vec::new();
+    for ((what, most), measured) in ALLOCATIONS.into_iter().zip(measured) {
+        // Much below the bound, the bound says nothing any more.
+        if measured > most || measured < most / 2 {
+            wrong.push(format!("{what}: {measured} allocations, {most} are written down"));
+        }
+        let row = format!("| {what} | {most} |");
+        if !page.contains(&row) {
+            wrong.push(format!("docs/architecture.md has no row '{row}'"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -94,6 +168,16 @@ async fn data_commands_with_a_warm_cache_read_no_metadata() {
     assert_eq!(world.cost("BUCKET.INSERT b DOCS {}").await, costs(1, 0, 1));
     let query = "BUCKET.QUERY b {\"_id\":\"6835a1c0e4b0f72a3c000001\"}";
     assert_eq!(world.cost(query).await, costs(1, 1, 0));
+    let update = r#"BUCKET.UPDATE b {"_id":"6835a1c0e4b0f72a3c000001"} {"$inc":{"n":1}}"#;
+    assert_eq!(world.cost(update).await, costs(1, 1, 1));
+    world.run(r#"BUCKET.CREATE i INDEXES {"k":{"bson_type":"int32"}}"#).await;
+    world.run(r#"BUCKET.INSERT i DOCS {"k":1} {"k":2} {"k":2}"#).await;
+    world.run(r#"BUCKET.QUERY i {"k":1}"#).await;
+    assert_eq!(world.cost(r#"BUCKET.QUERY i {"k":1}"#).await, costs(1, 2, 0));
+    assert_eq!(world.cost(r#"BUCKET.QUERY i {"k":2}"#).await, costs(1, 3, 0));
+    assert_eq!(world.cost(r#"BUCKET.UPDATE i {"k":1} {"$set":{"n":1}}"#).await, costs(1, 2, 1));
+    world.run(r#"BUCKET.DELETE i {"k":2} LIMIT 1"#).await;
+    assert_eq!(world.cost(r#"BUCKET.DELETE i {"k":1}"#).await, costs(1, 2, 1));
     // After something changed elsewhere, once: the fences of the bucket and of its namespace.
     world.run("BUCKET.CREATE other").await;
     world.run("BUCKET.REMOVE other").await;

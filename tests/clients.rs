@@ -70,6 +70,27 @@ fn redis_cli_tells_the_story_of_a_bucket() {
     }
 }
 
+/// The line of the tutorial that fills its bucket, in a real shell.
+#[test]
+fn the_tutorials_shell_line_fills_its_bucket() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = std::fs::read_to_string(root.join("docs/tutorial.md")).expect("the tutorial");
+    let line = page.lines().find(|line| line.contains("xargs")).expect("a line with xargs");
+    let node = TestNode::start(StoreKind::Memory);
+    let port = node.address().port().to_string();
+    let call = |argv: &[&str]| run(Command::new("redis-cli").args(["-p", &port]).args(argv));
+    let Some(created) = call(&["BUCKET.CREATE", "quakes"]) else {
+        report::skipped("the shell line of the tutorial: redis-cli is not installed");
+        return;
+    };
+    assert_eq!(created.trim_end(), "OK");
+    let line = line.replace("-p 5484", &format!("-p {port}"));
+    assert!(line.contains(&port), "{line}");
+    run(Command::new("sh").current_dir(root).args(["-c", &line])).expect("a shell");
+    let counted = call(&["BUCKET.COUNT", "quakes"]);
+    assert_eq!(counted.as_deref().map(str::trim_end), Some("1707"));
+}
+
 /// What redis-cli asks for before it shows hints to a person.
 #[test]
 fn redis_cli_finds_the_documentation_of_every_command() {

@@ -5,6 +5,9 @@
 //! c2:> BUCKET.LIST               the same on a second connection
 //! ---
 //! c2: 1) "users"                 printed as redis-cli prints; a plain OK prints nothing
+//!
+//! load data/a.jsonl users        inserts a file of the repository, a document a line
+//! index users by-name            waits until the index is built and analyzed
 //! ```
 //!
 //! Ids, versions, times and addresses are masked (`<removal:1>`), and a masked name in a
@@ -66,6 +69,36 @@ impl Player {
         Ok(self.masks.hide(&cli::print(&reply)))
     }
 
+    /// Inserts a file of the repository, a document a line, as a shell would with `xargs`.
+    fn load(&mut self, file: &str, bucket: &str) -> Result<(), Box<dyn Error>> {
+        let text = std::fs::read_to_string(root().join(file))?;
+        for lines in text.lines().collect::<Vec<_>>().chunks(200) {
+            let reply = self.watcher.call(&[&["BUCKET.INSERT", bucket, "DOCS"], lines].concat())?;
+            if !matches!(reply, Value::Array(_)) {
+                return Err(format!("{file}: {reply:?}").into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until an index is built and how its values are spread is known.
+    fn built(&mut self, bucket: &str, name: &str) -> Result<(), Box<dyn Error>> {
+        let deadline = Instant::now() + SETTLE_TIME_MAX;
+        while Instant::now() < deadline {
+            let tasks = self.watcher.call(&["BUCKET.INDEX", "TASKS", bucket, name])?;
+            let Value::Array(tasks) = &tasks else { return Err(format!("{tasks:?}").into()) };
+            let completed = Value::Bulk(b"COMPLETED".to_vec());
+            let (tasks, _) = tasks.as_chunks::<2>();
+            // The build and the analysis behind it.
+            if tasks.len() == 2
+                && tasks.iter().all(|[_, task]| field(task, "status") == Some(&completed))
+            {
+                return Ok(());
+            }
+        }
+        Err(format!("the index {name} is not built").into())
+    }
+
     /// Waits until every shard has seen every removal and the bytes of every purge are given back, so
     /// that what is printed does not depend on how fast that was.
     fn settle(&mut self) -> Result<(), Box<dyn Error>> {
@@ -99,6 +132,8 @@ impl goldenscript::Runner for Player {
         match (command.name.as_str(), arguments.as_slice()) {
             // A line after `>` arrives whole, as the name.
             (line, []) => self.send(context.prefix.as_deref().unwrap_or_default(), line),
+            ("load", [file, bucket]) => self.load(file, bucket).map(|()| String::new()),
+            ("index", [bucket, name]) => self.built(bucket, name).map(|()| String::new()),
             (word, _) => Err(format!("no harness line `{word}`; commands start with `>`").into()),
         }
     }
@@ -252,7 +287,10 @@ fn every_transcript_in_the_manual_reads_as_recorded_on_both_stores() {
         .filter(|path| path.file_name().is_some_and(|name| name != "README.md"))
         .collect();
     pages.push(root().join("README.md"));
-    pages.extend(["bql", "collation", "types"].map(|name| root().join(format!("docs/{name}.md"))));
+    pages.extend(
+        ["bql", "collation", "tutorial", "types"]
+            .map(|name| root().join(format!("docs/{name}.md"))),
+    );
     check_all(&pages, check_page);
 }
 

@@ -5,7 +5,8 @@
 //! differently. This is the one place where codes and messages are made;
 //! docs/errors.md lists them.
 
-use crate::codec::{DecodeError, Sequence, Versionstamp};
+use crate::codec::record::PauseOf;
+use crate::codec::{BucketId, DecodeError, Sequence, Versionstamp};
 use crate::store;
 
 pub type Result<T> = std::result::Result<T, Error>;
@@ -87,6 +88,9 @@ pub enum Error {
     /// A versionstamp was asked for and there was nothing to commit.
     #[error("Transaction is read-only and therefore does not have a commit version")]
     NoCommitVersion,
+    /// A swap lets the writers of a bucket wait: they wait and begin anew.
+    #[error("Writes wait for a swap")]
+    WritesPaused { bucket: BucketId, pause: PauseOf },
     #[error("{0}")]
     NoPermission(String),
     #[error("unsupported protocol version")]
@@ -140,6 +144,7 @@ impl Error {
             Self::IndexTypeMismatch { .. } => "INDEXTYPE_MISMATCH",
             Self::Transaction(_) => "TRANSACTION",
             Self::NoCommitVersion => "NO_COMMIT_VERSION",
+            Self::WritesPaused { .. } => "TRYAGAIN",
             Self::NoPermission(_) => "NOPERM",
             Self::UnsupportedProtocol => "NOPROTO",
             Self::WrongPassword => "WRONGPASS",

@@ -231,6 +231,8 @@ impl Node {
                 retention: config.removal.retention,
                 reserve_names: config.removal.reserve_names,
                 purge_wait: config.purge.wait,
+                copy_wait: config.copy.wait,
+                copy_pause: config.copy.pause,
                 grave_retention_ms: GRAVE_RETENTION_MS,
                 mutations: options.mutations,
             },

@@ -5,7 +5,7 @@ use bytes::Bytes;
 
 use super::finding::{Kind, Report};
 use super::look::{Look, Owner};
-use super::{feed, indexes};
+use super::{copies, feed, indexes};
 use crate::codec::record::{self, BucketRecord, State};
 use crate::codec::{BucketId, keys, readable};
 use crate::document::{Document, Home, Limits, Reference, Stored, Tombstone};
@@ -65,7 +65,7 @@ pub(super) async fn data(
         }
         keys::data::EXPIRING => {
             report.expect_empty(value);
-            expiring(look, report, key).await?;
+            expiring(look, report, &record, key).await?;
         }
         keys::data::VACUUM => {
             report.expect_empty(value);
@@ -74,6 +74,7 @@ pub(super) async fn data(
                 expect_due(look, report, &record, &due).await?;
             }
         }
+        keys::data::COPY => copies::progress(look, report, &record, key, value),
         keys::data::HEAD => feed::head(look, report, &record, key, value).await?,
         keys::data::FLOOR => feed::floor(look, report, key, value),
         other if indexes::part(look, report, (bucket, &record), other, key, value).await? => {}
@@ -191,7 +192,12 @@ async fn expect_tombstone(look: &Look, report: &mut Report<'_>, tombstone: &[u8]
     Ok(())
 }
 
-async fn expiring(look: &Look, report: &mut Report<'_>, key: &[u8]) -> Result<()> {
+async fn expiring(
+    look: &Look,
+    report: &mut Report<'_>,
+    record: &BucketRecord,
+    key: &[u8],
+) -> Result<()> {
     let Some((bucket, at, removal, oid)) = report.decoded(keys::parse_expiring(key)) else {
         return Ok(());
     };
@@ -204,6 +210,10 @@ async fn expiring(look: &Look, report: &mut Report<'_>, key: &[u8]) -> Result<()
             "a row at the time that its tombstone says",
         ),
         Some(_) => {}
+    }
+    if record.copy.is_some() {
+        // Its source's are looked for, and what goes there goes here.
+        return Ok(());
     }
     let vacuums = RangeRead::prefix(keys::data_part(bucket, keys::data::VACUUM)).limit(1);
     if look.range(vacuums).await?.rows.is_empty() {

@@ -15,13 +15,14 @@ pub(super) async fn replica(
 ) -> Result<()> {
     let name = report.decoded(keys::feed::parse_replica(key));
     let row: Option<ReplicaRecord> = report.decoded(record::decode("replica", value));
-    let Some(((bucket, _), replica)) = name.zip(row) else { return Ok(()) };
+    let Some(((bucket, name), replica)) = name.zip(row) else { return Ok(()) };
     look.expect_past(report, replica.checkpoint.version());
     if look.bucket(bucket).await?.is_absent() {
         let wrong = format!("there is no bucket {bucket}");
         report.add(Kind::Dangling, wrong, "the record of a bucket");
         return Ok(());
     }
+    super::copies::reader(look, report, bucket, &name).await?;
     if replica.lease_ms.is_some() != replica.lease_until.is_some() {
         report.add(Kind::Contradiction, "its lease has no end, or its end no lease", "both");
     }

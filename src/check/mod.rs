@@ -16,7 +16,7 @@
 //! | `namespace/name` | its record is active and has this parent and name |
 //! | `namespace/record` | active: its name points at it; a fence; a way up to the root, at most 10 long |
 //! | `bucket/name` | its record is active and has this namespace and name |
-//! | `bucket/record` | its namespace has a record; shards of the cluster; a fence; active: its name points at it and it is in no removal; removed: no name points at it, `removal-of` leads to its removal; its counters are exact |
+//! | `bucket/record` | its namespace has a record; shards of the cluster; a fence; active: its name points at it and it is in no removal; removed: no name points at it, `removal-of` leads to its removal; its counters are exact; of a copy: `data/.../copy`, and unless it has failed `copy`, and `replica` for its source |
 //! | `fence` | a bucket or a namespace of this number |
 //! | `removal` | its bucket is removed and has this name; `removal-of`, `removed-by-name`, both `removed-by-time`, `retention`, and `reserved-name` where reserved, are there and say the same; an `expiry` row unless held or kept for ever; no grave and no reclaim job |
 //! | `retention`, `hold`, `request` | a removal |
@@ -31,16 +31,18 @@
 //! | `data/.../body` | a document or a tombstone refers to it |
 //! | `data/.../count` | exactly the documents, bytes and tombstones of its shard |
 //! | `data/.../tombstone` | its `deleted-by`, and unless it is kept for ever its `expiring` row; its document as for `doc` |
-//! | `data/.../deleted-by`, `expiring` | a tombstone that says the same; a `vacuum` row in this bucket for what expires |
+//! | `data/.../deleted-by`, `expiring` | a tombstone that says the same; a `vacuum` row in this bucket for what expires, unless it is a copy |
 //! | `data/.../change`, `count`, `head` | shards of the bucket |
 //! | `data/.../change` | the first of a shard: `head` of that shard |
 //! | `data/.../head` | no change of its shard is newer |
-//! | `replica` | a bucket; a checkpoint that is not below `floor`, unless it is stale |
+//! | `replica` | a bucket; a checkpoint that is not below `floor`, unless it is stale; inside the cluster: a copy that reads |
 //! | `data/.../index` | its document is there and has these values; of an index that has failed there is none (a warning) |
 //! | `data/.../doc` | all its entries and marks in every index that is ready |
 //! | `data/.../mark`, `histogram` | an index of the bucket |
 //! | `data/.../index-count` | exactly the entries of its shard |
 //! | `data/.../task` | an index of the bucket; open: an `index-task` row |
+//! | `copy` | a copy of this bucket |
+//! | `data/.../copy` | a bucket that is a copy; a position for each of its shards |
 //! | `index-task` | an index of a bucket, and an open task of it |
 //! | `data/.../trim`, `vacuum` | an `expiry` row, unless the bucket is removed |
 //! | `journal-head` | the version of the last event |
@@ -69,6 +71,7 @@
 //! (`store`); mending.
 
 mod cluster;
+mod copies;
 mod data;
 mod feed;
 mod finding;

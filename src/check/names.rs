@@ -159,6 +159,7 @@ pub(super) async fn bucket_record(
     if record.shards.is_empty() {
         report.add(Kind::Contradiction, "it lies on no shard", "at least one shard");
     }
+    super::copies::of_record(look, report, BucketId(id), &record).await?;
     super::indexes::of_record(look, report, BucketId(id), &record).await?;
     let pointer = look.pointer(&keys::bucket_name(record.namespace, &record.name)).await?;
     let points_here = matches!(pointer, Row::Is(found) if found == id);

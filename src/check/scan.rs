@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::finding::{Finding, Kind, Report};
 use super::look::Look;
-use super::{cluster, data, feed, indexes, names, queue, removals, totals};
+use super::{cluster, copies, data, feed, indexes, names, queue, removals, totals};
 use crate::codec::BucketId;
 use crate::codec::keys::{self, kind};
 use crate::store::{Error, RangeRead, Result, Store};
@@ -226,12 +226,14 @@ async fn examine(look: &mut Look, key: &[u8], value: &Bytes) -> Result<Examined>
         kind::RECLAIM => queue::reclaim(look, r, key, value).await?,
         kind::OPERATION => queue::operation(look, r, key, value).await?,
         kind::INDEX_TASK => indexes::queued(look, r, key, value).await?,
+        kind::COPY => copies::queued(look, r, key, value).await?,
         kind::REPLICA => feed::replica(look, r, key, value).await?,
         kind::DATA => skip_to = data::data(look, r, key, value).await?,
         kind::JOURNAL => cluster::journal(look, r, key, value),
         kind::AUDIT => cluster::audit(look, r, key, value),
         kind::JOURNAL_HEAD
         | kind::INDEX_TASK_SIGNAL
+        | kind::COPY_SIGNAL
         | kind::BARRIER_SIGNAL
         | kind::MEMBERSHIP_SIGNAL
         | kind::DUE_SIGNAL => {

@@ -12,6 +12,7 @@ use foundationdb_tuple::{
 
 use super::{BucketId, DecodeError, NamespaceId, RemovalId, Versionstamp};
 
+pub mod copy;
 pub mod feed;
 pub mod index;
 
@@ -37,6 +38,8 @@ pub mod kind {
     pub const RECLAIM: u16 = 30;
     pub const INDEX_TASK: u16 = 31;
     pub const INDEX_TASK_SIGNAL: u16 = 32;
+    pub const COPY: u16 = 35;
+    pub const COPY_SIGNAL: u16 = 36;
     pub const DATA: u16 = 40;
     pub const JOURNAL: u16 = 50;
     pub const JOURNAL_HEAD: u16 = 51;
@@ -77,6 +80,7 @@ pub mod data {
     pub const VACUUM: u16 = 17;
     pub const HEAD: u16 = 20;
     pub const FLOOR: u16 = 21;
+    pub const COPY: u16 = 24;
 }
 
 /// The bounds `[begin, end)` of all keys with a prefix.

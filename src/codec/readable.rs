@@ -44,6 +44,8 @@ const fn layout(kind: i64) -> Option<(&'static str, &'static [As])> {
         kind::RECLAIM => ("reclaim", &[Removal]),
         kind::INDEX_TASK => ("index-task", &[Bucket]),
         kind::INDEX_TASK_SIGNAL => ("index-task-signal", &[]),
+        kind::COPY => ("copy", &[Bucket, Bucket]),
+        kind::COPY_SIGNAL => ("copy-signal", &[]),
         kind::DATA => ("data", &[Bucket, Part]),
         kind::JOURNAL => ("journal", &[]),
         kind::JOURNAL_HEAD => ("journal-head", &[]),
@@ -143,6 +145,7 @@ fn readable(form: As, element: &Element<'_>, due: Option<&Element<'_>>) -> Strin
             Ok(data::VACUUM) => "vacuum".to_owned(),
             Ok(data::HEAD) => "head".to_owned(),
             Ok(data::FLOOR) => "floor".to_owned(),
+            Ok(data::COPY) => "copy".to_owned(),
             _ => part.to_string(),
         },
         (_, Element::Int(number)) => match (form, u64::try_from(*number)) {

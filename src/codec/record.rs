@@ -9,9 +9,11 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use super::collation::Collation;
 use super::{BucketId, DecodeError, NamespaceId, RemovalId, Versionstamp};
 
+mod copy;
 mod index;
 mod replica;
 
+pub use copy::{CopyOf, CopyPhase, CopyRecord, PauseOf};
 pub use index::{
     HistogramBucket, HistogramRecord, IndexField, IndexRecord, IndexStatus, IndexTaskRecord,
     IndexType, TaskKind, TaskStatus,
@@ -142,6 +144,12 @@ pub struct BucketRecord {
     /// A write fails when a value is not of the type that an index declares.
     #[serde(default = "yes")]
     pub strict_types: bool,
+    /// It is being made as a copy of another bucket.
+    #[serde(default)]
+    pub copy: Option<CopyOf>,
+    /// Its writers wait for a swap.
+    #[serde(default)]
+    pub paused: Option<PauseOf>,
 }
 
 impl BucketRecord {
@@ -160,6 +168,8 @@ impl BucketRecord {
             indexes: Vec::new(),
             next_index: 1,
             strict_types: true,
+            copy: None,
+            paused: None,
         }
     }
 }

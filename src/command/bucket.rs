@@ -306,7 +306,12 @@ async fn describe(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
         Retention::Forever => "forever".to_owned(),
         Retention::For(duration) => crate::codec::duration::format_duration(duration),
     };
-    let state = if removal.is_some() { "removed" } else { "active" };
+    let copy = lifecycle.copy_state(id, &record).await?;
+    let state = match (&removal, &copy) {
+        (Some(_), _) => "removed",
+        (None, Some(_)) => "copying",
+        (None, None) => "active",
+    };
     let named = record.indexes.iter().map(|index| Reply::Text(index.name.clone()));
     let indexes = std::iter::once(Reply::literal(PRIMARY)).chain(named);
     let shards = record.shards.iter().map(|shard| Reply::Integer(i64::from(*shard))).collect();
@@ -326,6 +331,9 @@ async fn describe(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
         ("collation", collation::reply(record.collation.as_ref())),
         ("retention", Reply::Text(retention)),
     ];
+    if let Some(copy) = &copy {
+        reply.push(("copy", super::copy::state_reply(copy, catalog.now())));
+    }
     if let Some((removal, expires_at)) = removal {
         reply.push(("removal_id", Reply::Text(removal.to_string())));
         reply.push(("expires_at", time_reply(expires_at)));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::support::{Paging, bad_cursor, caller, current, instant, retain, time_reply};
+use super::support::{Paging, bad_cursor, caller, current, instant, retain, time_reply, timeout};
 use super::{Args, Argument, Context, Error, Group, Reply, Result, Spec, flags, run};
 use crate::codec::Versionstamp;
 use crate::codec::duration::{Retention, format_instant};
@@ -13,8 +13,6 @@ use crate::lifecycle::restore::RestoreRequest;
 use crate::lifecycle::{Lifecycle, Target};
 use crate::metadata::{Path, name};
 
-/// Longest wait that PURGE takes: ten minutes.
-const TIMEOUT_MS_MAX: i64 = 600_000;
 /// Most bytes of a REASON.
 const REASON_BYTES_MAX: usize = 1_024;
 
@@ -364,13 +362,7 @@ async fn purge(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
         match option.to_ascii_uppercase().as_slice() {
             b"LATEST" => request.latest = true,
             b"TIMEOUT" => {
-                let wait = options.integer()?;
-                if !(0..=TIMEOUT_MS_MAX).contains(&wait) {
-                    return Err(Error::Syntax(format!(
-                        "TIMEOUT must be between 0 and {TIMEOUT_MS_MAX} milliseconds"
-                    )));
-                }
-                request.timeout = Duration::from_millis(wait.unsigned_abs());
+                request.timeout = timeout(&mut options)?;
             }
             b"NOWAIT" => request.timeout = Duration::ZERO,
             b"DRYRUN" => request.dry_run = true,

@@ -55,6 +55,7 @@ mod client;
 mod cluster;
 mod collation;
 mod connection;
+mod copy;
 mod document;
 mod feed;
 mod glob;

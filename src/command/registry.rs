@@ -15,8 +15,8 @@ use super::slow::{Ran, WORDS_MAX};
 use super::spec::Pending;
 use super::{
     Args, Context, Handler, Services, Spec, backup, bucket, check, client, cluster, connection,
-    document, feed, flags, index, introspection, lifecycle, namespace, refused, server, session,
-    slowlog, transaction,
+    copy, document, feed, flags, index, introspection, lifecycle, namespace, refused, server,
+    session, slowlog, transaction,
 };
 use crate::error::{Error, Result};
 use crate::resp::{Reply, Words};
@@ -38,6 +38,7 @@ const FAMILIES: &[&[Spec]] = &[
     feed::COMMANDS,
     lifecycle::COMMANDS,
     bucket::COMMANDS,
+    copy::COMMANDS,
     index::COMMANDS,
     namespace::COMMANDS,
     transaction::COMMANDS,

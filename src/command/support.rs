@@ -1,5 +1,7 @@
 //! What several families need: who calls, where, and lists in pages.
 
+use std::time::Duration;
+
 use super::{Args, Context, Error, Options, Reply, Result};
 use crate::codec::duration::{self, Retention, format_instant};
 use crate::codec::record::Actor;
@@ -11,6 +13,8 @@ use crate::session::Session;
 pub(super) const LIST_MAX: usize = 10_000;
 /// Items of a page when the client does not say.
 const PAGE_DEFAULT: usize = 100;
+/// Longest wait that a command takes: ten minutes.
+const TIMEOUT_MS_MAX: i64 = 600_000;
 
 /// The caller of a command; `opid` makes it safe to send again.
 pub(super) fn caller(
@@ -57,6 +61,17 @@ pub(super) fn instant(text: &str) -> Result<i64> {
             "Invalid time '{text}': give ISO 8601 with a zone, such as 2026-11-21T18:44:32Z"
         ))
     })
+}
+
+/// The value of `TIMEOUT`.
+pub(super) fn timeout(options: &mut Options<'_>) -> Result<Duration> {
+    let wait = options.integer()?;
+    if !(0..=TIMEOUT_MS_MAX).contains(&wait) {
+        return Err(Error::Syntax(format!(
+            "TIMEOUT must be between 0 and {TIMEOUT_MS_MAX} milliseconds"
+        )));
+    }
+    Ok(Duration::from_millis(wait.unsigned_abs()))
 }
 
 /// An instant as a reply; `None` is null.

@@ -5,14 +5,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::raw::{
-    RawCluster, RawFoundationDb, RawHttp, RawLog, RawQuery, RawReplica, RawServer, RawSession,
-    RawSlowLog,
+    RawCluster, RawCopy, RawFoundationDb, RawHttp, RawLog, RawQuery, RawReplica, RawServer,
+    RawSession, RawSlowLog,
 };
 use super::{
-    ChangesConfig, ClusterConfig, Config, ConfigError, DocumentConfig, DocumentFormat, Durability,
-    FoundationDbConfig, HttpConfig, IndexConfig, LogConfig, LogFormat, ObjectIdFormat, PurgeConfig,
-    QueryConfig, RawConfig, RemovalConfig, ReplicaConfig, Retention, ServerConfig, SessionConfig,
-    SlowLogConfig, StoreKind,
+    ChangesConfig, ClusterConfig, Config, ConfigError, CopyConfig, DocumentConfig, DocumentFormat,
+    Durability, FoundationDbConfig, HttpConfig, IndexConfig, LogConfig, LogFormat, ObjectIdFormat,
+    PurgeConfig, QueryConfig, RawConfig, RemovalConfig, ReplicaConfig, Retention, ServerConfig,
+    SessionConfig, SlowLogConfig, StoreKind,
 };
 use crate::codec::duration::{parse_duration, parse_retention};
 
@@ -61,6 +61,7 @@ impl RawConfig {
                 reserve_names: self.removal.reserve_names,
             },
             purge: PurgeConfig { wait: duration("purge.wait", &self.purge.wait)? },
+            copy: self.copy.check()?,
             cluster: self.cluster.check()?,
             tombstone_retention: retention("tombstone.retention", &self.tombstone.retention)?,
             changes_retention: duration("changes.retention", &self.changes.retention)?,
@@ -71,6 +72,17 @@ impl RawConfig {
             audit_retention: duration("audit.retention", &self.audit.retention)?,
             entries: self.entries(),
         })
+    }
+}
+
+impl RawCopy {
+    fn check(&self) -> Result<CopyConfig> {
+        let pause = duration("copy.pause", &self.pause)?;
+        let allowed = Duration::from_millis(1)..=Duration::from_secs(60);
+        if !allowed.contains(&pause) {
+            return Err(refuse("copy.pause", &self.pause, "1ms to 60s"));
+        }
+        Ok(CopyConfig { wait: duration("copy.wait", &self.wait)?, pause })
     }
 }
 

@@ -143,6 +143,8 @@ pub struct Config {
     pub removal: RemovalConfig,
     /// Purging.
     pub purge: PurgeConfig,
+    /// Copying and swapping.
+    pub copy: CopyConfig,
     /// Members, shards and how they watch each other.
     pub cluster: ClusterConfig,
     /// How long deleted documents are kept, where DELETE doesn't say otherwise.
@@ -319,6 +321,15 @@ pub struct RemovalConfig {
 pub struct PurgeConfig {
     /// How long PURGE waits for the barrier.
     pub wait: Duration,
+}
+
+/// Copying and swapping.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CopyConfig {
+    /// How long SWAP waits until the copy is close behind.
+    pub wait: Duration,
+    /// How long writers wait for a SWAP, at most.
+    pub pause: Duration,
 }
 
 /// Members, shards and how they watch each other.

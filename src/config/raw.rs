@@ -18,6 +18,7 @@ pub struct RawConfig {
     pub index: RawIndex,
     pub removal: RawRemoval,
     pub purge: RawPurge,
+    pub copy: RawCopy,
     pub cluster: RawCluster,
     pub tombstone: RawRetention,
     pub changes: RawChanges,
@@ -126,6 +127,13 @@ pub struct RawPurge {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+pub struct RawCopy {
+    pub wait: String,
+    pub pause: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct RawCluster {
     pub name: String,
     pub node: String,
@@ -185,6 +193,7 @@ impl Default for RawConfig {
             index: RawIndex::default(),
             removal: RawRemoval::default(),
             purge: RawPurge::default(),
+            copy: RawCopy::default(),
             cluster: RawCluster::default(),
             tombstone: RawRetention { retention: "48h".to_owned() },
             changes: RawChanges::default(),
@@ -286,6 +295,12 @@ impl Default for RawRemoval {
 impl Default for RawPurge {
     fn default() -> Self {
         Self { wait: "5s".to_owned() }
+    }
+}
+
+impl Default for RawCopy {
+    fn default() -> Self {
+        Self { wait: "5s".to_owned(), pause: "1s".to_owned() }
     }
 }
 

@@ -127,15 +127,32 @@ async fn part(
     from: Sequence,
     limit: usize,
 ) -> Result<Part> {
+    let (rows, more) = of_shard(txn, home, shard, from, limit, Read::Snapshot).await?;
+    Ok(Part { rows: rows.into(), more })
+}
+
+/// The changes of one shard behind a position, and whether there may be more.
+///
+/// # Errors
+/// Those of the store; damage.
+pub async fn of_shard(
+    txn: &Transaction,
+    home: &Home,
+    shard: u16,
+    from: Sequence,
+    limit: usize,
+    read: Read,
+) -> Result<(Vec<(Sequence, Change)>, bool)> {
     let begin = keys::feed::change_behind(home.bucket(), shard, from);
     let end = keys::after(&keys::change_prefix(home.bucket(), shard));
-    let page = txn.range(RangeRead::new(begin, end).limit(limit).snapshot()).await?;
-    let mut rows = VecDeque::with_capacity(page.rows.len());
+    let range = RangeRead { read, ..RangeRead::new(begin, end).limit(limit) };
+    let page = txn.range(range).await?;
+    let mut rows = Vec::with_capacity(page.rows.len());
     for (key, value) in &page.rows {
         let (_, _, version, order) = keys::parse_change(key)?;
-        rows.push_back((Sequence::new(version, order), record::decode_change(value)?));
+        rows.push((Sequence::new(version, order), record::decode_change(value)?));
     }
-    Ok(Part { rows, more: page.more })
+    Ok((rows, page.more))
 }
 
 /// Gives the changes their documents; a page whose documents are too large ends early.

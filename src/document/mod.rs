@@ -21,6 +21,7 @@
 //! Not here: filters and plans (`query`), replies (`command`).
 
 mod builder;
+pub mod carry;
 mod change;
 mod delete;
 pub mod feed;

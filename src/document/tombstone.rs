@@ -69,12 +69,46 @@ pub(super) fn write(
     record: &TombstoneRecord,
     stored: &Stored,
 ) -> Result<()> {
-    let (bucket, oid) = (home.bucket(), id.bytes());
     let mut value = vec![0xff; 10];
     value.extend_from_slice(&record::encode(record));
     value.extend_from_slice(&stored.encode());
     value.extend_from_slice(&0_u32.to_le_bytes());
-    txn.set_versionstamped_value(&keys::tombstone(bucket, &oid, removal), &value)?;
+    let key = keys::tombstone(home.bucket(), &id.bytes(), removal);
+    txn.set_versionstamped_value(&key, &value)?;
+    list(txn, home, id, removal, record)
+}
+
+/// When a document was deleted, and what is known of it.
+pub(super) struct Row<'a> {
+    pub(super) version: Versionstamp,
+    pub(super) record: &'a TombstoneRecord,
+}
+
+/// Writes the rows of a tombstone that another bucket has. `document` is what
+/// stands under the key of a live one.
+pub(super) fn write_again(
+    txn: &Transaction,
+    home: &Home,
+    id: &ObjectId,
+    removal: RemovalId,
+    row: &Row<'_>,
+    document: &[u8],
+) -> Result<()> {
+    let mut value = record::encode_versioned(row.version, row.record);
+    value.extend_from_slice(document);
+    txn.set(&keys::tombstone(home.bucket(), &id.bytes(), removal), &value)?;
+    list(txn, home, id, removal, row.record)
+}
+
+/// Writes the rows by which a tombstone is found.
+fn list(
+    txn: &Transaction,
+    home: &Home,
+    id: &ObjectId,
+    removal: RemovalId,
+    record: &TombstoneRecord,
+) -> Result<()> {
+    let (bucket, oid) = (home.bucket(), id.bytes());
     txn.set(&keys::deleted_by(bucket, removal, &oid), b"")?;
     if let Some(at) = record.expires_at {
         txn.set(&keys::expiring(bucket, at, removal, &oid), b"")?;
@@ -92,7 +126,7 @@ pub(super) fn clear_body(txn: &Transaction, home: &Home, stored: &Stored) -> Res
 }
 
 /// Takes the rows of a tombstone away; its body stays.
-fn clear(txn: &Transaction, home: &Home, tombstone: &Tombstone) -> Result<()> {
+pub(super) fn clear(txn: &Transaction, home: &Home, tombstone: &Tombstone) -> Result<()> {
     let (bucket, oid) = (home.bucket(), tombstone.id.bytes());
     txn.clear(&keys::tombstone(bucket, &oid, tombstone.removal))?;
     txn.clear(&keys::deleted_by(bucket, tombstone.removal, &oid))?;

@@ -50,6 +50,7 @@ pub async fn create(
 ) -> Result<()> {
     namespace.conflict_on_fences(txn)?;
     let mut found = bucket::find(txn, namespace.id(), name).await?;
+    bucket::expect_same_indexes(txn, &found).await?;
     // With conflict: a document that is written meanwhile must not be left out.
     let documents = RangeRead::prefix(keys::data_part(found.id, keys::data::DOCUMENT)).limit(1);
     let empty = txn.range(documents).await?.rows.is_empty();
@@ -89,6 +90,7 @@ pub async fn drop(
     if index == PRIMARY {
         return Err(Error::syntax("Cannot drop the primary index"));
     }
+    bucket::expect_same_indexes(txn, &found).await?;
     let at = found.record.indexes.iter().position(|record| record.name == index);
     let at = at.ok_or_else(|| Error::NoSuchIndex(index.to_owned()))?;
     let id = found.record.indexes.remove(at).id;
@@ -110,6 +112,7 @@ pub async fn drop(
 /// # Errors
 /// `NOSUCHINDEX`; `ERR` when it is not ready, or is being analyzed already.
 pub async fn analyze(txn: &Transaction, live: &LiveBucket, index: &str, now: i64) -> Result<()> {
+    live.expect_no_copy()?;
     if index == PRIMARY {
         return Ok(());
     }
@@ -135,6 +138,26 @@ pub enum Built {
     All,
     /// A document is not as the index wants it: the message.
     Refused(String),
+}
+
+/// Has the indexes of a bucket analyzed that are those of another, where that one's have been.
+///
+/// # Errors
+/// Those of the store.
+pub async fn analyze_as(
+    txn: &Transaction,
+    other: BucketId,
+    bucket: BucketId,
+    record: &BucketRecord,
+    now: i64,
+) -> Result<()> {
+    for index in &record.indexes {
+        let histogram = keys::index::histogram(other, index.id);
+        if txn.get(&histogram, Read::Snapshot).await?.is_some() {
+            task::ask(txn, bucket, index.id, TaskKind::Analyze, now)?;
+        }
+    }
+    Ok(())
 }
 
 /// Ends a build: the index becomes ready, or failed, which takes its entries

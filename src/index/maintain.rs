@@ -7,6 +7,14 @@ use crate::error::{Error, Result};
 use crate::store::{Atomic, RangeRead, Read, Transaction};
 use crate::value::Raw;
 
+/// Whether a write asks if an index allows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rules {
+    Ask,
+    /// Another bucket with the same indexes has allowed it.
+    Trust,
+}
+
 /// Where a document is: its bucket, its shard, its id.
 #[derive(Clone, Copy, Debug)]
 struct Place {
@@ -31,17 +39,45 @@ pub async fn maintain(
     old: Option<Raw<'_>>,
     new: Option<Raw<'_>>,
 ) -> Result<()> {
-    let place = Place { bucket, shard, id: *id };
+    write(txn, Place { bucket, shard, id: *id }, indexes, (old, new), Rules::Ask).await
+}
+
+/// As [`maintain`], for a copy of a document whose bucket has the same indexes:
+/// what is unique there, in one snapshot, need not be so in a copy that is made
+/// of several, and is again when the copy is complete.
+///
+/// # Errors
+/// Those of the store.
+pub async fn mirror(
+    txn: &Transaction,
+    bucket: BucketId,
+    shard: u16,
+    indexes: &Indexes,
+    id: &ObjectId,
+    old: Option<Raw<'_>>,
+    new: Option<Raw<'_>>,
+) -> Result<()> {
+    write(txn, Place { bucket, shard, id: *id }, indexes, (old, new), Rules::Trust).await
+}
+
+async fn write(
+    txn: &Transaction,
+    place: Place,
+    indexes: &Indexes,
+    (old, new): (Option<Raw<'_>>, Option<Raw<'_>>),
+    rules: Rules,
+) -> Result<()> {
     for index in indexes.kept() {
         let before = match old {
             Some(old) => Entries::of_stored(index, old),
             None => Entries::default(),
         };
         let after = match new {
-            Some(new) => entries(index, new, indexes.is_strict())?,
+            Some(new) if rules == Rules::Ask => entries(index, new, indexes.is_strict())?,
+            Some(new) => Entries::of_stored(index, new),
             None => Entries::default(),
         };
-        change(txn, place, index, &before, &after, new).await?;
+        change(txn, place, index, (&before, &after), new, rules).await?;
     }
     Ok(())
 }
@@ -62,7 +98,7 @@ pub async fn add(
 ) -> Result<()> {
     let place = Place { bucket, shard, id: *id };
     let after = entries(index, document, strict)?;
-    change(txn, place, index, &Entries::default(), &after, Some(document)).await
+    change(txn, place, index, (&Entries::default(), &after), Some(document), Rules::Ask).await
 }
 
 impl Entries {
@@ -77,9 +113,9 @@ async fn change(
     txn: &Transaction,
     place: Place,
     index: &Index,
-    before: &Entries,
-    after: &Entries,
+    (before, after): (&Entries, &Entries),
     document: Option<Raw<'_>>,
+    rules: Rules,
 ) -> Result<()> {
     let prefix = keys::index::entries(place.bucket, index.id());
     let mut count = 0_i64;
@@ -105,7 +141,7 @@ async fn change(
             continue;
         }
         if known.is_none() {
-            if index.is_unique() {
+            if rules == Rules::Ask && index.is_unique() {
                 expect_alone(txn, place, index, &prefix, values, document).await?;
             }
             count += 1;

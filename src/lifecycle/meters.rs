@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::codec::RemovalId;
 use crate::codec::record::EventKind;
+use crate::codec::{BucketId, RemovalId};
 use crate::meter::{Distribution, Times};
 use crate::store::Reclaim;
 
@@ -31,6 +31,8 @@ struct State {
     waiting: Vec<WaitingPurge>,
     census: Census,
     reclaiming: BTreeMap<RemovalId, Reclaim>,
+    /// Since when each copy that is being made has not caught up.
+    copies: BTreeMap<BucketId, Option<i64>>,
 }
 
 /// Why a purge that is due has not happened.
@@ -210,6 +212,28 @@ impl Meters {
         self.lock().reclaiming.remove(&removal);
     }
 
+    /// Notes that a copy has more to do, and had at `now`.
+    pub fn copy_behind(&self, copy: BucketId, now: i64) {
+        self.lock().copies.entry(copy).or_default().get_or_insert(now);
+    }
+
+    /// Notes that a copy has caught up with its source.
+    pub fn copy_caught_up(&self, copy: BucketId) {
+        self.lock().copies.insert(copy, None);
+    }
+
+    /// Notes that this node does not work on a copy any more.
+    pub fn copy_ended(&self, copy: BucketId) {
+        self.lock().copies.remove(&copy);
+    }
+
+    /// How many copies this node makes, and since when the one that is behind longest is behind.
+    #[must_use]
+    pub fn copies(&self) -> (usize, Option<i64>) {
+        let state = self.lock();
+        (state.copies.len(), state.copies.values().flatten().copied().min())
+    }
+
     /// The bytes that this node gives back.
     #[must_use]
     pub fn reclaims(&self) -> Reclaims {
@@ -269,6 +293,20 @@ mod tests {
         meters.note_reclaim_left(RemovalId(2), true);
         let expected = Reclaims { done: 1, failures: 1, returned_bytes: 11, pending_bytes: 0 };
         assert_eq!(meters.reclaims(), expected);
+    }
+
+    #[test]
+    fn a_copy_is_behind_since_it_last_caught_up() {
+        let (meters, one, other) = (Meters::default(), BucketId(1), BucketId(2));
+        for now in [5, 6] {
+            meters.copy_behind(one, now);
+        }
+        meters.copy_behind(other, 3);
+        assert_eq!(meters.copies(), (2, Some(3)));
+        meters.copy_caught_up(other);
+        assert_eq!(meters.copies(), (2, Some(5)));
+        meters.copy_ended(one);
+        assert_eq!(meters.copies(), (1, None));
     }
 
     #[test]

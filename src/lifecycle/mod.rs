@@ -24,6 +24,7 @@
 
 pub mod audit_log;
 pub mod control;
+pub mod copy;
 pub mod list;
 mod meters;
 pub mod purge;
@@ -58,6 +59,10 @@ pub struct LifecycleOptions {
     pub reserve_names: bool,
     /// How long PURGE waits for the barrier when nobody says otherwise.
     pub purge_wait: Duration,
+    /// How long SWAP waits for the copy when nobody says otherwise.
+    pub copy_wait: Duration,
+    /// How long writers wait for a SWAP at most.
+    pub copy_pause: Duration,
     /// How long graves are kept, in milliseconds.
     pub grave_retention_ms: i64,
     pub mutations: Mutations,

@@ -26,7 +26,7 @@ use crate::store::{Read, Transaction, Watch};
 
 use super::remove::Rows;
 use super::target::{self, Removed, Resolved, Target};
-use super::{Lifecycle, note_removal};
+use super::{Lifecycle, copy, note_removal};
 
 /// What PURGE was asked to do.
 #[derive(Debug, Clone)]
@@ -289,6 +289,9 @@ impl Lifecycle {
         txn.clear(&self.request_key(removed))?;
         index::task::forget_bucket(txn, id)?;
         replica::forget_bucket(txn, id)?;
+        if let Some(of) = removed.bucket.copy {
+            copy::let_go(txn, id, of, now).await?;
+        }
         txn.clear(&keys::bucket_record(id))?;
         txn.clear(&keys::fence(id.0))?;
         let (begin, end) = keys::range(&keys::busy_prefix(id.0));

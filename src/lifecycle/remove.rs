@@ -15,7 +15,7 @@ use crate::metadata::namespace::{self, Resolved};
 use crate::metadata::{Caller, Path};
 use crate::store::{Read, Transaction};
 
-use super::{Lifecycle, note_removal};
+use super::{Lifecycle, copy, note_removal};
 
 /// Until when a removed instance is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -151,13 +151,17 @@ pub(super) struct Plan<'a> {
 
 /// Removes an active bucket that was found with conflict. `order` tells the
 /// events of one transaction apart.
-pub(super) fn write(
+pub(super) async fn write(
     txn: &Transaction,
     namespace: &Resolved,
     found: &Found,
     plan: &Plan<'_>,
     order: u16,
 ) -> Result<()> {
+    if let Some(of) = found.record.copy {
+        // A log is not kept for what nobody goes on with.
+        copy::fail(txn, found.id, of, "it was removed while it was being made", plan.now).await?;
+    }
     let name = found.record.name.clone();
     let record = RemovalRecord {
         bucket: found.id,
@@ -233,7 +237,7 @@ impl Lifecycle {
                 return Err(Error::Protected(request.bucket.clone()));
             }
             if !request.dry_run {
-                write(txn, &namespace, &found, plan, 0)?;
+                write(txn, &namespace, &found, plan, 0).await?;
             }
             Ok(Some(Removal {
                 removal: plan.removal,

@@ -15,7 +15,7 @@ use crate::store::{Read, Transaction};
 
 use super::remove::{self, Plan, Rows};
 use super::target::{self, Target};
-use super::{Lifecycle, note_removal, remove::Keep};
+use super::{Lifecycle, copy, note_removal, remove::Keep};
 
 /// What RESTORE was asked to do.
 #[derive(Debug, Clone)]
@@ -128,7 +128,7 @@ impl Lifecycle {
                     reserve_name: false,
                 };
                 if !request.dry_run {
-                    remove::write(txn, &destination, &active, &plan, order)?;
+                    remove::write(txn, &destination, &active, &plan, order).await?;
                 }
                 order += 1;
                 restored.replaced = Some(replacing);
@@ -167,6 +167,7 @@ impl Lifecycle {
             txn.set(&keys::expiry(at, keys::due::VACUUM, &number), b"")?;
         }
         index::task::wake_for(txn, removed.record.bucket).await?;
+        copy::wake_for(txn, removed.record.bucket).await?;
         let mut active = removed.bucket;
         let stood_still = now.saturating_sub(removed.record.removed_at).max(0);
         active.stood_still_ms = active.stood_still_ms.saturating_add(stood_still);

@@ -112,10 +112,49 @@ pub fn create(
         strict_types: !new.loose_types,
         ..BucketRecord::new(namespace.id(), name, shards, now)
     };
-    txn.set(&keys::bucket_name(namespace.id(), name), &id.0.to_be_bytes())?;
-    txn.set(&keys::bucket_record(id), &record::encode(&record))?;
+    write_new(txn, id, &record)
+}
+
+/// Writes the pointer, the record and the fence of a new active bucket.
+///
+/// # Errors
+/// Those of the store.
+pub fn write_new(txn: &Transaction, id: BucketId, record: &BucketRecord) -> Result<()> {
+    txn.set(&keys::bucket_name(record.namespace, &record.name), &id.0.to_be_bytes())?;
+    txn.set(&keys::bucket_record(id), &record::encode(record))?;
     txn.set_versionstamped_value(&keys::fence(id.0), &Versionstamp::placeholder())?;
     Ok(())
+}
+
+/// Refuses to change a copy that is being made.
+///
+/// # Errors
+/// `ERR`.
+pub fn expect_no_copy(name: &str, record: &BucketRecord) -> Result<()> {
+    if record.copy.is_none() {
+        return Ok(());
+    }
+    Err(Error::syntax(format!(
+        "Bucket '{name}' is a copy that is being made: it is read-only until BUCKET.SWAP"
+    )))
+}
+
+/// Refuses to change the indexes of a bucket that is being copied, or of a copy.
+///
+/// # Errors
+/// `ERR`.
+pub async fn expect_same_indexes(txn: &Transaction, found: &Found) -> Result<()> {
+    expect_no_copy(&found.record.name, &found.record)?;
+    // With conflict: of a COPY at the same time one comes second.
+    let copies = RangeRead::prefix(keys::copy::queued_prefix(found.id)).limit(1);
+    let page = txn.range(copies).await?;
+    let Some((key, _)) = page.rows.first() else { return Ok(()) };
+    let (_, copy) = keys::copy::parse_queued(key)?;
+    let copy = read_record(txn, copy, Read::Snapshot).await?.name;
+    Err(Error::syntax(format!(
+        "Bucket '{}' is being copied to '{copy}': swap the copy or remove it before its indexes change",
+        found.record.name
+    )))
 }
 
 /// Makes every cached handle and plan on an object invalid: protocol.md, rule 4.

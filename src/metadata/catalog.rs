@@ -9,7 +9,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use crate::cluster::Cluster;
 use crate::cluster::mutation::Mutations;
 use crate::codec::record::BucketRecord;
-use crate::codec::{BucketId, keys};
+use crate::codec::{BucketId, RemovalId, keys};
 use crate::error::{Error, Result};
 use crate::store::{Outcome, Read, Resolve, Store, Transaction};
 
@@ -208,15 +208,29 @@ impl Catalog {
     where
         F: Future<Output = Result<T>>,
     {
+        let body = &body;
+        self.past_pauses(|waited| self.try_write_data(label, (path, name), waited, body)).await
+    }
+
+    async fn try_write_data<T, F>(
+        &self,
+        label: &'static str,
+        (path, name): (&str, &str),
+        waited: Option<RemovalId>,
+        body: &impl Fn(Transaction, LiveBucket) -> F,
+    ) -> Result<Outcome<T>>
+    where
+        F: Future<Output = Result<T>>,
+    {
         let (resolve, _slot) = self.0.cluster.slots().resolve(&self.0.store);
         let now = self.now();
         let trim_at = self.trim_due_at(now);
-        let body = &body;
         let outcome = self
             .0
             .store
             .run(label, resolve, |txn: Transaction| async move {
                 let live = self.0.handles.open(&txn, path, name).await?;
+                live.expect_writable(now, waited)?;
                 let value = body(txn.clone(), live.clone()).await?;
                 // Who writes changes sees to it that they are trimmed one day.
                 if live.trim_scheduled_until() <= now {
@@ -251,18 +265,22 @@ impl Catalog {
         T: Serialize + DeserializeOwned + Clone,
         F: Future<Output = Result<T>>,
     {
-        let trim_at = self.trim_due_at(self.now());
         let body = &body;
-        self.run(label, caller, |txn: Transaction| async move {
-            let live = self.0.handles.open(&txn, path, name).await?;
-            bucket::schedule_trim(&txn, live.id(), trim_at)?;
-            body(txn, live).await
-        })
-        .await
+        let write = |waited: Option<RemovalId>| {
+            let now = self.now();
+            let trim_at = self.trim_due_at(now);
+            self.run(label, caller, move |txn: Transaction| async move {
+                let live = self.0.handles.open(&txn, path, name).await?;
+                live.expect_writable(now, waited)?;
+                bucket::schedule_trim(&txn, live.id(), trim_at)?;
+                body(txn, live).await
+            })
+        };
+        self.past_pauses(write).await
     }
 
     /// When a trim that a write at `now` schedules is due.
-    pub(super) fn trim_due_at(&self, now: i64) -> i64 {
+    pub fn trim_due_at(&self, now: i64) -> i64 {
         trim_due_at(now, self.0.changes_retention_ms)
     }
 

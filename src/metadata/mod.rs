@@ -31,6 +31,7 @@ pub mod name;
 pub mod namespace;
 pub mod open;
 pub mod operation;
+mod pause;
 
 pub use cache::LiveBucket;
 pub use catalog::Catalog;

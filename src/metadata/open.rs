@@ -149,6 +149,12 @@ impl OpenTransaction {
         F: Future<Output = Result<T>>,
     {
         let live = self.open(path, name).await?;
+        live.expect_no_copy()?;
+        if let Some(pause) = live.pause(self.0.catalog.now()) {
+            // Its snapshot is from before the end of the pause: only a new transaction can write.
+            self.0.catalog.pause_over(live.id(), pause).await;
+            return Err(store::Error::Conflict.into());
+        }
         let savepoint = self.savepoint()?;
         let value = body(self.0.txn.clone(), live.clone()).await?;
         self.schedule_trim(&live)?;

@@ -6,6 +6,7 @@
 //! goes on.
 //!
 //! * [`census`]: counts what is removed, for the metrics.
+//! * [`copy`]: makes copies of buckets. Entered in the table of open work, too.
 //! * [`due`]: what has expired or was asked for: purges, operation rows, graves.
 //! * [`index_task`]: builds and analyzes indexes. Entered in the table of open work, too.
 //! * [`reclaim`]: gives back the bytes of what was purged.
@@ -21,6 +22,7 @@
 //! Not here: what a purge is (`lifecycle`), who owns which shard (`cluster`).
 
 pub mod census;
+pub mod copy;
 pub mod due;
 pub mod index_task;
 pub mod reclaim;
@@ -67,6 +69,7 @@ impl Workers {
     pub async fn run(self, stop: CancellationToken) {
         let mut tasks = JoinSet::new();
         spawn(&mut tasks, "census", census::run(self.clone(), stop.clone()));
+        spawn(&mut tasks, "copy", copy::run(self.clone(), stop.clone()));
         spawn(&mut tasks, "due", due::run(self.clone(), stop.clone()));
         spawn(&mut tasks, "reclaim", reclaim::run(self.clone(), stop.clone()));
         spawn(&mut tasks, "index-task", index_task::run(self.clone(), stop.clone()));

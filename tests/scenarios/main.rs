@@ -13,6 +13,7 @@ mod cluster;
 
 mod barrier;
 mod changes;
+mod copies;
 mod history;
 mod indexes;
 mod members;
@@ -24,6 +25,7 @@ mod serial;
 mod sets;
 mod simulation;
 mod smoke;
+mod swaps;
 mod transactions;
 mod unknown;
 mod updates;
@@ -93,6 +95,27 @@ scenarios! {
         a_build_that_finds_a_duplicate_fails_and_lets_writes_alone
         an_index_that_is_dropped_while_it_is_built_is_gone
         an_index_on_an_empty_bucket_is_ready_at_once;
+    copies:
+        a_copy_loses_no_write_and_a_swap_fails_none
+        a_copy_is_its_source_key_by_key
+        a_copy_is_read_only_and_indexes_stay
+        a_copy_goes_on_after_the_death_of_its_node
+        a_copy_goes_on_with_the_next_owner_of_its_shard
+        a_copy_waits_for_its_source_and_ends_with_it
+        a_removed_copy_is_stopped_and_keeps_nothing
+        unique_values_that_move_are_copied;
+    swaps:
+        a_swap_with_an_unknown_result_happens_once
+        a_pause_ends_by_itself
+        a_swap_that_takes_too_long_is_given_up
+        a_write_before_the_swap_commits_is_in_the_copy
+        after_a_swap_every_name_means_what_it_means_now
+        nothing_is_left_of_what_was_deleted
+        readers_of_the_log_follow_the_name
+        an_open_transaction_is_told
+        a_cursor_follows_the_name
+        a_swap_is_refused_with_its_reason
+        large_documents_are_copied_whole;
     members:
         a_silent_member_delays_a_purge_by_its_lease_and_is_refused_on_waking
         who_was_put_out_acknowledges_nothing

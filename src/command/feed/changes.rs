@@ -84,6 +84,7 @@ async fn read(ctx: &mut Context<'_>, bucket: &str, asked: &Asked) -> Result<Page
     let mut waiter = None;
     loop {
         let body = |txn: Transaction, live: LiveBucket| async move {
+            live.expect_own_log()?;
             let home = Home::from(&live);
             let page = feed::changes(&txn, &home, from, asked.count, asked.with_documents).await?;
             Ok((page, Places::of(&live)))

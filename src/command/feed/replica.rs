@@ -30,6 +30,7 @@ where
     catalog
         .run(label, &caller, |txn: Transaction| async move {
             let live = catalog.handles().open(&txn, namespace, bucket).await?;
+            live.expect_own_log()?;
             body(txn, Home::from(&live)).await
         })
         .await?;

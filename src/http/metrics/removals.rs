@@ -37,6 +37,7 @@ pub(super) fn write(
         lifecycle.map(|lifecycle| number(overdue_seconds(lifecycle))),
     )?;
     census(meters, page)?;
+    copies(lifecycle, page)?;
     let reclaims = meters.map(Meters::reclaims);
     page.counter("reclaims", "Purged buckets given back", reclaims.map(|it| it.done))?;
     page.counter(
@@ -81,6 +82,24 @@ fn census(meters: Option<&Meters>, page: &mut Page<'_>) -> fmt::Result {
         "removed_incomplete",
         "1 where more is removed than is counted",
         census.map(|census| u64::from(census.incomplete)),
+    )
+}
+
+fn copies(lifecycle: Option<&Lifecycle>, page: &mut Page<'_>) -> fmt::Result {
+    let copies = lifecycle.map(|lifecycle| (lifecycle, lifecycle.meters().copies()));
+    page.gauge(
+        "copies",
+        "Copies of buckets that this node makes",
+        copies.map(|(_, (count, _))| u64::try_from(count).unwrap_or(u64::MAX)),
+    )?;
+    let lag = copies.map(|(lifecycle, (_, since))| {
+        let now = lifecycle.catalog().now();
+        since.map_or(0, |since| u64::try_from(now.saturating_sub(since)).unwrap_or(0) / 1_000)
+    });
+    page.seconds(
+        "copy_lag_seconds",
+        "How long the copy that has been behind its source longest has been so; 0 when all have caught up",
+        lag.map(number),
     )
 }
 

@@ -1,0 +1,292 @@
+//! Makes the documents of one bucket those of another: how a copy is written.
+//!
+//! A document is taken over as it is in the snapshot of the transaction, so
+//! doing it again changes nothing, and whoever does it for every document that was
+//! changed since comes to what the source is. Entries of the change log are taken
+//! over as they are, with their versions: whoever reads the log of the source goes on at
+//! the same place of the copy's.
+//!
+//! Not here: which documents, and when (`lifecycle`).
+
+use std::collections::VecDeque;
+
+use bson::oid::ObjectId;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::change::Sums;
+use super::join::join_all;
+use super::replica;
+use super::stored::{self, Stored};
+use super::tombstone::{self, Tombstone};
+use super::{Document, Home};
+use crate::codec::record::{self, Change};
+use crate::codec::{BucketId, RemovalId, Sequence, Versionstamp, keys};
+use crate::error::Result;
+use crate::index;
+use crate::store::limits::TRANSACTION_BYTES_MAX;
+use crate::store::{RangeRead, Read, Transaction};
+
+/// Begins the names of copies among the readers of a log.
+const READER: &str = "copy-";
+/// Documents read at the same time.
+const READS_AT_ONCE: usize = 32;
+/// Deleted documents read at the same time, and their bytes.
+const TOMBSTONES: usize = 100;
+const TOMBSTONE_BYTES: usize = 1 << 20;
+/// What a transaction writes of deleted documents of one id, besides the first of them.
+const WRITE_BYTES: usize = TRANSACTION_BYTES_MAX / 8;
+
+/// From where to where documents are taken over, in one transaction.
+#[derive(Debug)]
+pub struct Carry<'a> {
+    pub txn: &'a Transaction,
+    pub source: &'a Home,
+    pub copy: &'a Home,
+    /// Deleted documents are left behind.
+    pub live_only: bool,
+    sums: Sums,
+}
+
+/// What stands under an id on both sides.
+#[derive(Debug)]
+pub struct Both {
+    id: ObjectId,
+    source: Option<Stored>,
+    copy: Option<Stored>,
+}
+
+impl Both {
+    pub fn id(&self) -> ObjectId {
+        self.id
+    }
+}
+
+impl<'a> Carry<'a> {
+    /// Both buckets must have been opened in this transaction.
+    pub fn new(txn: &'a Transaction, source: &'a Home, copy: &'a Home, live_only: bool) -> Self {
+        Self { txn, source, copy, live_only, sums: Sums::default() }
+    }
+
+    /// Adds what was taken over to the counters. To be called once, at the end.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn finish(self) -> Result<()> {
+        self.sums.write(self.txn, self.copy)
+    }
+
+    /// Takes over a document that the copy does not have yet.
+    ///
+    /// # Errors
+    /// Those of the store; damage.
+    pub async fn add(&mut self, id: &ObjectId, document: Document) -> Result<()> {
+        self.put(id, None, Some(document)).await
+    }
+
+    /// Takes over a deleted document that the copy does not have yet.
+    ///
+    /// # Errors
+    /// Those of the store; damage.
+    pub async fn add_tombstone(&mut self, tombstone: Tombstone) -> Result<()> {
+        let (id, removal) = (tombstone.id, tombstone.removal);
+        let document = tombstone.stored.load(self.txn, self.source, Read::Snapshot).await?;
+        let number = xxh3_64(&id.bytes());
+        let value = stored::write(self.txn, self.copy, &document, number).await?;
+        let deleted = tombstone::Row { version: tombstone.version, record: &tombstone.record };
+        tombstone::write_again(self.txn, self.copy, &id, removal, &deleted, &value)?;
+        self.sums.of(self.copy, &id).tombstone_added();
+        Ok(())
+    }
+
+    /// What stands under these ids, for [`Carry::refresh`].
+    ///
+    /// # Errors
+    /// Those of the store; damage.
+    pub async fn look(&self, ids: &[ObjectId]) -> Result<VecDeque<Both>> {
+        let txn = self.txn;
+        let mut found = VecDeque::with_capacity(ids.len());
+        for part in ids.chunks(READS_AT_ONCE) {
+            let reads = part.iter().flat_map(|id| [self.source.key(id), self.copy.key(id)]);
+            let reads = reads.map(|key| async move { txn.get(&key, Read::Snapshot).await });
+            let values = join_all(reads).await?;
+            for (id, values) in part.iter().zip(values.chunks(2)) {
+                let decode = |at: usize| {
+                    values.get(at).and_then(Option::as_ref).map(Stored::decode).transpose()
+                };
+                found.push_back(Both { id: *id, source: decode(0)?, copy: decode(1)? });
+            }
+        }
+        Ok(found)
+    }
+
+    /// Makes the copy have of an id what the source has. False: the transaction is full
+    /// and something is left to do.
+    ///
+    /// # Errors
+    /// Those of the store; damage.
+    pub async fn refresh(&mut self, both: Both) -> Result<bool> {
+        let Both { id, source, copy } = both;
+        let new = match source {
+            Some(stored) => Some(stored.load(self.txn, self.source, Read::Snapshot).await?),
+            None => None,
+        };
+        self.put(&id, copy, new).await?;
+        if self.live_only { Ok(true) } else { self.tombstones(&id).await }
+    }
+
+    async fn put(
+        &mut self,
+        id: &ObjectId,
+        stored: Option<Stored>,
+        new: Option<Document>,
+    ) -> Result<()> {
+        let (txn, home) = (self.txn, self.copy);
+        let mut number = xxh3_64(&id.bytes());
+        let old = match &stored {
+            Some(stored) => Some(stored.clone().load(txn, home, Read::Snapshot).await?),
+            None => None,
+        };
+        if old == new {
+            return Ok(());
+        }
+        if let Some(stored) = &stored {
+            tombstone::clear_body(txn, home, stored)?;
+            if let Stored::Reference(reference) = stored {
+                number = reference.body();
+            }
+        }
+        match &new {
+            Some(document) => {
+                let value = stored::write(txn, home, document, number).await?;
+                txn.set(&home.key(id), &value)?;
+            }
+            None => txn.clear(&home.key(id))?,
+        }
+        let (before, after) = (old.as_ref().map(Document::raw), new.as_ref().map(Document::raw));
+        let (bucket, shard) = (home.bucket(), home.shard_of(id));
+        if !home.indexes().is_empty() {
+            index::mirror(txn, bucket, shard, home.indexes(), id, before, after).await?;
+        }
+        let sum = self.sums.of(home, id);
+        match (&old, &new) {
+            (None, Some(new)) => sum.inserted(new),
+            (Some(old), Some(new)) => sum.replaced(old, new),
+            (Some(old), None) => sum.deleted(old),
+            (None, None) => {}
+        }
+        Ok(())
+    }
+
+    /// Makes the copy have the deleted documents of an id that the source has.
+    async fn tombstones(&mut self, id: &ObjectId) -> Result<bool> {
+        let of = |home: &Home| RangeRead {
+            bytes: TOMBSTONE_BYTES,
+            ..RangeRead::prefix(keys::tombstone_prefix(home.bucket(), &id.bytes()))
+                .limit(TOMBSTONES)
+                .snapshot()
+        };
+        let mut here = Tombstones::new(of(self.source));
+        let mut there = Tombstones::new(of(self.copy));
+        let mut wrote = false;
+        loop {
+            let missing = match (here.next(self.txn).await?, there.next(self.txn).await?) {
+                (None, None) => return Ok(true),
+                (Some((removal, _)), Some((other, _))) if removal == other => {
+                    here.pass();
+                    there.pass();
+                    continue;
+                }
+                (Some((removal, _)), Some((other, _))) => removal < other,
+                (Some(_), None) => true,
+                (None, Some(_)) => false,
+            };
+            let front = if missing { here.front() } else { there.front() };
+            let Some((_, tombstone)) = front else { return Ok(true) };
+            if missing {
+                let length = usize::try_from(tombstone.stored.length()).unwrap_or(usize::MAX);
+                let full = self.txn.approximate_size().saturating_add(length) > WRITE_BYTES;
+                if full && (wrote || self.txn.approximate_size() > WRITE_BYTES) {
+                    return Ok(false);
+                }
+                let tombstone = tombstone.clone();
+                here.pass();
+                self.add_tombstone(tombstone).await?;
+                wrote = true;
+            } else {
+                tombstone::clear(self.txn, self.copy, tombstone)?;
+                tombstone::clear_body(self.txn, self.copy, &tombstone.stored)?;
+                self.sums.of(self.copy, id).tombstone_taken_away();
+                there.pass();
+            }
+        }
+    }
+}
+
+/// The deleted documents of an id, read page by page.
+struct Tombstones {
+    next: Option<RangeRead>,
+    rows: VecDeque<(RemovalId, Tombstone)>,
+}
+
+impl Tombstones {
+    fn new(range: RangeRead) -> Self {
+        Self { next: Some(range), rows: VecDeque::new() }
+    }
+
+    async fn next(&mut self, txn: &Transaction) -> Result<Option<&(RemovalId, Tombstone)>> {
+        while self.rows.is_empty() {
+            let Some(range) = self.next.take() else { break };
+            let page = txn.range(range.clone()).await?;
+            self.next = range.after(&page);
+            for (key, value) in &page.rows {
+                let tombstone = Tombstone::decode(key, value)?;
+                self.rows.push_back((tombstone.removal, tombstone));
+            }
+        }
+        Ok(self.rows.front())
+    }
+
+    fn front(&self) -> Option<&(RemovalId, Tombstone)> {
+        self.rows.front()
+    }
+
+    fn pass(&mut self) {
+        self.rows.pop_front();
+    }
+}
+
+/// The name under which a copy reads the log of its source.
+#[must_use]
+pub fn reader_name(copy: BucketId) -> String {
+    replica::internal_name(&format!("{READER}{copy}"))
+}
+
+/// The copy that reads under this name.
+#[must_use]
+pub fn reader_of(name: &str) -> Option<BucketId> {
+    let (_, id) = name.split_once(READER).filter(|_| replica::is_internal(name))?;
+    BucketId::parse(id)
+}
+
+/// Notes that this commit writes to a shard of the log, for those who wait for that.
+///
+/// # Errors
+/// Those of the store.
+pub fn note_head(txn: &Transaction, home: &Home, shard: u16) -> Result<()> {
+    let head = keys::feed::head(home.bucket(), shard);
+    Ok(txn.set_versionstamped_value(&head, &Versionstamp::placeholder())?)
+}
+
+/// Writes a change of another bucket as it stands in its log.
+///
+/// # Errors
+/// Those of the store.
+pub fn log_again(
+    txn: &Transaction,
+    home: &Home,
+    shard: u16,
+    (at, change): &(Sequence, Change),
+) -> Result<()> {
+    let key = keys::copy::change(home.bucket(), shard, *at);
+    Ok(txn.set(&key, &record::encode_change(change))?)
+}

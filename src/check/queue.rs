@@ -99,10 +99,33 @@ pub(super) async fn operation(
     key: &[u8],
     value: &[u8],
 ) -> Result<()> {
-    report.decoded(keys::parse_operation(key));
+    let parsed = report.decoded(keys::parse_operation(key));
+    if let Some((user, id, Some(piece))) = parsed {
+        let owner = keys::operation(&user, &id);
+        match look.record::<OperationRecord>("operation", &owner).await? {
+            Row::Is(row) if piece >= row.pieces => report.add(
+                Kind::Dangling,
+                format!("the result of the operation has {} pieces", row.pieces),
+                readable::key(&owner),
+            ),
+            Row::Absent => {
+                report.add(Kind::Dangling, "there is no such operation row", readable::key(&owner))
+            }
+            Row::Is(_) | Row::Broken => {}
+        }
+        return Ok(());
+    }
     let row: Option<OperationRecord> = report.decoded(record::decode("operation", value));
-    if let Some(row) = row {
-        expect_due(look, report, &keys::expiry(row.until, keys::due::OPERATION, key)).await?;
+    let Some(row) = row else { return Ok(()) };
+    expect_due(look, report, &keys::expiry(row.until, keys::due::OPERATION, key)).await?;
+    if let Some((user, id, None)) = parsed {
+        for piece in 0..row.pieces {
+            let key = keys::operation_piece(&user, &id, piece);
+            if !look.exists(&key).await? {
+                report.add(Kind::Missing, "a piece of its result is missing", readable::key(&key));
+                break;
+            }
+        }
     }
     Ok(())
 }

@@ -700,13 +700,22 @@ pub fn operation(user: &str, operation: &str) -> Vec<u8> {
     pack(&(kind::OPERATION, user, operation))
 }
 
-/// The user and the operation's id.
+/// `operation/<user>/<operation id>/<piece>`: a part of a large result.
+#[must_use]
+pub fn operation_piece(user: &str, operation: &str, piece: u32) -> Vec<u8> {
+    pack(&(kind::OPERATION, user, operation, piece))
+}
+
+/// The user, the operation's id, and which piece of its result this is, if it is one.
 ///
 /// # Errors
 /// When the key is no `operation` key.
-pub fn parse_operation(key: &[u8]) -> Result<(String, String), DecodeError> {
-    let (_, user, operation): (u16, String, String) = decode("operation", key)?;
-    Ok((user, operation))
+pub fn parse_operation(key: &[u8]) -> Result<(String, String, Option<u32>), DecodeError> {
+    if let Ok((_, user, operation)) = decode::<(u16, String, String)>("operation", key) {
+        return Ok((user, operation, None));
+    }
+    let (_, user, operation, piece): (u16, String, String, u32) = decode("operation", key)?;
+    Ok((user, operation, Some(piece)))
 }
 
 /// `attempt/<incarnation>/<slot>`.

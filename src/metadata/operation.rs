@@ -11,7 +11,7 @@ use bson::{Binary, Bson};
 use serde::{Serialize, de::DeserializeOwned};
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::codec::record::{self, Actor, OperationRecord};
+use crate::codec::record::{self, Actor, OperationRecord, ResultRecord};
 use crate::codec::{DecodeError, Versionstamp, keys};
 use crate::error::{Error, Result};
 use crate::store::{Read, Transaction};
@@ -20,6 +20,9 @@ use crate::store::{Read, Transaction};
 pub const OPERATION_RETENTION_MS: i64 = 24 * 3_600 * 1_000;
 /// Most bytes of an operation id.
 pub const OPERATION_ID_BYTES_MAX: usize = 255;
+
+/// Bytes of a result in one row. A reply may hold more ids than one value does.
+const PIECE_BYTES: usize = 90_000;
 
 /// How the versionstamp of a commit stands in its operation row.
 type Stamp = Option<Binary>;
@@ -100,9 +103,27 @@ impl Operation {
                 self.id
             )));
         }
-        bson::deserialize_from_bson(record.result)
+        let result = match record.pieces {
+            0 => record.result,
+            pieces => self.joined(txn, actor, pieces).await?,
+        };
+        bson::deserialize_from_bson(result)
             .map(Some)
             .map_err(|error| DecodeError::new("operation", error).into())
+    }
+
+    /// A result that lies in pieces. They are written and cleared with the row that was read.
+    async fn joined(&self, txn: &Transaction, actor: &Actor, pieces: u32) -> Result<Bson> {
+        let mut bytes = Vec::new();
+        for piece in 0..pieces {
+            let key = keys::operation_piece(&actor.user, &self.id, piece);
+            let part = txn.get(&key, Read::Snapshot).await?;
+            bytes.extend_from_slice(
+                &part.ok_or_else(|| DecodeError::new("operation", "a piece is missing"))?,
+            );
+        }
+        let record: ResultRecord = record::decode("operation", &bytes)?;
+        Ok(record.result)
     }
 
     /// Writes the result, in the commit that does the work.
@@ -169,6 +190,18 @@ impl Operation {
         let until = now.saturating_add(OPERATION_RETENTION_MS);
         let key = self.key(actor);
         txn.set(&keys::expiry(until, keys::due::OPERATION, &key), b"")?;
-        Ok(record::encode(&OperationRecord { hash: self.hash.clone(), result, until }))
+        let hash = self.hash.clone();
+        let whole = OperationRecord { hash, result, pieces: 0, until };
+        let encoded = record::encode(&whole);
+        if encoded.len() <= PIECE_BYTES {
+            return Ok(encoded);
+        }
+        let result = record::encode(&ResultRecord { result: whole.result });
+        let mut pieces = 0;
+        for part in result.chunks(PIECE_BYTES) {
+            txn.set(&keys::operation_piece(&actor.user, &self.id, pieces), part)?;
+            pieces += 1;
+        }
+        Ok(record::encode(&OperationRecord { result: Bson::Null, pieces, ..whole }))
     }
 }

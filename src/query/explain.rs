@@ -117,7 +117,10 @@ async fn analyse(
         complete: false,
     };
     while !analysis.complete && analysis.elapsed < budget.sort_time_max {
-        let batch = run(txn, home, query, &position, read, budget).await?;
+        // The last batch ends with the time of all of them, not a whole batch later.
+        let left = budget.sort_time_max.saturating_sub(analysis.elapsed);
+        let budget = Budget { time_max: budget.time_max.min(left), ..*budget };
+        let batch = run(txn, home, query, &position, read, &budget).await?;
         analysis.batches += 1;
         analysis.entries += batch.entries;
         analysis.documents += batch.examined;

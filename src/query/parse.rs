@@ -121,10 +121,23 @@ impl Parser<'_> {
                     _ => return error("$not expects a filter"),
                 },
                 _ if name.starts_with('$') => return error(format!("Unknown operator: {name}")),
-                _ => self.inside(name, |parser| parser.field(&Path::new(name), &field))?,
+                _ => self.inside(name, |parser| {
+                    let path = parser.path(name)?;
+                    parser.field(&path, &field)
+                })?,
             });
         }
         Ok(Ast::And(parts))
+    }
+
+    /// A dotted path. A longer one than documents are deep would match nothing, and cost a step each time.
+    fn path(&mut self, name: &str) -> Result<Path> {
+        let steps_max = self.limits.document.depth_max;
+        if name.split('.').nth(steps_max).is_some() {
+            self.place.clear();
+            return error(format!("a path of more than {steps_max} steps"));
+        }
+        Ok(Path::new(name))
     }
 
     /// `$and`, `$or`, `$nor` over what `part` parses.

@@ -37,6 +37,9 @@ struct Node {
     children: Vec<(Box<str>, Node)>,
 }
 
+/// Fields that one projection may name.
+const FIELDS_MAX: usize = 10_000;
+
 #[derive(Clone, Debug)]
 enum Action {
     Keep,
@@ -55,7 +58,14 @@ impl Projection {
     pub fn parse(input: &Bytes, limits: Limits) -> Result<Self> {
         let document = Document::sniff(input, limits)?;
         let mut parsed = Parsed::default();
-        for field in document.raw() {
+        for (index, field) in document.raw().iter().enumerate() {
+            if index == FIELDS_MAX {
+                return error(format!("A projection of more than {FIELDS_MAX} fields"));
+            }
+            let steps_max = limits.depth_max;
+            if field.key.split(|byte| *byte == b'.').nth(steps_max).is_some() {
+                return error(format!("A path of more than {steps_max} steps in a projection"));
+            }
             parsed.field(&field)?;
         }
         parsed.finish()
@@ -327,6 +337,15 @@ mod tests {
     #[track_caller]
     fn check(document: &str, spec: &str, expected: &str) {
         assert_eq!(project(document, "{}", spec).unwrap(), expected, "{spec}");
+    }
+
+    #[test]
+    fn what_would_cost_more_than_any_document_is_worth_is_refused() {
+        let deep = vec!["a"; 500_000].join(".");
+        refuses(&format!("{{\"{deep}\":1}}"), "A path of more than 100 steps in a projection");
+        let wide: Vec<String> = (0..=FIELDS_MAX).map(|n| format!("\"f{n}\":1")).collect();
+        refuses(&format!("{{{}}}", wide.join(",")), "A projection of more than 10000 fields");
+        check("{\"a\":1}", &format!("{{\"{}\":1}}", vec!["a"; 100].join(".")), "{}");
     }
 
     #[track_caller]

@@ -317,6 +317,9 @@ fn the_size_of_a_filter_is_bounded() {
     let patterns: Vec<String> =
         (0..65).map(|index| format!("{{a: {{$regex: 'x{index}'}}}}")).collect();
     refuses(&format!("{{$or: [{}]}}", patterns.join(",")), "more than 64 regular expressions");
+    let path = vec!["a"; 200_000].join(".");
+    refuses(&format!("{{'{path}': 1}}"), "a path of more than 100 steps");
+    refuses(&format!("{{b: {{$elemMatch: {{'{path}': 1}}}}}}"), "a path of more than 100 steps");
     let deep = format!("{}{}{}", "{$not: ".repeat(100), "{}", "}".repeat(100));
     refuses(&deep, "Invalid JSON: nested deeper than 100 at line 1 column 701");
 }

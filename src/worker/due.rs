@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::lifecycle::purge::Progress;
 use crate::lifecycle::target;
 use crate::lifecycle::{WaitingPurge, WaitsFor};
-use crate::store::{RangeRead, Read, Resolve, Transaction, Watch};
+use crate::store::{RangeRead, Read, Resolve, Transaction, Watch, prefix_end};
 
 use super::{DEADMAN, Workers, put_off};
 
@@ -288,7 +288,8 @@ async fn forget_operation(workers: &Workers, due: &[u8], operation: &[u8]) -> Re
             if let Some(value) = txn.get(operation, Read::Conflict).await? {
                 let row: OperationRecord = record::decode("operation", &value)?;
                 if row.until <= now {
-                    txn.clear(operation)?;
+                    // The pieces of its result stand below it.
+                    txn.clear_range(operation, &prefix_end(operation))?;
                 }
             }
             Ok::<(), Error>(())

@@ -66,6 +66,8 @@ pub(super) async fn run(workers: Workers, stop: CancellationToken) {
                     }
                     under_way.remove(&removal);
                 }
+                // Those that were ended after another's panic.
+                Err(ended) if ended.is_cancelled() => {}
                 Err(panic) => {
                     tracing::error!(%panic, "reclaim: a job ended by a panic");
                     under_way.clear();

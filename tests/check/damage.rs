@@ -366,10 +366,16 @@ async fn what_a_purge_left_and_what_it_should_have_taken_is_found() {
     let due = keys::expiry(record.until, keys::due::OPERATION, &operation);
     store.expect("kept for ever", &[clear(due.clone())], &[(Missing, operation.clone())]).await;
     store.expect("forgotten", &[clear(operation.clone())], &[(Dangling, due.clone())]).await;
-    let mut later = record;
+    let mut later = record.clone();
     later.until += 1;
     let expected = [(Missing, operation.clone()), (Contradiction, due)];
-    store.expect("due at another time", &[put(operation, &later)], &expected).await;
+    store.expect("due at another time", &[put(operation.clone(), &later)], &expected).await;
+    let piece = keys::operation_piece("default", "op", 0);
+    let stray = [set(piece.clone(), b"x")];
+    store.expect("a piece too many", &stray, &[(Dangling, piece)]).await;
+    let mut large = record;
+    large.pieces = 2;
+    store.expect("no pieces", &[put(operation.clone(), &large)], &[(Missing, operation)]).await;
 
     let (active, removed) = (store.bucket("active"), store.bucket("removed"));
     let trim = store.rows(keys::data_part(active, keys::data::TRIM)).await[0].0.clone();

@@ -44,6 +44,36 @@ fn changed(reply: &Reply) -> Claim<usize> {
     }
 }
 
+/// A reply larger than one value of the store is answered again, and forgotten as a whole.
+pub async fn a_large_reply_is_remembered_by_its_operation(mutations: Mutations) -> Claim {
+    const MANY: usize = 7_000;
+    let (cluster, bucket) = world(mutations, |_| {}).await?;
+    let mut words: Vec<String> =
+        ["BUCKET.INSERT", "b", "OPID", "many", "DOCS"].map(str::to_owned).into();
+    words.extend(std::iter::repeat_n("{}".to_owned(), MANY));
+    let first = cluster.ask_words("A", words.clone()).answer().await?;
+    claim!(matches!(&first, Reply::Array(ids) if ids.len() == MANY), "no ids");
+    let again = cluster.ask_words("B", words).answer().await?;
+    claim!(line(&first) == line(&again), "another reply");
+    let documents = count(&cluster, bucket, keys::data::DOCUMENT).await?;
+    claim!(documents == MANY + 1, "{documents} documents");
+    let rows = keys::operation("default", "many");
+    let pieces = cluster.rows(&rows).await?.len();
+    claim!(pieces > 1, "it fits one value");
+    for node in ["A", "B"] {
+        cluster.clock(node).jump(25 * 3_600_000);
+    }
+    sleep(SOON * 5).await;
+    cluster.run("A", "CLUSTER.CLOCK CONFIRM").await?;
+    let patience = Duration::from_secs(120);
+    cluster
+        .eventually("the operation is forgotten", patience, async || {
+            Ok(cluster.rows(&rows).await?.is_empty())
+        })
+        .await?;
+    cluster.finish().await
+}
+
 /// Scenario 19, with UPDATE itself.
 pub async fn an_update_with_an_unknown_result_is_applied_once(mutations: Mutations) -> Claim {
     for opid in ["", " OPID one"] {

@@ -56,6 +56,7 @@ scenarios! {
         a_renamed_bucket_is_reached_by_what_its_name_means_now;
     changes:
         an_update_with_an_unknown_result_is_applied_once
+        a_large_reply_is_remembered_by_its_operation
         a_deletion_with_an_unknown_result_leaves_one_tombstone
         a_change_under_way_when_its_bucket_is_removed_never_lands
         of_two_upserts_one_inserts

@@ -57,7 +57,7 @@ async fn find<'a>(
         fields: query.fields.as_deref(),
         limit: query.limit,
         purpose: query.purpose,
-        any_order: matches!(goal.from, Position::Start),
+        any_order: query.order.is_none() && matches!(goal.from, Position::Start),
     };
     look(txn, home, &question, &mut known, read, explained).await?;
     let shape = shape(&question);

@@ -115,7 +115,7 @@ impl Access {
     pub fn admits(&self, id: &ObjectId) -> bool {
         match self {
             Self::Nothing => false,
-            Self::Points(ids) => ids.contains(id),
+            Self::Points(ids) => ids.binary_search(id).is_ok(),
             Self::Range { begin, end } => {
                 let after = match begin {
                     Bound::Included(begin) => id >= begin,

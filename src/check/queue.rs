@@ -109,7 +109,7 @@ pub(super) async fn operation(
                 readable::key(&owner),
             ),
             Row::Absent => {
-                report.add(Kind::Dangling, "there is no such operation row", readable::key(&owner))
+                report.add(Kind::Dangling, "there is no such operation row", readable::key(&owner));
             }
             Row::Is(_) | Row::Broken => {}
         }

@@ -18,6 +18,8 @@ mod oracle;
 
 #[path = "query/planner.rs"]
 mod planner;
+#[path = "query/work.rs"]
+mod work;
 
 use bson::{Bson, RawDocumentBuf};
 use bytes::Bytes;

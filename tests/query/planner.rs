@@ -28,10 +28,10 @@ const PATHS: [&str; 7] = ["a", "b", "c", "a.b", "a.0", "b.a", "a.b.c"];
 
 /// What the planner believes.
 #[derive(Clone, Debug)]
-struct Belief {
-    documents: f64,
+pub(crate) struct Belief {
+    pub(crate) documents: f64,
     /// For each index: entries, different values.
-    entries: Vec<(f64, f64)>,
+    pub(crate) entries: Vec<(f64, f64)>,
 }
 
 #[derive(Clone, Debug)]
@@ -178,8 +178,12 @@ fn world() -> impl Strategy<Value = World> {
     let paths = prop::collection::vec(prop::sample::select(PATHS.to_vec()), 0..3);
     let projection = prop::option::of((paths, any::<bool>()));
     let asked = (order, 1_usize..7, any::<bool>(), projection, by(), budget);
-    (documents, indexes(), [belief(), belief()], 1_i32..4, asked).prop_map(
-        |((documents, filter), indexes, beliefs, step, asked)| {
+    let ids = prop::option::weighted(0.25, (0_u16..20, 0_u16..24));
+    (documents, indexes(), [belief(), belief()], 1_i32..4, asked, ids).prop_map(
+        |((documents, mut filter), indexes, beliefs, step, asked, ids)| {
+            if let Some((after, until)) = ids {
+                filter.insert("_id", bson::doc! {"$gt": id(after), "$lte": id(until)});
+            }
             let other = varied(&Bson::Document(filter.clone()), step);
             let other = other.as_document().cloned().unwrap_or_default();
             let (order, limit, change, projection, by, budget) = asked;
@@ -230,15 +234,19 @@ impl World {
     }
 }
 
+pub(crate) fn id(number: u16) -> ObjectId {
+    let mut id = [7; 12];
+    id[10..].copy_from_slice(&number.to_be_bytes());
+    ObjectId::from_bytes(id)
+}
+
 /// Gives each its id, in front, behind, or where it was.
-fn numbered(documents: Vec<Document>, place: i32) -> Vec<Document> {
+pub(crate) fn numbered(documents: Vec<Document>, place: i32) -> Vec<Document> {
     let number = |(index, mut document): (usize, Document)| {
-        let mut id = [7; 12];
-        id[10..].copy_from_slice(&u16::try_from(index).unwrap().to_be_bytes());
         if place < 3 {
             document.remove("_id");
         }
-        document.insert("_id", ObjectId::from_bytes(id));
+        document.insert("_id", id(u16::try_from(index).unwrap()));
         if place == 1 {
             let id = document.remove("_id").unwrap();
             let fields = std::iter::once(("_id".to_owned(), id)).chain(document);
@@ -249,14 +257,14 @@ fn numbered(documents: Vec<Document>, place: i32) -> Vec<Document> {
     documents.into_iter().enumerate().map(number).collect()
 }
 
-fn home(indexes: Vec<IndexRecord>) -> Home {
+pub(crate) fn home(indexes: Vec<IndexRecord>) -> Home {
     let mut record = BucketRecord::new(NamespaceId(1), "b", vec![0], 0);
     record.indexes = indexes;
     record.strict_types = false;
     Home::of_record(BucketId(3), &record)
 }
 
-async fn fill(store: &Store, home: &Home, documents: &[Document]) {
+pub(crate) async fn fill(store: &Store, home: &Home, documents: &[Document]) {
     let ids = ObjectIds::new([1; 5], Arc::new(TestClock::starting_at(1_700_000_000_000)));
     let new: Vec<_> = documents
         .iter()
@@ -267,7 +275,7 @@ async fn fill(store: &Store, home: &Home, documents: &[Document]) {
     txn.commit().await.unwrap();
 }
 
-fn believe(home: &Home, belief: &Belief) {
+pub(crate) fn believe(home: &Home, belief: &Belief) {
     let shares = |(index, (entries, distinct)): (u32, &(f64, f64))| {
         let keys: Vec<_> =
             [0x12_u8, 0x15, 0x17, 0x20].map(|code| (vec![code], entries / 4.0)).into();
@@ -290,7 +298,7 @@ fn id_of(document: &Document) -> ObjectId {
     document.get_object_id("_id").unwrap()
 }
 
-fn decoded(found: &lethe::document::Document) -> Document {
+pub(crate) fn decoded(found: &lethe::document::Document) -> Document {
     bson::RawDocument::from_bytes(found.bytes()).unwrap().try_into().unwrap()
 }
 
@@ -309,7 +317,7 @@ fn query(world: &World, filter: &Document) -> Query {
 }
 
 /// All that a query finds, each batch over the bucket as this home sees it.
-async fn found(store: &Store, homes: &[&Home], query: &Query, budget: &Budget) -> Vec<Document> {
+pub(crate) async fn found(store: &Store, homes: &[&Home], query: &Query, budget: &Budget) -> Vec<Document> {
     let mut position = Position::Start;
     let mut all = Vec::new();
     for turn in 0.. {
@@ -392,7 +400,7 @@ fn an_answer_never_depends_on_which_indexes_there_are() {
 }
 
 /// A field with an index on it alone.
-fn index(id: u32, fields: &[&str]) -> IndexRecord {
+pub(crate) fn index(id: u32, fields: &[&str]) -> IndexRecord {
     let field = |path: &&str| IndexField {
         selector: (*path).to_owned(),
         bson_type: IndexType::Int32,
@@ -423,7 +431,7 @@ async fn large(indexes: Vec<IndexRecord>) -> (Store, Home) {
     (store, home)
 }
 
-fn plain_query(filter: &str, order: Option<(&str, Direction)>, limit: usize) -> Query {
+pub(crate) fn plain_query(filter: &str, order: Option<(&str, Direction)>, limit: usize) -> Query {
     let filter = parse(&filter.to_owned().into(), &Limits::default()).unwrap();
     let order = order.map(|(path, direction)| Sort::new(Path::new(path), direction));
     Query::new(filter, order, limit)

@@ -74,7 +74,8 @@ pub async fn count(
     {
         return of_entries(reading, &known, leaf).await;
     }
-    let opening = Opening { after: None, rows: PAGE_ROWS, covered: cover.is_some() };
+    let access = &query.plan.access;
+    let opening = Opening { access, after: None, rows: PAGE_ROWS, covered: cover.is_some() };
     match IdSet::open(&mut reading, &known, &groups, opening).await? {
         Ok((set, complete)) if complete && residual.is_empty() => {
             of_ids(reading, &query.plan.access, set).await
@@ -122,8 +123,14 @@ async fn of_entries(mut reading: Reading<'_>, known: &Known<'_>, leaf: &Leaf) ->
 /// All documents of the set match.
 async fn of_ids(mut reading: Reading<'_>, access: &Access, mut set: IdSet) -> Result<Count> {
     let mut count = Count::default();
+    let mut entries = reading.entries;
     loop {
-        match set.next(&mut reading).await? {
+        let next = set.next(&mut reading).await?;
+        if reading.entries > entries {
+            entries = reading.entries;
+            in_time(&reading)?;
+        }
+        match next {
             Next::Id(id, _) => count.documents += u64::from(access.admits(&id)),
             Next::Spent(_) => return Err(took_too_long(reading.budget)),
             Next::End => return Ok(Count { entries: reading.entries, ..count }),

@@ -103,7 +103,7 @@ impl<'a> Documents<'a> {
 
     /// Whether the batch has read as much as it may.
     pub(super) fn is_spent(&self) -> bool {
-        self.reading.is_spent_by_number() || self.page_is_empty() && self.reading.is_late()
+        self.reading.is_spent_by_documents() || self.page_is_empty() && self.reading.is_spent()
     }
 
     /// Behind which id the next batch goes on when an index may not be read further in this one.
@@ -143,6 +143,10 @@ impl<'a> Documents<'a> {
                     match set.next(&mut self.reading).await? {
                         Next::Id(id, covered) if self.access.admits(&id) => {
                             hits.push((id, covered));
+                        }
+                        Next::Id(id, _) if self.reading.is_spent() => {
+                            self.stopped_at = Some(id);
+                            break;
                         }
                         Next::Id(..) => {}
                         Next::Spent(at) => {

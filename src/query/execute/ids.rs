@@ -6,15 +6,16 @@
 //! each to the farthest of all.
 
 use std::collections::VecDeque;
+use std::ops::Bound;
 
 use bson::oid::ObjectId;
 
 use super::covered::Hit;
-use super::reading::{Reading, stretches};
+use super::reading::{Reading, between, stretches};
 use crate::codec::keys;
 use crate::error::Result;
 use crate::index::{self, Covered, KeyRange};
-use crate::query::plan::{Known, Leaf};
+use crate::query::plan::{Access, Known, Leaf};
 
 /// Ids in order: read already, and those of a point still to be read.
 struct Part {
@@ -27,7 +28,9 @@ struct Part {
 
 /// How a set is opened.
 #[derive(Clone, Copy)]
-pub(super) struct Opening {
+pub(super) struct Opening<'a> {
+    /// Of the ids that it does not admit as few as possible are read.
+    pub(super) access: &'a Access,
     /// Behind this id, where a batch goes on.
     pub(super) after: Option<ObjectId>,
     /// Of the first page of a point.
@@ -82,7 +85,7 @@ impl IdSet {
         reading: &mut Reading<'_>,
         known: &Known<'_>,
         groups: &[Vec<Leaf>],
-        opening: Opening,
+        opening: Opening<'_>,
     ) -> Result<std::result::Result<(Self, bool), TooMany>> {
         let (mut opened, mut complete) = (Vec::with_capacity(groups.len()), true);
         for group in groups {
@@ -197,9 +200,9 @@ impl LeafIds {
         reading: &mut Reading<'_>,
         known: &Known<'_>,
         leaf: &Leaf,
-        opening: Opening,
+        opening: Opening<'_>,
     ) -> Result<Option<Self>> {
-        let Opening { after, rows, covered } = opening;
+        let Opening { access, after, rows, covered } = opening;
         let stretches = stretches(reading.home, known, leaf);
         if leaf.in_order_of_ids() {
             let parts = stretches.into_iter().flat_map(|(head, ranges)| {
@@ -211,24 +214,25 @@ impl LeafIds {
                 })
             });
             let mut leaf = Self(parts.collect());
-            if let Some(after) = after {
-                leaf.start_behind(after, reading);
-            }
+            leaf.narrow(access, after, reading);
             return Ok(Some(leaf));
         }
-        let (mut hits, mut held_bytes) = (Vec::<Hit>::new(), 0);
+        let (mut hits, mut held_bytes, mut passed) = (Vec::<Hit>::new(), 0, 0);
         for range in stretches.into_iter().flat_map(|(_, ranges)| ranges) {
             let mut rest = Some(range);
             while let Some(range) = rest {
                 let page =
                     index::scan(reading.txn, &range, reading.scan(ROWS_MAX, PAGE_BYTES)).await?;
                 reading.collected(page.entries.len()).await;
+                passed += page.entries.len();
                 for index::Entry { id, covered: held, .. } in page.entries {
-                    held_bytes += held.size();
-                    let kept = covered && held_bytes <= HELD_BYTES_MAX;
-                    hits.push((id, kept.then_some(held)));
+                    if access.admits(&id) {
+                        held_bytes += held.size();
+                        let kept = covered && held_bytes <= HELD_BYTES_MAX;
+                        hits.push((id, kept.then_some(held)));
+                    }
                 }
-                if hits.len() > reading.budget.examined_max {
+                if passed > reading.budget.examined_max || reading.is_late() {
                     return Ok(None);
                 }
                 rest = page.rest;
@@ -248,15 +252,17 @@ impl LeafIds {
         Ok(Some(Self(vec![Part { ready, rest: None, rows: 0, covered }])))
     }
 
-    fn start_behind(&mut self, after: ObjectId, reading: &Reading<'_>) {
+    /// Leaves out what is not admitted, and what a batch has passed that goes on behind an id.
+    fn narrow(&mut self, access: &Access, after: Option<ObjectId>, reading: &Reading<'_>) {
+        let passed = after.map_or(Bound::Unbounded, Bound::Excluded);
         for part in &mut self.0 {
-            if let Some((head, range)) = &mut part.rest {
-                let key = [&head[..], &after.bytes()].concat();
-                if reading.descending {
-                    range.end = key;
-                } else {
-                    range.begin = keys::next(&key);
-                }
+            if let Access::Range { begin, end } = access {
+                part.narrow(*begin, *end);
+            }
+            if reading.descending {
+                part.narrow(Bound::Unbounded, passed);
+            } else {
+                part.narrow(passed, Bound::Unbounded);
             }
         }
     }
@@ -266,14 +272,11 @@ impl LeafIds {
             while part.ready.front().is_some_and(|(id, _)| reading.is_behind(&target, id)) {
                 part.ready.pop_front();
             }
-            if part.ready.is_empty()
-                && let Some((head, range)) = &mut part.rest
-            {
-                let key = [&head[..], &target.bytes()].concat();
+            if part.ready.is_empty() {
                 if reading.descending {
-                    range.end = keys::next(&key).min(std::mem::take(&mut range.end));
+                    part.narrow(Bound::Unbounded, Bound::Included(target));
                 } else {
-                    range.begin = key.max(std::mem::take(&mut range.begin));
+                    part.narrow(Bound::Included(target), Bound::Unbounded);
                 }
             }
         }
@@ -291,6 +294,23 @@ impl LeafIds {
 }
 
 impl Part {
+    /// Leaves out of what is still to be read all ids but these.
+    fn narrow(&mut self, begin: Bound<ObjectId>, end: Bound<ObjectId>) {
+        let Some((head, range)) = &mut self.rest else { return };
+        let key = |id: ObjectId| [&head[..], &id.bytes()].concat();
+        let begin = match begin {
+            Bound::Included(id) => Some(key(id)),
+            Bound::Excluded(id) => Some(keys::next(&key(id))),
+            Bound::Unbounded => None,
+        };
+        let end = match end {
+            Bound::Included(id) => Some(keys::next(&key(id))),
+            Bound::Excluded(id) => Some(key(id)),
+            Bound::Unbounded => None,
+        };
+        *range = between(range, begin, end);
+    }
+
     async fn peek(&mut self, reading: &mut Reading<'_>) -> Result<Option<ObjectId>> {
         while self.ready.is_empty() {
             let Some((head, range)) = self.rest.take() else { return Ok(None) };

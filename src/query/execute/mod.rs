@@ -189,8 +189,12 @@ pub async fn run(
         }
         Route::Ids(groups) => {
             let cover = Cover::of(&known, &routed);
-            let opening =
-                ids::Opening { after: after(from), rows: query.limit, covered: cover.is_some() };
+            let opening = ids::Opening {
+                access: &query.plan.access,
+                after: after(from),
+                rows: query.limit,
+                covered: cover.is_some(),
+            };
             match IdSet::open(&mut reading, &known, groups, opening).await? {
                 Ok((set, complete)) => {
                     let documents = Documents::of_set(reading, &query.plan.access, set, cover);

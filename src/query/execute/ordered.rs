@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 
 use super::covered::{self, Cover};
 use super::documents::{PAGE_ROWS, PAGE_ROWS_MIN, POINTS_AT_ONCE};
-use super::reading::{Reading, stretches};
+use super::reading::{Reading, between, stretches};
 use super::{Batch, Goal, Position, all_match};
 use crate::codec::keys;
 use crate::error::Result;
@@ -73,7 +73,7 @@ pub(super) async fn ordered(
     let mut streams = open(&reading, known, leaf, goal, course);
     let (mut documents, mut batch_bytes, mut last) = (Vec::new(), 0, None);
     let mut passed: Option<(usize, index::Entry)> = None;
-    let mut ended = false;
+    let (mut ended, mut stopped_at) = (false, None);
     'batch: while !ended {
         let wanted = (query.limit - documents.len()).clamp(1, POINTS_AT_ONCE);
         let mut hits = Vec::with_capacity(wanted);
@@ -86,21 +86,28 @@ pub(super) async fn ordered(
             let again = passed.as_ref().is_some_and(|(passed_head, passed)| {
                 passed.id == entry.id && value_of(passed, *passed_head) == value_of(&entry, head)
             });
-            if !again && query.plan.access.admits(&entry.id) {
+            let skipped = again || !query.plan.access.admits(&entry.id);
+            // One that is not wanted is where the next batch goes on, when this one may read no further.
+            stopped_at = (skipped && reading.is_spent()).then_some(entry.id);
+            if !skipped || stopped_at.is_some() {
                 let covered = cover.as_ref().map(|_| entry.covered.clone());
                 hits.push((entry.id, covered));
             }
             passed = Some((head, entry));
+            if stopped_at.is_some() {
+                break;
+            }
         }
         let found = covered::find(&reading, cover.as_ref(), hits).await?;
         let count = found.len();
         for (at, (id, found)) in found.into_iter().enumerate() {
             let held = found.value(leaf.fixed.len());
             let document = found.load(&mut reading).await?;
-            let spent = reading.is_spent_by_number() || batch_bytes >= budget.batch_bytes_max;
-            let matched = all_match(residual, &document);
+            let heavy = reading.is_spent_by_documents() || batch_bytes >= budget.batch_bytes_max;
+            let skipped = at + 1 == count && stopped_at == Some(id);
+            let matched = !skipped && all_match(residual, &document);
             let full = documents.len() + usize::from(matched) >= query.limit;
-            if full || spent || at + 1 == count {
+            if full || heavy || at + 1 == count {
                 let key = held.unwrap_or_else(|| Operand::copy(&sort.key(document.raw())));
                 last = Some((key, id));
             }
@@ -108,12 +115,12 @@ pub(super) async fn ordered(
                 batch_bytes += document.bytes().len();
                 documents.push(document);
             }
-            if full || spent {
+            if full || heavy {
                 ended &= at + 1 == count;
                 break 'batch;
             }
         }
-        if last.is_some() && reading.is_late() {
+        if last.is_some() && reading.is_spent() {
             break;
         }
     }
@@ -205,13 +212,6 @@ impl Place {
         };
         vec![Part { range: of_value, against: true }, Part { range: rest, against: false }]
     }
-}
-
-/// What of a range lies from `begin` to before `end`.
-fn between(range: &KeyRange, begin: Option<Vec<u8>>, end: Option<Vec<u8>>) -> KeyRange {
-    let begin = begin.map_or_else(|| range.begin.clone(), |begin| begin.max(range.begin.clone()));
-    let end = end.map_or_else(|| range.end.clone(), |end| end.min(range.end.clone()));
-    KeyRange { begin, end, exact: range.exact }
 }
 
 /// The next entry of all streams, and how long what its key begins with is.

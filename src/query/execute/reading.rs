@@ -62,8 +62,15 @@ impl<'a> Reading<'a> {
 
     /// By the number of documents and entries, and by their bytes.
     pub(super) fn is_spent_by_number(&self) -> bool {
+        self.is_spent_by_documents()
+            || !self.whole && self.examined + self.streamed >= self.budget.examined_max
+    }
+
+    /// By documents alone: those that entries have led to already are still looked at, however
+    /// many entries were passed on the way.
+    pub(super) fn is_spent_by_documents(&self) -> bool {
         !self.whole
-            && (self.examined + self.streamed >= self.budget.examined_max
+            && (self.examined >= self.budget.examined_max
                 || self.examined_bytes >= self.budget.examined_bytes_max)
     }
 
@@ -157,4 +164,11 @@ pub(super) fn stretches(
         (head, ranges)
     });
     stretches.collect()
+}
+
+/// What of a range lies from `begin` to before `end`.
+pub(super) fn between(range: &KeyRange, begin: Option<Vec<u8>>, end: Option<Vec<u8>>) -> KeyRange {
+    let begin = begin.map_or_else(|| range.begin.clone(), |begin| begin.max(range.begin.clone()));
+    let end = end.map_or_else(|| range.end.clone(), |end| end.min(range.end.clone()));
+    KeyRange { begin, end, exact: range.exact }
 }

@@ -1,0 +1,90 @@
+//! How much a query reads: entries, documents, and how often it waits for the store.
+
+use std::time::Duration;
+
+use bson::{Document, doc};
+use lethe::document::Home;
+use lethe::query::{Batch, Budget, Direction, Position, Query, count, run};
+use lethe::store::{Read, Store};
+
+use crate::planner::{Belief, believe, decoded, fill, found, home, id, index, numbered, plain_query};
+
+/// A bucket of these documents with an index on each of these lists of fields,
+/// of which the planner believes that it is large.
+async fn bucket(fields: &[&[&str]], documents: impl Iterator<Item = Document>) -> (Store, Home) {
+    let store = Store::memory();
+    let home = home((1..).zip(fields).map(|(id, fields)| index(id, fields)).collect());
+    let documents = numbered(documents.collect(), 2);
+    for part in documents.chunks(1000) {
+        fill(&store, &home, part).await;
+    }
+    believe(&home, &Belief { documents: 1e7, entries: vec![(1e7, 1e5); fields.len()] });
+    (store, home)
+}
+
+async fn first(store: &Store, home: &Home, query: &Query, budget: &Budget) -> Batch {
+    let txn = store.begin("query");
+    run(&txn, home, query, &Position::Start, Read::Snapshot, budget).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_page_behind_an_id_reads_no_entries_in_front_of_it() {
+    let (store, home) = bucket(&[&["s"]], (0..3000).map(|n| doc! {"s": "x", "n": n})).await;
+    let budget = Budget::default();
+    for after in [0, 1500, 2899] {
+        let up = format!("{{s: 'x', '_id': {{$gt: '{}'}}}}", id(after).to_hex());
+        let down = format!("{{s: 'x', '_id': {{$lte: '{}'}}}}", id(after + 100).to_hex());
+        for (filter, order) in [
+            (&up, None),
+            (&up, Some(("_id", Direction::Ascending))),
+            (&down, Some(("_id", Direction::Descending))),
+        ] {
+            let batch = first(&store, &home, &plain_query(filter, order, 100), &budget).await;
+            assert_eq!((batch.documents.len(), batch.entries), (100, 100), "{filter}");
+            let first = decoded(&batch.documents[0]).get_i32("n").unwrap();
+            let expected = i32::from(after) + if filter == &up { 1 } else { 100 };
+            assert_eq!(first, expected, "{filter}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn entries_that_are_passed_in_the_order_of_an_index_count_for_the_batch() {
+    let (store, home) = bucket(&[&["n"]], (0..3000).map(|n| doc! {"n": 3000 - n})).await;
+    let budget = Budget { examined_max: 100, ..Budget::default() };
+    // The one that is wanted is the last in this order.
+    let filter = format!("{{n: {{$gte: 0}}, '_id': {{$lt: '{}'}}}}", id(1).to_hex());
+    let query = plain_query(&filter, Some(("n", Direction::Ascending)), 10);
+    let batch = first(&store, &home, &query, &budget).await;
+    assert!(batch.documents.is_empty() && batch.entries < 400, "{}", batch.entries);
+    assert!(matches!(batch.next, Position::AfterKey { .. }));
+    let all = found(&store, &[&home], &query, &budget).await;
+    assert_eq!(all.len(), 1);
+    assert_eq!(all[0].get_i32("n").unwrap(), 3000);
+}
+
+#[tokio::test]
+async fn what_entries_led_to_is_given_back_however_many_were_read() {
+    let (store, home) = bucket(&[&["s"]], (0..3000).map(|n| doc! {"s": n % 100})).await;
+    let budget = Budget { examined_max: 1000, ..Budget::default() };
+    let values: Vec<_> = (0..100).map(|n| n.to_string()).collect();
+    let query = plain_query(&format!("{{s: {{$in: [{}]}}}}", values.join(",")), None, 30);
+    let batch = first(&store, &home, &query, &budget).await;
+    // More entries than the batch may look at: those of each value.
+    assert_eq!((batch.documents.len(), batch.entries), (30, 3000));
+}
+
+#[tokio::test]
+async fn a_count_of_ids_in_an_index_ends_when_its_time_is_over() {
+    let (store, home) = bucket(&[&["s"]], (0..300).map(|n| doc! {"s": [n % 2, 7]})).await;
+    let budget = Budget { sort_time_max: Duration::ZERO, ..Budget::default() };
+    for filter in
+        ["{s: {$in: [0, 1]}}".to_owned(), format!("{{s: 7, '_id': {{$gt: '{}'}}}}", id(9).to_hex())]
+    {
+        let query = plain_query(&filter, None, usize::MAX);
+        let txn = store.begin("count");
+        let error = count(&txn, &home, &query, Read::Snapshot, &budget).await.unwrap_err();
+        assert!(error.to_string().starts_with("counting took longer"), "{filter}: {error}");
+        assert!(count(&txn, &home, &query, Read::Snapshot, &Budget::default()).await.is_ok());
+    }
+}

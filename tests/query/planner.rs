@@ -317,7 +317,12 @@ fn query(world: &World, filter: &Document) -> Query {
 }
 
 /// All that a query finds, each batch over the bucket as this home sees it.
-pub(crate) async fn found(store: &Store, homes: &[&Home], query: &Query, budget: &Budget) -> Vec<Document> {
+pub(crate) async fn found(
+    store: &Store,
+    homes: &[&Home],
+    query: &Query,
+    budget: &Budget,
+) -> Vec<Document> {
     let mut position = Position::Start;
     let mut all = Vec::new();
     for turn in 0.. {

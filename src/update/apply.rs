@@ -1,5 +1,6 @@
 //! Applying an update: one pass over the bytes of a document.
 
+use std::cell::Cell;
 use std::cmp::Ordering;
 use std::collections::HashSet;
 
@@ -54,7 +55,7 @@ pub(super) fn apply_tree(
     for source in &update.sources {
         sources.push(rename_source(source, raw)?);
     }
-    let pass = Pass { collated, first, sources };
+    let pass = Pass { collated, first, sources, steps: Cell::new(0) };
     let mut out = Builder::new();
     pass.document(&[root], raw, &mut out)?;
     let changed = out.finish();
@@ -98,7 +99,13 @@ struct Pass<'a> {
     first: Vec<Option<usize>>,
     /// What each `$rename` moves.
     sources: Vec<Option<Operand>>,
+    /// Steps taken: paths looked at, times the elements and fields that they meet.
+    steps: Cell<usize>,
 }
+
+/// Steps that one update may take in one document, a second or so: many paths through many
+/// elements multiply.
+const STEPS_MAX: usize = 20_000_000;
 
 /// How an element was come by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,6 +158,14 @@ impl Pass<'_> {
         Err(Error::syntax(format!("the updated document exceeds the limit of {limit} bytes")))
     }
 
+    fn spend(&self, steps: usize) -> Result<()> {
+        self.steps.set(self.steps.get().saturating_add(steps));
+        if self.steps.get() <= STEPS_MAX {
+            return Ok(());
+        }
+        Err(Error::syntax("the update leads to too many places in the document: use fewer paths"))
+    }
+
     /// What these nodes make of the value at their place; `None`: there is none.
     fn value(
         &self,
@@ -190,8 +205,10 @@ impl Pass<'_> {
     }
 
     fn document(&self, nodes: &[&Node], raw: Raw<'_>, out: &mut Builder) -> Result<()> {
+        self.spend(nodes.iter().map(|node| node.children.len()).sum())?;
         let mut met = HashSet::new();
         for field in raw {
+            self.spend(nodes.len())?;
             let name = std::str::from_utf8(field.key).unwrap_or_default();
             let below: Vec<&Node> = nodes.iter().filter_map(|node| node.named(name)).collect();
             if below.is_empty() {
@@ -217,8 +234,10 @@ impl Pass<'_> {
     fn array(&self, nodes: &[&Node], raw: Raw<'_>, out: &mut Builder) -> Result<()> {
         self.refuse_names(nodes)?;
         let mut count = 0;
+        let width = nodes.iter().map(|node| 1 + node.positional().count()).sum();
         for (index, field) in raw.iter().enumerate() {
             count = index + 1;
+            self.spend(width)?;
             let below = self.below(nodes, index, &field);
             if below.is_empty() {
                 out.push(&field);

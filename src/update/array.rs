@@ -168,6 +168,9 @@ pub(super) fn expect_array<'a>(leaf: &Leaf, there: Option<Field<'a>>) -> Result<
     }
 }
 
+/// Fields by which `$push` sorts: each costs a look-up in both elements of a comparison.
+const SORT_FIELDS_MAX: usize = 32;
+
 impl Order {
     fn parse(field: &Field<'_>) -> std::result::Result<Self, String> {
         let direction = |field: &Field<'_>| match integer("$sort", field) {
@@ -176,6 +179,9 @@ impl Order {
             _ => Err("$sort expects 1 or -1".to_owned()),
         };
         match field.value() {
+            Value::Document(raw) if raw.iter().nth(SORT_FIELDS_MAX).is_some() => {
+                Err(format!("$sort takes at most {SORT_FIELDS_MAX} fields"))
+            }
             Value::Document(raw) if !raw.is_empty() => {
                 let sort = |field: Field<'_>| {
                     let path = Path::new(&String::from_utf8_lossy(field.key));

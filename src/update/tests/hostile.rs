@@ -220,3 +220,24 @@ fn names_that_stand_twice_are_never_applied_twice() {
         assert!(twice(operator).is_err(), "{operator}");
     }
 }
+
+#[test]
+fn many_paths_through_many_elements_are_refused_and_not_walked() {
+    let paths: Vec<String> = (0..900).map(|n| format!("'a.$[].f{n}': 1")).collect();
+    let update = format!("{{$unset: {{{}}}}}", paths.join(","));
+    let elements = vec!["{}"; 100_000].join(",");
+    refuses(
+        &update,
+        &format!("{{a: [{elements}]}}"),
+        "the update leads to too many places in the document: use fewer paths",
+    );
+    changes_nothing(&update, "{a: [{}, {}]}");
+}
+
+#[test]
+fn a_sort_of_pushed_elements_takes_so_many_fields() {
+    let fields: Vec<String> = (0..33).map(|n| format!("f{n}: 1")).collect();
+    let update = format!("{{$push: {{a: {{$each: [], $sort: {{{}}}}}}}}}", fields.join(","));
+    let error = super::update(&update).unwrap_err().to_line();
+    assert!(error.ends_with("$sort takes at most 32 fields"), "{error}");
+}

@@ -48,6 +48,8 @@ pub enum Error {
     Held(String),
     #[error("Bucket '{0}' is protected")]
     Protected(String),
+    #[error("Namespace '{0}' is protected")]
+    NamespaceProtected(String),
     /// The clocks of the members cannot be trusted: nothing is purged.
     #[error("{0}")]
     ClockSuspect(String),
@@ -132,7 +134,7 @@ impl Error {
             Self::AlreadyPurging(_) => "ALREADYPURGING",
             Self::BarrierNotSatisfied(_) => "BARRIERNOTSATISFIED",
             Self::Held(_) => "HELD",
-            Self::Protected(_) => "PROTECTED",
+            Self::Protected(_) | Self::NamespaceProtected(_) => "PROTECTED",
             Self::ClockSuspect(_) => "CLOCKSUSPECT",
             Self::PurgePaused(_) => "PURGEPAUSED",
             Self::RetentionOutOfRange(_) => "RETENTIONOUTOFRANGE",

@@ -104,10 +104,13 @@ impl Player {
     fn settle(&mut self) -> Result<(), Box<dyn Error>> {
         let deadline = Instant::now() + SETTLE_TIME_MAX;
         while Instant::now() < deadline {
-            let Value::Array(removed) = self.watcher.call(&["BUCKET.REMOVED", "NAMESPACE", "*"])?
-            else {
-                return Err("BUCKET.REMOVED answers an array".into());
-            };
+            let mut removed = Vec::new();
+            for list in [&["BUCKET.REMOVED", "NAMESPACE", "*"][..], &["NAMESPACE", "REMOVED"]] {
+                let Value::Array(rows) = self.watcher.call(list)? else {
+                    return Err(format!("{list:?} answers no array").into());
+                };
+                removed.extend(rows);
+            }
             let settled = |row: &Value| {
                 field(row, "witnessed") == field(row, "shards")
                     && field(row, "state") == Some(&Value::Bulk(b"removed".to_vec()))

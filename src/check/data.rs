@@ -276,14 +276,20 @@ async fn trim(
     expect_due(look, report, record, &due).await
 }
 
-/// While a bucket is removed its log and its tombstones stand still, and what came due of them is set aside.
+/// While a bucket or a namespace above it is removed its log and its tombstones stand still, and what came due of them is
+/// set aside or parked.
 async fn expect_due(
     look: &Look,
     report: &mut Report<'_>,
     record: &BucketRecord,
     due: &[u8],
 ) -> Result<()> {
-    if record.state == State::Active && !look.exists(due).await? {
+    if record.state != State::Active || look.exists(due).await? {
+        return Ok(());
+    }
+    let Some((at, what, id)) = report.decoded(keys::parse_expiry(due)) else { return Ok(()) };
+    let above = look.above(record.namespace).await?;
+    if !above.going && !look.is_parked(&above, at, what, &id).await? {
         report.add(Kind::Missing, "the queue of what is due does not have it", readable::key(due));
     }
     Ok(())

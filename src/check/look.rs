@@ -6,10 +6,11 @@ use serde::de::DeserializeOwned;
 use super::finding::{Kind, Report};
 use crate::codec::record::{
     self, BucketRecord, ClusterRecord, ClusterTimeRecord, MemberRecord, NamespaceRecord,
-    ReclaimRecord, RemovalRecord, RetentionRecord,
+    ReclaimRecord, RemovalRecord, RetentionRecord, State,
 };
-use crate::codec::{BucketId, DecodeError, NamespaceId, RemovalId, Versionstamp, keys};
+use crate::codec::{BucketId, DecodeError, NamespaceId, Object, RemovalId, Versionstamp, keys};
 use crate::document::{Document, Home, Stored};
+use crate::metadata::name::DEPTH_MAX;
 use crate::store::{RangeRead, Read, Result, Store, Transaction};
 
 /// A row that another one speaks of.
@@ -47,6 +48,23 @@ pub(super) enum Owner {
     /// The record or the job is damaged, which is a finding of its own.
     Unclear,
     Nobody,
+}
+
+/// A bucket or a namespace, as far as they are alike.
+#[derive(Debug)]
+pub(super) struct Instance {
+    pub(super) state: State,
+    pub(super) parent: NamespaceId,
+    pub(super) name: String,
+}
+
+/// What lies above something.
+#[derive(Debug)]
+pub(super) struct Above {
+    /// From the lowest one up, as far as there are records.
+    pub(super) chain: Vec<NamespaceId>,
+    /// One of them was purged, and this goes with it.
+    pub(super) going: bool,
 }
 
 /// The store at one snapshot, with what many rules ask for.
@@ -161,6 +179,76 @@ impl Look {
         Ok(Row::of(self.get(key).await?, |value| number("pointer", value)))
     }
 
+    /// What a removal or a fence may be about, whatever its kind.
+    pub(super) async fn instance(&self, object: Object) -> Result<Row<Instance>> {
+        Ok(match object {
+            Object::Bucket(id) => match self.bucket(id).await? {
+                Row::Is(is) => {
+                    let BucketRecord { state, namespace, name, .. } = is;
+                    Row::Is(Instance { state, parent: namespace, name })
+                }
+                Row::Broken => Row::Broken,
+                Row::Absent => Row::Absent,
+            },
+            Object::Namespace(id) => match self.namespace(id).await? {
+                Row::Is(is) => {
+                    let NamespaceRecord { state, parent, segment, .. } = is;
+                    Row::Is(Instance { state, parent, name: segment })
+                }
+                Row::Broken => Row::Broken,
+                Row::Absent => Row::Absent,
+            },
+        })
+    }
+
+    /// Whether a namespace without a record was purged, and what was in it is being
+    /// taken apart.
+    pub(super) async fn is_going(&self, id: NamespaceId) -> Result<bool> {
+        let Row::Is(removal) = self.pointer(&keys::removal_of(id.0)).await? else {
+            return Ok(false);
+        };
+        let key = keys::reclaim(RemovalId(removal));
+        Ok(match self.record::<ReclaimRecord>("reclaim", &key).await? {
+            Row::Is(job) => job.object == Object::Namespace(id),
+            Row::Broken => true,
+            Row::Absent => false,
+        })
+    }
+
+    /// What may be said of what lies in a namespace, from all that is above.
+    pub(super) async fn above(&self, id: NamespaceId) -> Result<Above> {
+        let mut found = Above { chain: Vec::new(), going: false };
+        let mut at = id;
+        while at != NamespaceId::ROOT && found.chain.len() <= DEPTH_MAX {
+            found.chain.push(at);
+            match self.namespace(at).await? {
+                Row::Is(record) => at = record.parent,
+                Row::Broken => break,
+                Row::Absent => {
+                    found.going = self.is_going(at).await?;
+                    break;
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Whether something that is due waits for one of these namespaces.
+    pub(super) async fn is_parked(
+        &self,
+        above: &Above,
+        at: i64,
+        what: u16,
+        id: &[u8],
+    ) -> Result<bool> {
+        for namespace in &above.chain {
+            if self.exists(&keys::parked(*namespace, at, what, id)).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// To whom the keys below `data/<bucket>/` belong. The last answer is kept.
     pub(super) async fn owner(&mut self, bucket: BucketId) -> Result<Owner> {
         if let Some((known, owner)) = &self.owner
@@ -184,7 +272,7 @@ impl Look {
                 .record::<ReclaimRecord>("reclaim", &keys::reclaim(RemovalId(removal)))
                 .await?
             {
-                Row::Is(job) if job.bucket == bucket => return Ok(state(job)),
+                Row::Is(job) if job.object == Object::Bucket(bucket) => return Ok(state(job)),
                 Row::Broken => return Ok(Owner::Unclear),
                 Row::Is(_) | Row::Absent => {}
             }
@@ -196,7 +284,7 @@ impl Look {
             let page = self.range(range.clone()).await?;
             for (_, value) in &page.rows {
                 match record::decode::<ReclaimRecord>("reclaim", value) {
-                    Ok(job) if job.bucket == bucket => return Ok(state(job)),
+                    Ok(job) if job.object == Object::Bucket(bucket) => return Ok(state(job)),
                     Ok(_) => {}
                     Err(_) => unclear = true,
                 }

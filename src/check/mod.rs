@@ -14,18 +14,20 @@
 //! | the whole store | if anything is there: `cluster`, `cluster-time`, `next-id`, a `shard` and a `witness` for each shard, `journal-head` if there is an event |
 //! | all of them | keys and values decode; versions lie behind some commit; ids below `next-id`; kinds and parts are known |
 //! | `namespace/name` | its record is active and has this parent and name |
-//! | `namespace/record` | active: its name points at it; a fence; a way up to the root, at most 10 long |
+//! | `namespace/record` | a fence; a way up to the root, at most 10 long, or to a namespace that was purged and is being taken apart; active or removed: as for a bucket; protected: a `guard` row at its parent |
 //! | `bucket/name` | its record is active and has this namespace and name |
-//! | `bucket/record` | its namespace has a record; shards of the cluster; a fence; active: its name points at it and it is in no removal; removed: no name points at it, `removal-of` leads to its removal; its counters are exact; of a copy: `data/.../copy`, and unless it has failed `copy`, and `replica` for its source |
+//! | `bucket/record` | its namespace has a record, or was purged and is being taken apart; protected: a `guard` row there; shards of the cluster; a fence; active: its name points at it and it is in no removal; removed: no name points at it, `removal-of` leads to its removal; its counters are exact; of a copy: `data/.../copy`, and unless it has failed `copy`, and `replica` for its source |
 //! | `fence` | a bucket or a namespace of this number |
-//! | `removal` | its bucket is removed and has this name; `removal-of`, `removed-by-name`, both `removed-by-time`, `retention`, and `reserved-name` where reserved, are there and say the same; an `expiry` row unless held or kept for ever; no grave and no reclaim job |
+//! | `removal` | its bucket or namespace is removed and has this name; `removal-of`, `removed-by-name`, both `removed-by-time`, `retention`, and `reserved-name` where reserved, are there and say the same; an `expiry` row unless held, kept for ever, parked or going with what is above it; held: a `guard` row above; no grave and no reclaim job |
 //! | `retention`, `hold`, `request` | a removal |
 //! | `removed-by-name`, `reserved-name` | a removal that says the same; no active bucket of a reserved name |
 //! | `removed-by-time` | a removal or a reclaim job that says the same |
+//! | `guard` | a child that is protected or on hold, or has such a row below; a row at the parent |
+//! | `parked` | a namespace that is removed, or an `expiry` row that puts it back |
 //! | `removal-of` | a removal or a grave of this object |
 //! | `expiry` | what it points at is there and due at this time; no removal on hold |
-//! | `grave` | an `expiry` row; `removal-of` leads to it; neither record nor fence of its bucket |
-//! | `reclaim` | both `removed-by-time` rows; neither record nor fence of its bucket |
+//! | `grave` | an `expiry` row; `removal-of` leads to it; neither record nor fence of its object |
+//! | `reclaim` | both `removed-by-time` rows; neither record nor fence of its object |
 //! | `data/<bucket>` | a record, or a reclaim job whose prefix is not dropped yet: one finding for a whole prefix |
 //! | `data/.../doc` | valid BSON whose `_id` is that of the key; in pieces: all are there, none is behind the last, and length and checksum are right |
 //! | `data/.../body` | a document or a tombstone refers to it |
@@ -44,7 +46,7 @@
 //! | `copy` | a copy of this bucket |
 //! | `data/.../copy` | a bucket that is a copy; a position for each of its shards |
 //! | `index-task` | an index of a bucket, and an open task of it |
-//! | `data/.../trim`, `vacuum` | an `expiry` row, unless the bucket is removed |
+//! | `data/.../trim`, `vacuum` | an `expiry` row, unless the bucket is removed, or it is parked |
 //! | `journal-head` | the version of the last event |
 //! | `member` | `seen` and `beat`; their rows without a member are a warning |
 //! | `shard`, `witness` | a shard of the cluster; an owner that is a member while there are members, else a warning |
@@ -75,6 +77,7 @@ mod copies;
 mod data;
 mod feed;
 mod finding;
+mod guards;
 mod indexes;
 mod look;
 mod names;

@@ -1,9 +1,10 @@
 //! Namespaces, buckets and fences.
 
 use super::finding::{Kind, Report};
+use super::guards;
 use super::look::{Look, Row, number};
 use crate::codec::record::{self, BucketRecord, NamespaceRecord, State};
-use crate::codec::{BucketId, NamespaceId, RemovalId, Versionstamp, keys};
+use crate::codec::{BucketId, NamespaceId, ObjectKind, RemovalId, Versionstamp, keys};
 use crate::metadata::name::DEPTH_MAX;
 use crate::store::Result;
 
@@ -54,15 +55,9 @@ pub(super) async fn namespace_record(
     look.expect_reserved(report, id);
     fence_present(look, report, id).await?;
     let pointer = look.pointer(&keys::namespace_name(record.parent, &record.segment)).await?;
-    let points_here = matches!(pointer, Row::Is(found) if found == id);
-    match record.state {
-        State::Active if !points_here => no_pointer(report, &pointer),
-        State::Removed if points_here => report.add(
-            Kind::Contradiction,
-            "it is removed, but its name still points at it",
-            "no pointer at a removed namespace",
-        ),
-        State::Active | State::Removed => {}
+    state_fits(look, report, id, ObjectKind::Namespace, record.state, &pointer).await?;
+    if record.protected {
+        guards::expect(look, report, keys::guard::PROTECTION, record.parent, id).await?;
     }
     // The way up: it must end at the root, within the depth that paths may have.
     let mut above = record.parent;
@@ -74,11 +69,7 @@ pub(super) async fn namespace_record(
             Row::Is(record) => above = record.parent,
             Row::Broken => return Ok(()),
             Row::Absent => {
-                report.add(
-                    Kind::Dangling,
-                    format!("the namespace {above} above it has no record"),
-                    "records up to the topmost namespace",
-                );
+                expect_going(look, report, above).await?;
                 return Ok(());
             }
         }
@@ -89,6 +80,75 @@ pub(super) async fn namespace_record(
             format!("more than {DEPTH_MAX} namespaces lie above each other"),
             "a path that ends at the root",
         );
+    }
+    Ok(())
+}
+
+/// Reports a namespace above something that has no record, unless it was purged and
+/// what was in it is being taken apart.
+async fn expect_going(look: &Look, report: &mut Report<'_>, above: NamespaceId) -> Result<()> {
+    if !look.is_going(above).await? {
+        report.add(
+            Kind::Dangling,
+            format!("the namespace {above} above it has no record"),
+            "records up to the topmost namespace, or the job of one that was purged",
+        );
+    }
+    Ok(())
+}
+
+/// Reports a state that its name and its removal contradict.
+async fn state_fits(
+    look: &Look,
+    report: &mut Report<'_>,
+    id: u64,
+    kind: ObjectKind,
+    state: State,
+    pointer: &Row<u64>,
+) -> Result<()> {
+    let points_here = matches!(pointer, Row::Is(found) if *found == id);
+    let removal = look.pointer(&keys::removal_of(id)).await?;
+    match state {
+        State::Active => {
+            if !points_here {
+                no_pointer(report, pointer);
+            }
+            if let Row::Is(removal) = removal {
+                let removal = RemovalId(removal);
+                report.add(
+                    Kind::Contradiction,
+                    format!("it is active, but removal-of says that it is in removal {removal}"),
+                    format!("an active {} is in no removal", kind.name()),
+                );
+            }
+        }
+        State::Removed => {
+            if points_here {
+                report.add(
+                    Kind::Contradiction,
+                    "it is removed, but its name still points at it",
+                    format!("no pointer at a removed {}", kind.name()),
+                );
+            }
+            match removal {
+                Row::Absent => report.add(
+                    Kind::Missing,
+                    "it is removed, but removal-of does not say in which removal",
+                    "a removal-of row",
+                ),
+                Row::Broken => {}
+                Row::Is(removal) => {
+                    let removal = RemovalId(removal);
+                    if look.removal(removal).await?.is_absent() {
+                        report.add(
+                            Kind::Missing,
+                            format!("it is removed, but its removal {removal} has no record"),
+                            "a removal record",
+                        );
+                    }
+                }
+            }
+        }
     }
     Ok(())
 }
@@ -141,11 +201,10 @@ pub(super) async fn bucket_record(
     look.expect_reserved(report, id);
     fence_present(look, report, id).await?;
     if look.namespace(record.namespace).await?.is_absent() {
-        report.add(
-            Kind::Dangling,
-            format!("its namespace {} has no record", record.namespace),
-            "the record of a namespace",
-        );
+        expect_going(look, report, record.namespace).await?;
+    }
+    if record.protected {
+        guards::expect(look, report, keys::guard::PROTECTION, record.namespace, id).await?;
     }
     let shards = look.cluster.as_ref().map(|cluster| cluster.shards);
     let unknown = record.shards.iter().find(|shard| shards.is_some_and(|count| **shard >= count));
@@ -162,50 +221,7 @@ pub(super) async fn bucket_record(
     super::copies::of_record(look, report, BucketId(id), &record).await?;
     super::indexes::of_record(look, report, BucketId(id), &record).await?;
     let pointer = look.pointer(&keys::bucket_name(record.namespace, &record.name)).await?;
-    let points_here = matches!(pointer, Row::Is(found) if found == id);
-    let removal = look.pointer(&keys::removal_of(id)).await?;
-    match record.state {
-        State::Active => {
-            if !points_here {
-                no_pointer(report, &pointer);
-            }
-            if let Row::Is(removal) = removal {
-                let removal = RemovalId(removal);
-                report.add(
-                    Kind::Contradiction,
-                    format!("it is active, but removal-of says that it is in removal {removal}"),
-                    "an active bucket is in no removal",
-                );
-            }
-        }
-        State::Removed => {
-            if points_here {
-                report.add(
-                    Kind::Contradiction,
-                    "it is removed, but its name still points at it",
-                    "no pointer at a removed bucket",
-                );
-            }
-            match removal {
-                Row::Absent => report.add(
-                    Kind::Missing,
-                    "it is removed, but removal-of does not say in which removal",
-                    "a removal-of row",
-                ),
-                Row::Broken => {}
-                Row::Is(removal) => {
-                    let removal = RemovalId(removal);
-                    if look.removal(removal).await?.is_absent() {
-                        report.add(
-                            Kind::Missing,
-                            format!("it is removed, but its removal {removal} has no record"),
-                            "a removal record",
-                        );
-                    }
-                }
-            }
-        }
-    }
+    state_fits(look, report, id, ObjectKind::Bucket, record.state, &pointer).await?;
     Ok(Some(BucketId(id)))
 }
 

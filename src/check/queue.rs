@@ -3,8 +3,8 @@
 
 use super::finding::{Kind, Report};
 use super::look::{Look, Row, number};
-use crate::codec::record::{self, GraveRecord, OperationRecord, ReclaimRecord};
-use crate::codec::{BucketId, NamespaceId, RemovalId, keys, readable};
+use crate::codec::record::{self, GraveRecord, OperationRecord, ReclaimRecord, State};
+use crate::codec::{BucketId, NamespaceId, Object, RemovalId, keys, readable};
 use crate::store::Result;
 
 pub(super) async fn expiry(
@@ -62,6 +62,22 @@ pub(super) async fn expiry(
                 Row::Is(_) | Row::Broken => {}
             }
         }
+        keys::due::UNPARK => {
+            let namespace = NamespaceId(number);
+            match look.namespace(namespace).await? {
+                Row::Is(record) if record.state == State::Active => {
+                    if record.restored_at != Some(at) {
+                        wrong_time(report, record.restored_at.unwrap_or(i64::MAX));
+                    }
+                }
+                Row::Broken => {}
+                Row::Is(_) | Row::Absent => report.add(
+                    Kind::Dangling,
+                    format!("there is no active namespace {namespace}"),
+                    "a namespace that was restored",
+                ),
+            }
+        }
         keys::due::TRIM | keys::due::VACUUM => {
             let bucket = BucketId(number);
             let known = match what {
@@ -79,7 +95,7 @@ pub(super) async fn expiry(
         other => report.add(
             Kind::UnknownKey,
             format!("something of kind {other} is due"),
-            "a removal, an operation, a grave, a trim or a vacuum",
+            "a removal, an operation, a grave, a trim, a vacuum or a namespace that is back",
         ),
     }
     Ok(())
@@ -152,29 +168,31 @@ pub(super) async fn grave(
     let Some((id, grave)) = id.zip(row) else { return Ok(()) };
     expect_due(look, report, &keys::expiry(grave.until, keys::due::GRAVE, &id.to_be_bytes()))
         .await?;
-    expect_gone(look, report, grave.bucket).await?;
-    match look.pointer(&keys::removal_of(grave.bucket.0)).await? {
+    expect_gone(look, report, grave.object).await?;
+    match look.pointer(&keys::removal_of(grave.object.number())).await? {
         Row::Is(found) if found == id => {}
         Row::Broken => {}
         Row::Absent | Row::Is(_) => report.add(
             Kind::Missing,
-            format!("removal-of does not lead from the bucket {} to it", grave.bucket),
-            readable::key(&keys::removal_of(grave.bucket.0)),
+            format!("removal-of does not lead from {} to it", grave.object),
+            readable::key(&keys::removal_of(grave.object.number())),
         ),
     }
     Ok(())
 }
 
-/// Reports what is still there of a purged bucket.
-async fn expect_gone(look: &Look, report: &mut Report<'_>, bucket: BucketId) -> Result<()> {
-    for (key, what) in
-        [(keys::bucket_record(bucket), "a record"), (keys::fence(bucket.0), "a fence")]
-    {
+/// Reports what is still there of a purged bucket or namespace.
+async fn expect_gone(look: &Look, report: &mut Report<'_>, object: Object) -> Result<()> {
+    let record = match object {
+        Object::Bucket(id) => keys::bucket_record(id),
+        Object::Namespace(id) => keys::namespace_record(id),
+    };
+    for (key, what) in [(record, "a record"), (keys::fence(object.number()), "a fence")] {
         if look.exists(&key).await? {
             report.add(
                 Kind::Contradiction,
-                format!("the bucket {bucket} was purged, but has {what}"),
-                "nothing of a purged bucket",
+                format!("the {} {object} was purged, but has {what}", object.kind().name()),
+                format!("nothing of a purged {}", object.kind().name()),
             );
         }
     }
@@ -190,9 +208,9 @@ pub(super) async fn reclaim(
     let id = report.decoded(keys::parse_number("reclaim", key));
     let job: Option<ReclaimRecord> = report.decoded(record::decode("reclaim", value));
     let Some((id, job)) = id.zip(job) else { return Ok(()) };
-    expect_gone(look, report, job.bucket).await?;
-    for namespace in [job.namespace, NamespaceId::ROOT] {
-        let listed = keys::removed_by_time(namespace, job.version);
+    expect_gone(look, report, job.object).await?;
+    for namespace in keys::lists_of(job.namespace) {
+        let listed = keys::removed_by_time(job.object.kind(), namespace, job.version);
         match look.pointer(&listed).await? {
             Row::Is(found) if found == id => {}
             Row::Broken => {}

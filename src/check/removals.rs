@@ -6,7 +6,7 @@ use crate::codec::record::{
     self, GraveRecord, HoldRecord, ReclaimRecord, RemovalRecord, RequestRecord, RetentionRecord,
     State,
 };
-use crate::codec::{BucketId, NamespaceId, RemovalId, Versionstamp, keys};
+use crate::codec::{NamespaceId, ObjectKind, RemovalId, Versionstamp, keys};
 use crate::store::Result;
 
 pub(super) async fn removal(
@@ -21,37 +21,38 @@ pub(super) async fn removal(
     look.expect_reserved(report, id);
     look.expect_past(report, version);
     let removal = RemovalId(id);
-    match look.bucket(record.bucket).await? {
+    let (object, kind) = (record.object, record.object.kind());
+    match look.instance(object).await? {
         Row::Absent => report.add(
             Kind::Dangling,
-            format!("its bucket {} has no record", record.bucket),
-            "the record of a removed bucket",
+            format!("its {} {object} has no record", kind.name()),
+            format!("the record of a removed {}", kind.name()),
         ),
-        Row::Is(bucket) if bucket.state != State::Removed => report.add(
+        Row::Is(is) if is.state != State::Removed => report.add(
             Kind::Contradiction,
-            format!("its bucket {} is active", record.bucket),
-            "a removed bucket",
+            format!("its {} {object} is active", kind.name()),
+            format!("a removed {}", kind.name()),
         ),
-        Row::Is(bucket) if bucket.namespace != record.namespace || bucket.name != record.name => {
+        Row::Is(is) if is.parent != record.namespace || is.name != record.name => {
             report.add(
                 Kind::Contradiction,
-                format!("its bucket has the name '{}' in {}", bucket.name, bucket.namespace),
+                format!("its {} has the name '{}' in {}", kind.name(), is.name, is.parent),
                 format!("'{}' in {}", record.name, record.namespace),
             );
         }
         Row::Is(_) | Row::Broken => {}
     }
-    expect_value(look, report, &keys::removal_of(record.bucket.0), &id.to_be_bytes(), "removal-of")
-        .await?;
-    let by_name = keys::removed_by_name(record.namespace, &record.name, removal);
+    let (of, own) = (keys::removal_of(object.number()), id.to_be_bytes());
+    expect_value(look, report, &of, &own, "removal-of").await?;
+    let by_name = keys::removed_by_name(kind, record.namespace, &record.name, removal);
     expect_value(look, report, &by_name, version.as_bytes(), "removed-by-name").await?;
-    for namespace in [record.namespace, NamespaceId::ROOT] {
-        let by_time = keys::removed_by_time(namespace, version);
-        expect_value(look, report, &by_time, &id.to_be_bytes(), "removed-by-time").await?;
+    for namespace in keys::lists_of(record.namespace) {
+        let by_time = keys::removed_by_time(kind, namespace, version);
+        expect_value(look, report, &by_time, &own, "removed-by-time").await?;
     }
     if record.reserved {
-        let reserved = keys::reserved_name(record.namespace, &record.name);
-        expect_value(look, report, &reserved, &id.to_be_bytes(), "reserved-name").await?;
+        let reserved = keys::reserved_name(kind, record.namespace, &record.name);
+        expect_value(look, report, &reserved, &own, "reserved-name").await?;
     }
     for (key, what) in [(keys::grave(removal), "grave"), (keys::reclaim(removal), "reclaim job")] {
         if look.exists(&key).await? {
@@ -63,12 +64,18 @@ pub(super) async fn removal(
         }
     }
     let held = look.exists(&keys::hold(removal)).await?;
+    if held {
+        let number = object.number();
+        super::guards::expect(look, report, keys::guard::HOLD, record.namespace, number).await?;
+    }
     match look.retention(removal).await? {
         Row::Absent => report.add(Kind::Missing, "it has no retention", "a retention row"),
         // What is on hold, and what is kept for ever, is not in the queue.
         Row::Is(RetentionRecord { expires_at: Some(at) }) if !held => {
             let due = keys::expiry(at, keys::due::REMOVAL, &id.to_be_bytes());
-            if !look.exists(&due).await? {
+            let above = look.above(record.namespace).await?;
+            let waits = above.going || look.is_parked(&above, at, keys::due::REMOVAL, &own).await?;
+            if !waits && !look.exists(&due).await? {
                 report.add(
                     Kind::Missing,
                     "it expires, but the queue of what is due does not have it",
@@ -140,6 +147,7 @@ pub(super) async fn removed_by_name(
     key: &[u8],
     value: &[u8],
 ) -> Result<()> {
+    let Some(kind) = report.decoded(keys::object_kind_of(key)) else { return Ok(()) };
     let parsed = report.decoded(keys::parse_removed_by_name(key));
     let version = report.decoded(Versionstamp::decode(value));
     let Some(((namespace, name, id), version)) = parsed.zip(version) else { return Ok(()) };
@@ -148,7 +156,10 @@ pub(super) async fn removed_by_name(
             report.add(Kind::Dangling, format!("there is no removal {id}"), "a removal that waits");
         }
         Row::Is((at, record))
-            if at != version || record.namespace != namespace || record.name != name =>
+            if at != version
+                || record.object.kind() != kind
+                || record.namespace != namespace
+                || record.name != name =>
         {
             report.add(
                 Kind::Contradiction,
@@ -167,16 +178,17 @@ pub(super) async fn removed_by_time(
     key: &[u8],
     value: &[u8],
 ) -> Result<()> {
+    let Some(kind) = report.decoded(keys::object_kind_of(key)) else { return Ok(()) };
     let parsed = report.decoded(keys::parse_removed_by_time(key));
     let id = report.decoded(number("removed-by-time", value));
     let Some(((namespace, version), id)) = parsed.zip(id) else { return Ok(()) };
     let id = RemovalId(id);
     let found = match look.removal(id).await? {
-        Row::Is((at, record)) => Some((at, record.namespace)),
+        Row::Is((at, record)) => Some((at, record.namespace, record.object)),
         Row::Broken => return Ok(()),
         // It stays listed while its bytes are being reclaimed.
         Row::Absent => match look.record::<ReclaimRecord>("reclaim", &keys::reclaim(id)).await? {
-            Row::Is(job) => Some((job.version, job.namespace)),
+            Row::Is(job) => Some((job.version, job.namespace, job.object)),
             Row::Broken => return Ok(()),
             Row::Absent => None,
         },
@@ -187,7 +199,11 @@ pub(super) async fn removed_by_time(
             format!("removal {id} neither waits nor is being reclaimed"),
             "a removal or a reclaim job",
         ),
-        Some((at, of)) if at != version || (namespace != of && namespace != NamespaceId::ROOT) => {
+        Some((at, of, object))
+            if at != version
+                || object.kind() != kind
+                || (namespace != of && namespace != NamespaceId::ROOT) =>
+        {
             report.add(
                 Kind::Contradiction,
                 format!("removal {id} is of {of} at {at}"),
@@ -210,11 +226,11 @@ pub(super) async fn removal_of(
     let Some((object, id)) = object.zip(id) else { return Ok(()) };
     let id = RemovalId(id);
     let found = match look.removal(id).await? {
-        Row::Is((_, record)) => Some(record.bucket),
+        Row::Is((_, record)) => Some(record.object),
         Row::Broken => return Ok(()),
         // The grave keeps the way from a purged bucket to its purge.
         Row::Absent => match look.record::<GraveRecord>("grave", &keys::grave(id)).await? {
-            Row::Is(grave) => Some(grave.bucket),
+            Row::Is(grave) => Some(grave.object),
             Row::Broken => return Ok(()),
             Row::Absent => None,
         },
@@ -225,10 +241,10 @@ pub(super) async fn removal_of(
             format!("removal {id} has neither record nor grave"),
             "a removal that waits, or a grave",
         ),
-        Some(bucket) if bucket.0 != object => report.add(
+        Some(of) if of.number() != object => report.add(
             Kind::Contradiction,
-            format!("removal {id} is of the bucket {bucket}"),
-            format!("a removal of {}", BucketId(object)),
+            format!("removal {id} is of the {} {of}", of.kind().name()),
+            format!("a removal of number {object}"),
         ),
         Some(_) => {}
     }
@@ -241,6 +257,7 @@ pub(super) async fn reserved_name(
     key: &[u8],
     value: &[u8],
 ) -> Result<()> {
+    let Some(kind) = report.decoded(keys::object_kind_of(key)) else { return Ok(()) };
     let parsed = report.decoded(keys::parse_reserved_name(key));
     let id = report.decoded(number("reserved-name", value));
     let Some(((namespace, name), id)) = parsed.zip(id) else { return Ok(()) };
@@ -252,7 +269,10 @@ pub(super) async fn reserved_name(
             "a removal that waits",
         ),
         Row::Is((_, record))
-            if !record.reserved || record.namespace != namespace || record.name != name =>
+            if !record.reserved
+                || record.object.kind() != kind
+                || record.namespace != namespace
+                || record.name != name =>
         {
             report.add(
                 Kind::Contradiction,
@@ -262,11 +282,15 @@ pub(super) async fn reserved_name(
         }
         Row::Is(_) | Row::Broken => {}
     }
-    if look.exists(&keys::bucket_name(namespace, &name)).await? {
+    let pointer = match kind {
+        ObjectKind::Bucket => keys::bucket_name(namespace, &name),
+        ObjectKind::Namespace => keys::namespace_name(namespace, &name),
+    };
+    if look.exists(&pointer).await? {
         report.add(
             Kind::Contradiction,
-            "an active bucket has the name though it is reserved",
-            "no active bucket of a reserved name",
+            format!("an active {} has the name though it is reserved", kind.name()),
+            "nothing active of a reserved name",
         );
     }
     Ok(())

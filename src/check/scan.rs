@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::finding::{Finding, Kind, Report};
 use super::look::Look;
-use super::{cluster, copies, data, feed, indexes, names, queue, removals, totals};
+use super::{cluster, copies, data, feed, guards, indexes, names, queue, removals, totals};
 use crate::codec::BucketId;
 use crate::codec::keys::{self, kind};
 use crate::store::{Error, RangeRead, Result, Store};
@@ -217,10 +217,18 @@ async fn examine(look: &mut Look, key: &[u8], value: &Bytes) -> Result<Examined>
         kind::RETENTION | kind::HOLD | kind::REQUEST => {
             removals::beside_removal(look, r, key, value, kind).await?;
         }
-        kind::REMOVED_BY_NAME => removals::removed_by_name(look, r, key, value).await?,
-        kind::REMOVED_BY_TIME => removals::removed_by_time(look, r, key, value).await?,
+        kind::REMOVED_BY_NAME | kind::REMOVED_NAMESPACE_BY_NAME => {
+            removals::removed_by_name(look, r, key, value).await?
+        }
+        kind::REMOVED_BY_TIME | kind::REMOVED_NAMESPACE_BY_TIME => {
+            removals::removed_by_time(look, r, key, value).await?
+        }
         kind::REMOVAL_OF => removals::removal_of(look, r, key, value).await?,
-        kind::RESERVED_NAME => removals::reserved_name(look, r, key, value).await?,
+        kind::RESERVED_NAME | kind::RESERVED_NAMESPACE_NAME => {
+            removals::reserved_name(look, r, key, value).await?
+        }
+        kind::GUARD => guards::guard(look, r, key, value).await?,
+        kind::PARKED => guards::parked(look, r, key, value).await?,
         kind::EXPIRY => queue::expiry(look, r, key, value).await?,
         kind::GRAVE => queue::grave(look, r, key, value).await?,
         kind::RECLAIM => queue::reclaim(look, r, key, value).await?,

@@ -120,6 +120,92 @@ id!(
     'r'
 );
 
+/// The two kinds of what can be removed and restored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ObjectKind {
+    Bucket,
+    Namespace,
+}
+
+impl ObjectKind {
+    /// As messages begin with it.
+    #[must_use]
+    pub const fn title(self) -> &'static str {
+        match self {
+            Self::Bucket => "Bucket",
+            Self::Namespace => "Namespace",
+        }
+    }
+
+    /// As metrics and replies call it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Bucket => "bucket",
+            Self::Namespace => "namespace",
+        }
+    }
+}
+
+/// One incarnation of either. Their numbers come from one source, so a number alone
+/// names one object: that is what fences, busy rows and events go by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Object {
+    #[serde(rename = "bucket")]
+    Bucket(BucketId),
+    /// Beside the namespace that it is in, hence the name.
+    #[serde(rename = "child")]
+    Namespace(NamespaceId),
+}
+
+impl Object {
+    #[must_use]
+    pub const fn number(self) -> u64 {
+        match self {
+            Self::Bucket(id) => id.0,
+            Self::Namespace(id) => id.0,
+        }
+    }
+
+    #[must_use]
+    pub const fn kind(self) -> ObjectKind {
+        match self {
+            Self::Bucket(_) => ObjectKind::Bucket,
+            Self::Namespace(_) => ObjectKind::Namespace,
+        }
+    }
+
+    /// The bucket, if it is one.
+    #[must_use]
+    pub const fn bucket(self) -> Option<BucketId> {
+        match self {
+            Self::Bucket(id) => Some(id),
+            Self::Namespace(_) => None,
+        }
+    }
+}
+
+impl From<BucketId> for Object {
+    fn from(id: BucketId) -> Self {
+        Self::Bucket(id)
+    }
+}
+
+impl From<NamespaceId> for Object {
+    fn from(id: NamespaceId) -> Self {
+        Self::Namespace(id)
+    }
+}
+
+impl fmt::Display for Object {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bucket(id) => id.fmt(f),
+            Self::Namespace(id) => id.fmt(f),
+        }
+    }
+}
+
 impl NamespaceId {
     /// The parent of the topmost namespaces. Has no record and no fence.
     pub const ROOT: Self = Self(0);

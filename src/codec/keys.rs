@@ -15,6 +15,9 @@ use super::{BucketId, DecodeError, NamespaceId, RemovalId, Versionstamp};
 pub mod copy;
 pub mod feed;
 pub mod index;
+mod removal;
+
+pub use removal::*;
 
 /// The kinds of keys. The numbers are on disk: never change or reuse one.
 pub mod kind {
@@ -38,8 +41,13 @@ pub mod kind {
     pub const RECLAIM: u16 = 30;
     pub const INDEX_TASK: u16 = 31;
     pub const INDEX_TASK_SIGNAL: u16 = 32;
+    pub const REMOVED_NAMESPACE_BY_NAME: u16 = 33;
+    pub const REMOVED_NAMESPACE_BY_TIME: u16 = 34;
     pub const COPY: u16 = 35;
     pub const COPY_SIGNAL: u16 = 36;
+    pub const RESERVED_NAMESPACE_NAME: u16 = 37;
+    pub const GUARD: u16 = 38;
+    pub const PARKED: u16 = 39;
     pub const DATA: u16 = 40;
     pub const JOURNAL: u16 = 50;
     pub const JOURNAL_HEAD: u16 = 51;
@@ -227,74 +235,10 @@ pub fn hold(id: RemovalId) -> Vec<u8> {
     pack(&(kind::HOLD, id.0))
 }
 
-/// `removed-by-name/<namespace>/<name>/<removal>`.
-#[must_use]
-pub fn removed_by_name(namespace: NamespaceId, name: &str, id: RemovalId) -> Vec<u8> {
-    pack(&(kind::REMOVED_BY_NAME, namespace.0, name, id.0))
-}
-
-/// The removed instances of one name, in the order of their removal ids.
-#[must_use]
-pub fn removed_by_name_prefix(namespace: NamespaceId, name: &str) -> Vec<u8> {
-    pack(&(kind::REMOVED_BY_NAME, namespace.0, name))
-}
-
-/// The removed instances of a whole namespace, by name.
-#[must_use]
-pub fn removed_in_namespace_prefix(namespace: NamespaceId) -> Vec<u8> {
-    pack(&(kind::REMOVED_BY_NAME, namespace.0))
-}
-
-/// # Errors
-/// When the key is no `removed-by-name` key.
-pub fn parse_removed_by_name(key: &[u8]) -> Result<(NamespaceId, String, RemovalId), DecodeError> {
-    let (_, namespace, name, id): (u16, u64, String, u64) = decode("removed-by-name", key)?;
-    Ok((NamespaceId(namespace), name, RemovalId(id)))
-}
-
-/// `removed-by-time/<namespace>/<version>` -> removal id, with the version of
-/// the writing commit, for `set_versionstamped_key`.
-#[must_use]
-pub fn removed_by_time_now(namespace: NamespaceId) -> Vec<u8> {
-    stamped(&(kind::REMOVED_BY_TIME, namespace.0, TupleVersionstamp::incomplete(0)))
-}
-
-/// `removed-by-time/<namespace>/<version>` -> removal id.
-#[must_use]
-pub fn removed_by_time(namespace: NamespaceId, version: Versionstamp) -> Vec<u8> {
-    pack(&(kind::REMOVED_BY_TIME, namespace.0, stamp(version)))
-}
-
-/// The removals of a namespace, oldest first.
-#[must_use]
-pub fn removed_by_time_prefix(namespace: NamespaceId) -> Vec<u8> {
-    pack(&(kind::REMOVED_BY_TIME, namespace.0))
-}
-
-/// # Errors
-/// When the key is no `removed-by-time` key.
-pub fn parse_removed_by_time(key: &[u8]) -> Result<(NamespaceId, Versionstamp), DecodeError> {
-    let (_, namespace, version): (u16, u64, TupleVersionstamp) = decode("removed-by-time", key)?;
-    Ok((NamespaceId(namespace), from_tuple(&version)?))
-}
-
 /// `removal-of/<object>` -> the removal in which an instance is.
 #[must_use]
 pub fn removal_of(object: u64) -> Vec<u8> {
     pack(&(kind::REMOVAL_OF, object))
-}
-
-/// `reserved-name/<namespace>/<name>` -> the removal that keeps the name taken.
-#[must_use]
-pub fn reserved_name(namespace: NamespaceId, name: &str) -> Vec<u8> {
-    pack(&(kind::RESERVED_NAME, namespace.0, name))
-}
-
-/// # Errors
-/// When the key is no `reserved-name` key.
-pub fn parse_reserved_name(key: &[u8]) -> Result<(NamespaceId, String), DecodeError> {
-    let (_, namespace, name): (u16, u64, String) = decode("reserved-name", key)?;
-    Ok((NamespaceId(namespace), name))
 }
 
 /// `expiry/<time>/<what>/<id>`: what is due when. The time is in milliseconds
@@ -314,6 +258,8 @@ pub mod due {
     pub const GRAVE: u16 = 3;
     /// The id is a bucket's number: its change log is to be trimmed.
     pub const TRIM: u16 = 4;
+    /// The id is the number of a namespace that is active again: what was parked below it is due.
+    pub const UNPARK: u16 = 5;
     /// The id is a bucket's number: tombstones in it may have expired.
     pub const VACUUM: u16 = 10;
 }

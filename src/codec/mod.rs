@@ -22,7 +22,7 @@ pub mod record;
 pub mod sequence;
 pub mod versionstamp;
 
-pub use id::{BucketId, NamespaceId, RemovalId};
+pub use id::{BucketId, NamespaceId, Object, ObjectKind, RemovalId};
 pub use sequence::Sequence;
 pub use versionstamp::Versionstamp;
 

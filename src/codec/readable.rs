@@ -16,12 +16,13 @@ enum As {
     Time,
     Due,
     DuePart,
+    Guard,
     Part,
 }
 
 /// The name of a kind of key, and what its elements are.
 const fn layout(kind: i64) -> Option<(&'static str, &'static [As])> {
-    use As::{Bucket, Due, DuePart, Itself, Namespace, Part, Removal, Time};
+    use As::{Bucket, Due, DuePart, Guard, Itself, Namespace, Part, Removal, Time};
     let Ok(kind) = u16_of(kind) else { return None };
     Some(match kind {
         kind::CLUSTER => ("cluster", &[]),
@@ -46,6 +47,13 @@ const fn layout(kind: i64) -> Option<(&'static str, &'static [As])> {
         kind::INDEX_TASK_SIGNAL => ("index-task-signal", &[]),
         kind::COPY => ("copy", &[Bucket, Bucket]),
         kind::COPY_SIGNAL => ("copy-signal", &[]),
+        kind::REMOVED_NAMESPACE_BY_NAME => {
+            ("removed-namespace-by-name", &[Namespace, Itself, Removal])
+        }
+        kind::REMOVED_NAMESPACE_BY_TIME => ("removed-namespace-by-time", &[Namespace, Itself]),
+        kind::RESERVED_NAMESPACE_NAME => ("reserved-namespace-name", &[Namespace, Itself]),
+        kind::GUARD => ("guard", &[Guard, Namespace, Itself]),
+        kind::PARKED => ("parked", &[Namespace, Time, Due, DuePart]),
         kind::DATA => ("data", &[Bucket, Part]),
         kind::JOURNAL => ("journal", &[]),
         kind::JOURNAL_HEAD => ("journal-head", &[]),
@@ -91,10 +99,12 @@ pub fn key(key: &[u8]) -> String {
     let Some((Element::Int(kind), rest)) = elements.split_first() else { return hex(key) };
     let Some((name, forms)) = layout(*kind) else { return hex(key) };
     let mut text = name.to_owned();
+    let mut before = None;
     for (place, element) in rest.iter().enumerate() {
         text.push('/');
         let form = forms.get(place).copied().unwrap_or(As::Itself);
-        text.push_str(&readable(form, element, rest.first_chunk::<2>().map(|[_, due]| due)));
+        text.push_str(&readable(form, element, before));
+        before = Some(element);
     }
     text
 }
@@ -116,6 +126,7 @@ fn other(key: &[u8]) -> String {
     }
 }
 
+/// `due` is the element before this one.
 fn readable(form: As, element: &Element<'_>, due: Option<&Element<'_>>) -> String {
     match (form, element) {
         (As::Time, Element::Int(at)) => format_instant(*at),
@@ -124,10 +135,16 @@ fn readable(form: As, element: &Element<'_>, due: Option<&Element<'_>>) -> Strin
             Ok(due::OPERATION) => "operation".to_owned(),
             Ok(due::GRAVE) => "grave".to_owned(),
             Ok(due::TRIM) => "trim".to_owned(),
+            Ok(due::UNPARK) => "unpark".to_owned(),
             Ok(due::VACUUM) => "vacuum".to_owned(),
             _ => what.to_string(),
         },
         (As::DuePart, Element::Bytes(id)) => due_id(due, id),
+        (As::Guard, Element::Int(what)) => match u16_of(*what) {
+            Ok(keys::guard::PROTECTION) => "protection".to_owned(),
+            Ok(keys::guard::HOLD) => "hold".to_owned(),
+            _ => what.to_string(),
+        },
         (As::Part, Element::Int(part)) => match u16_of(*part) {
             Ok(data::DOCUMENT) => "doc".to_owned(),
             Ok(data::BODY) => "body".to_owned(),
@@ -171,6 +188,7 @@ fn due_id(due: Option<&Element<'_>>, id: &[u8]) -> String {
     match (due, number) {
         (Some(Element::Int(what)), Ok(number)) => match u16_of(*what) {
             Ok(due::TRIM | due::VACUUM) => BucketId(number).to_string(),
+            Ok(due::UNPARK) => NamespaceId(number).to_string(),
             _ => RemovalId(number).to_string(),
         },
         // The key of an operation row.

@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::collation::Collation;
-use super::{BucketId, DecodeError, NamespaceId, RemovalId, Versionstamp};
+use super::{DecodeError, NamespaceId, Object, RemovalId, Versionstamp};
 
 mod copy;
 mod index;
@@ -117,6 +117,31 @@ pub struct NamespaceRecord {
     pub segment: String,
     pub state: State,
     pub created_at: i64,
+    #[serde(default)]
+    pub protected: bool,
+    /// By how much its clock is behind that of its parent: while it is removed the clocks
+    /// of all that lies in it stand still. Less than nothing after a MOVE.
+    #[serde(default)]
+    pub stood_still_ms: i64,
+    /// When it was last restored: what was removed below it before that has a grace.
+    #[serde(default)]
+    pub restored_at: Option<i64>,
+}
+
+impl NamespaceRecord {
+    /// A new active namespace, unprotected.
+    #[must_use]
+    pub fn new(parent: NamespaceId, segment: &str, created_at: i64) -> Self {
+        Self {
+            parent,
+            segment: segment.to_owned(),
+            state: State::Active,
+            created_at,
+            protected: false,
+            stood_still_ms: 0,
+            restored_at: None,
+        }
+    }
 }
 
 /// `bucket/record/<id>`.
@@ -129,8 +154,8 @@ pub struct BucketRecord {
     pub shards: Vec<u16>,
     #[serde(default)]
     pub protected: bool,
-    /// How long it has been removed, all in all. Its own clock, by which deleted
-    /// documents expire, is cluster time without that.
+    /// By how much its own clock, by which deleted documents expire, is behind that of its
+    /// namespace: as long as it has been removed, all in all.
     #[serde(default)]
     pub stood_still_ms: i64,
     /// How its strings are compared where a query or an index does not say.
@@ -198,7 +223,9 @@ impl Actor {
 /// `removal/<id>`, behind the version of the commit that removed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RemovalRecord {
-    pub bucket: BucketId,
+    #[serde(flatten)]
+    pub object: Object,
+    /// What it was removed from: of a namespace its parent.
     pub namespace: NamespaceId,
     pub name: String,
     pub removed_at: i64,
@@ -208,6 +235,9 @@ pub struct RemovalRecord {
     /// The name stays taken until the purge.
     #[serde(default)]
     pub reserved: bool,
+    /// What the object's own clock showed; a restore lets it go on from there.
+    #[serde(default)]
+    pub clock: Option<i64>,
 }
 
 /// `data/<bucket>/tombstone/...`, between the version of the commit that deleted
@@ -249,7 +279,8 @@ pub struct RequestRecord {
 /// `grave/<removal>`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GraveRecord {
-    pub bucket: BucketId,
+    #[serde(flatten)]
+    pub object: Object,
     pub namespace: NamespaceId,
     pub namespace_path: String,
     pub name: String,
@@ -263,7 +294,8 @@ pub struct GraveRecord {
 /// `reclaim/<removal>`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReclaimRecord {
-    pub bucket: BucketId,
+    #[serde(flatten)]
+    pub object: Object,
     /// The version of the removal.
     pub version: Versionstamp,
     pub namespace: NamespaceId,
@@ -276,8 +308,12 @@ pub struct ReclaimRecord {
     pub purged_at: i64,
     pub documents: i64,
     pub bytes: i64,
-    /// The prefix was handed to the engine; what is left is its own work.
+    /// The prefix was handed to the engine; what is left is its own work. Of a namespace:
+    /// its children are being taken apart.
     pub dropped: bool,
+    /// Of a namespace: how many buckets and namespaces in it are gone already.
+    #[serde(default)]
+    pub objects: i64,
     #[serde(default)]
     pub last_error: Option<String>,
 }

@@ -3,15 +3,16 @@
 use super::index::parse_schema;
 use super::support::{Paging, caller, current, time_reply, to_hex};
 use super::{Args, Argument, Context, Error, Group, Reply, Result, Spec, collation, flags, run};
-use crate::codec::NamespaceId;
 use crate::codec::duration::{Retention, format_instant};
+use crate::codec::record::State;
+use crate::codec::{Object, ObjectKind};
 use crate::error::Error as DomainError;
 use crate::index::define;
 use crate::index::schema::PRIMARY;
-use crate::lifecycle::Target;
 use crate::lifecycle::list::{Filter, Listed};
 use crate::lifecycle::target;
-use crate::metadata::bucket::{self, NewBucket};
+use crate::lifecycle::{Lifecycle, Target};
+use crate::metadata::bucket::{self, Found, NewBucket};
 use crate::metadata::{Path, name, namespace};
 use crate::store::{Read, Transaction};
 
@@ -178,13 +179,13 @@ async fn create(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
 
 async fn list(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
     let mut all = false;
-    let mut path = current(ctx)?;
+    let mut within = Target::Namespace(current(ctx)?);
     let mut paging = Paging::default();
     let mut options = args.options(0);
     while let Some(option) = options.next() {
         match option.to_ascii_uppercase().as_slice() {
             b"ALL" => all = true,
-            b"NAMESPACE" => path = Path::parse(options.value()?)?,
+            b"NAMESPACE" => within = Target::parse_namespace(options.value()?)?,
             _ if paging.accept(option, &mut options)? => {}
             _ => return Err(options.unknown()),
         }
@@ -195,14 +196,16 @@ async fn list(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
     let mut items = Vec::new();
     let mut next = None;
     'pages: loop {
-        let (path, after) = (&path, position.as_deref());
-        let (names, more) = lifecycle
+        let (within, after) = (&within, position.as_deref());
+        let (above, names, more) = lifecycle
             .catalog()
             .read("list-buckets", |txn: Transaction| async move {
-                let namespace = namespace::resolve(&txn, path, Read::Snapshot).await?;
-                bucket::names(&txn, namespace.id(), after, limit).await
+                let above = target::namespace(&txn, within).await?;
+                let (names, more) = bucket::names(&txn, above.id(), after, limit).await?;
+                Ok((above, names, more))
             })
             .await?;
+        let state = if above.removed().is_some() { "removed" } else { "active" };
         for (name, id) in names {
             if items.len() == limit {
                 next = position.map(|name| to_hex(&name));
@@ -213,7 +216,7 @@ async fn list(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
                     Reply::map([
                         ("bucket", Reply::Text(name.clone())),
                         ("id", Reply::Text(id.to_string())),
-                        ("state", Reply::literal("active")),
+                        ("state", Reply::literal(state)),
                         ("removal_id", Reply::Null),
                         ("expires_at", Reply::Null),
                     ])
@@ -234,9 +237,9 @@ async fn list(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
     // Removed ones stand at the end, all with the last page: the pages are of names.
     if all && next.is_none() {
         let room = if paging.is_paged() { usize::MAX } else { limit.saturating_sub(items.len()) };
-        let (removed, _) = lifecycle
-            .removed(Some(&path), &Filter::default(), None, room.min(super::support::LIST_MAX))
-            .await?;
+        let filter = Filter::new(ObjectKind::Bucket, Some(within));
+        let (removed, _) =
+            lifecycle.removed(&filter, None, room.min(super::support::LIST_MAX)).await?;
         items.extend(removed.iter().filter(|row| paging.admits(&row.name)).map(removed_reply));
     }
     Ok(paging.reply(items, next))
@@ -245,7 +248,7 @@ async fn list(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
 fn removed_reply(row: &Listed) -> Reply {
     Reply::map([
         ("bucket", Reply::Text(row.name.clone())),
-        ("id", Reply::Text(row.bucket.to_string())),
+        ("id", Reply::Text(row.object.to_string())),
         ("state", Reply::literal(if row.purging { "purging" } else { "removed" })),
         ("removal_id", Reply::Text(row.removal.to_string())),
         ("expires_at", time_reply(row.expires_at)),
@@ -278,46 +281,46 @@ async fn describe(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
     let described = catalog
         .read("describe", |txn: Transaction| async move {
             let txn = &txn;
-            let (id, record, removal) = match target {
+            let active = match target {
                 Target::Name(name) => {
                     let here = namespace::resolve(txn, path, Read::Snapshot).await?.id();
-                    match bucket::find_active(txn, here, name).await? {
-                        Some(found) => (found.id, found.record, None),
-                        None => removed_bucket(txn, here, target).await?,
-                    }
+                    bucket::find_active(txn, here, name).await?
                 }
-                Target::Instance(id) => match bucket::read_record(txn, *id, Read::Snapshot).await {
-                    Ok(record) if record.state == crate::codec::record::State::Active => {
-                        (*id, record, None)
-                    }
-                    Ok(_) => removed_bucket(txn, NamespaceId::ROOT, target).await?,
-                    Err(error) => return Err(error),
-                },
-                Target::Removal(_) => removed_bucket(txn, NamespaceId::ROOT, target).await?,
+                Target::Instance(id) => {
+                    let record = bucket::read_record(txn, *id, Read::Snapshot).await?;
+                    (record.state == State::Active).then_some(Found { id: *id, record })
+                }
+                _ => None,
             };
-            let above = namespace::path_of(txn, record.namespace, Read::Snapshot).await?;
+            let (id, record, removal) = match active {
+                Some(found) => (found.id, found.record, None),
+                None => removed_bucket(txn, path, target).await?,
+            };
+            let above = match namespace::lineage(txn, record.namespace, Read::Snapshot).await {
+                Err(DomainError::NoSuchNamespace(_)) => {
+                    return Err(DomainError::NoSuchBucket(id.to_string()));
+                }
+                above => above?,
+            };
             let counts = bucket::counts(txn, id).await?;
-            Ok((id, record, removal, above.path, counts))
+            Ok((id, record, removal, above, counts))
         })
         .await?;
-    let (id, record, removal, namespace, counts) = described;
+    let (id, record, removal, above, counts) = described;
     let fence = catalog.fence(id.0).await?;
-    let retention = match lifecycle.options().retention {
-        Retention::Forever => "forever".to_owned(),
-        Retention::For(duration) => crate::codec::duration::format_duration(duration),
-    };
     let copy = lifecycle.copy_state(id, &record).await?;
-    let state = match (&removal, &copy) {
-        (Some(_), _) => "removed",
-        (None, Some(_)) => "copying",
-        (None, None) => "active",
+    let is_removed = removal.is_some() || above.removed().is_some();
+    let state = match &copy {
+        _ if is_removed => "removed",
+        Some(_) => "copying",
+        None => "active",
     };
     let named = record.indexes.iter().map(|index| Reply::Text(index.name.clone()));
     let indexes = std::iter::once(Reply::literal(PRIMARY)).chain(named);
     let shards = record.shards.iter().map(|shard| Reply::Integer(i64::from(*shard))).collect();
     let mut reply = vec![
         ("id", Reply::Text(id.to_string())),
-        ("namespace", Reply::Text(namespace.to_string())),
+        ("namespace", Reply::Text(above.path())),
         ("bucket", Reply::Text(record.name)),
         ("state", Reply::literal(state)),
         ("created_at", Reply::Text(format_instant(record.created_at))),
@@ -329,7 +332,7 @@ async fn describe(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
         ("indexes", Reply::Array(indexes.collect())),
         ("protected", Reply::Boolean(record.protected)),
         ("collation", collation::reply(record.collation.as_ref())),
-        ("retention", Reply::Text(retention)),
+        ("retention", retention_reply(lifecycle)),
     ];
     if let Some(copy) = &copy {
         reply.push(("copy", super::copy::state_reply(copy, catalog.now())));
@@ -341,20 +344,27 @@ async fn describe(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
     Ok(Reply::Map(reply.into_iter().map(|(key, value)| (Reply::literal(key), value)).collect()))
 }
 
+/// How long something is kept that is removed with nothing said about it.
+pub(super) fn retention_reply(lifecycle: &Lifecycle) -> Reply {
+    Reply::Text(match lifecycle.options().retention {
+        Retention::Forever => "forever".to_owned(),
+        Retention::For(duration) => crate::codec::duration::format_duration(duration),
+    })
+}
+
 type Described = (
     crate::codec::BucketId,
     crate::codec::record::BucketRecord,
     Option<(crate::codec::RemovalId, Option<i64>)>,
 );
 
-async fn removed_bucket(
-    txn: &Transaction,
-    here: NamespaceId,
-    target: &Target,
-) -> Result<Described> {
+async fn removed_bucket(txn: &Transaction, here: &Path, target: &Target) -> Result<Described> {
     let removed = target::resolve_removed(txn, here, target, false).await?;
-    let removal = Some((removed.removal, removed.retention.expires_at));
-    Ok((removed.record.bucket, removed.bucket, removal))
+    let removal = Some((removed.removal, removed.expires_at()));
+    match (removed.object(), removed.instance) {
+        (Object::Bucket(id), target::Instance::Bucket(record)) => Ok((id, record, removal)),
+        _ => Err(DomainError::NoSuchBucket(target.to_string())),
+    }
 }
 
 async fn rename(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
@@ -369,18 +379,23 @@ async fn rename(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
 
 async fn protect(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
     let name = name::bucket(args.required(0)?)?;
-    let protected = if args.is(1, "ON") {
-        true
-    } else if args.is(1, "OFF") {
-        false
-    } else {
-        return Err(DomainError::syntax("PROTECT takes ON or OFF"));
-    };
+    let protected = on_or_off(&args)?;
     let opid = only_opid(&args, 2)?;
     let path = current(ctx)?;
     let caller = caller(ctx.session, "BUCKET.PROTECT", &args, opid)?;
     ctx.services.lifecycle()?.catalog().protect_bucket(&caller, &path, name, protected).await?;
     Ok(Reply::Ok)
+}
+
+/// What PROTECT is to do.
+pub(super) fn on_or_off(args: &Args) -> Result<bool> {
+    if args.is(1, "ON") {
+        Ok(true)
+    } else if args.is(1, "OFF") {
+        Ok(false)
+    } else {
+        Err(DomainError::syntax("PROTECT takes ON or OFF"))
+    }
 }
 
 /// The operation id, where nothing else may follow.

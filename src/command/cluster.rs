@@ -7,6 +7,7 @@ use crate::codec::Versionstamp;
 use crate::codec::duration::format_instant;
 use crate::lifecycle::Target;
 use crate::metadata::Path;
+use crate::store::Reclaim;
 
 const fn spec(name: &'static str, arity: i8, flags: u16, summary: &'static str) -> Spec {
     Spec {
@@ -89,19 +90,24 @@ async fn status(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
     if args.len() > 1 {
         return Err(super::wrong_arity("PURGE.STATUS"));
     }
-    let target = args.get(0).map(Target::parse).transpose()?;
+    let target = args.get(0).map(Target::parse_either).transpose()?;
     let path = current(ctx)?;
     let lifecycle = ctx.services.lifecycle()?;
     let jobs = lifecycle.reclaim_jobs(&path, target.as_ref(), LIST_MAX).await?;
     let mut items = Vec::with_capacity(jobs.len());
     for (removal, job) in jobs {
-        let progress = lifecycle.reclaim_progress(job.bucket).await?;
+        let bucket = job.object.bucket();
+        // What was in a namespace is many prefixes: the engine tells of each alone.
+        let progress = match bucket {
+            Some(bucket) => lifecycle.reclaim_progress(bucket).await?,
+            None => Reclaim::default(),
+        };
         let bytes = |bytes: Option<u64>| bytes.map_or(Reply::Null, Reply::from);
         items.push(Reply::map([
             ("removal_id", Reply::Text(removal.to_string())),
-            ("id", Reply::Text(job.bucket.to_string())),
+            ("id", Reply::Text(job.object.to_string())),
             ("namespace", Reply::Text(job.namespace_path)),
-            ("bucket", Reply::Text(job.name)),
+            ("bucket", bucket.map_or(Reply::Null, |_| Reply::Text(job.name))),
             ("phase", Reply::literal(if job.dropped { "reclaiming" } else { "queued" })),
             ("purged_at", Reply::Text(format_instant(job.purged_at))),
             ("bytes_cleared", Reply::Integer(if job.dropped { job.bytes } else { 0 })),
@@ -111,6 +117,7 @@ async fn status(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
                 "rate",
                 bytes(rate(progress.returned_bytes, job.purged_at, lifecycle.catalog().now())),
             ),
+            ("objects", bucket.map_or(Reply::Integer(job.objects), |_| Reply::Null)),
             ("last_error", Reply::text_or_null(job.last_error)),
         ]));
     }

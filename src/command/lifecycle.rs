@@ -4,19 +4,19 @@ use std::time::Duration;
 
 use super::support::{Paging, bad_cursor, caller, current, instant, retain, time_reply, timeout};
 use super::{Args, Argument, Context, Error, Group, Reply, Result, Spec, flags, run};
-use crate::codec::Versionstamp;
 use crate::codec::duration::{Retention, format_instant};
+use crate::codec::{Object, ObjectKind, Versionstamp};
 use crate::lifecycle::list::{Filter, Listed};
 use crate::lifecycle::purge::PurgeRequest;
 use crate::lifecycle::remove::{Keep, RemoveRequest};
-use crate::lifecycle::restore::RestoreRequest;
+use crate::lifecycle::restore::{RestoreRequest, Restored};
 use crate::lifecycle::{Lifecycle, Target};
 use crate::metadata::{Path, name};
 
 /// Most bytes of a REASON.
 const REASON_BYTES_MAX: usize = 1_024;
 
-const LIFECYCLE: u16 = flags::WRITE | flags::NO_TRANSACTION;
+pub(super) const LIFECYCLE: u16 = flags::WRITE | flags::NO_TRANSACTION;
 
 const fn spec(name: &'static str, arity: i8, flags: u16, summary: &'static str) -> Spec {
     Spec {
@@ -32,22 +32,29 @@ const fn spec(name: &'static str, arity: i8, flags: u16, summary: &'static str) 
     }
 }
 
-const OPID: Argument = Argument::string("id").after("OPID").optional();
-const DRYRUN: Argument = Argument::keyword("dryrun", "DRYRUN").optional();
-const LATEST: Argument = Argument::keyword("latest", "LATEST").optional();
+pub(super) const EXPIRY: Argument = Argument::one_of(
+    "expiry",
+    &[Argument::string("duration").after("RETAIN"), Argument::string("time").after("UNTIL")],
+)
+.optional();
+pub(super) const WAIT: Argument = Argument::one_of(
+    "wait",
+    &[Argument::integer("milliseconds").after("TIMEOUT"), Argument::keyword("nowait", "NOWAIT")],
+)
+.optional();
+pub(super) const UNTIL: Argument = Argument::one_of(
+    "expiry",
+    &[Argument::string("duration"), Argument::string("time").after("UNTIL")],
+);
+pub(super) const OPID: Argument = Argument::string("id").after("OPID").optional();
+pub(super) const DRYRUN: Argument = Argument::keyword("dryrun", "DRYRUN").optional();
+pub(super) const LATEST: Argument = Argument::keyword("latest", "LATEST").optional();
 
 pub(super) const COMMANDS: &[Spec] = &[
     Spec {
         arguments: &[
             Argument::string("bucket"),
-            Argument::one_of(
-                "expiry",
-                &[
-                    Argument::string("duration").after("RETAIN"),
-                    Argument::string("time").after("UNTIL"),
-                ],
-            )
-            .optional(),
+            EXPIRY,
             Argument::string("reason").after("REASON").optional(),
             Argument::keyword("reserve-name", "RESERVE-NAME").optional(),
             Argument::keyword("if-exists", "IF-EXISTS").optional(),
@@ -99,20 +106,7 @@ pub(super) const COMMANDS: &[Spec] = &[
     },
     Spec {
         handler: run!(purge),
-        arguments: &[
-            Argument::string("target"),
-            LATEST,
-            Argument::one_of(
-                "wait",
-                &[
-                    Argument::integer("milliseconds").after("TIMEOUT"),
-                    Argument::keyword("nowait", "NOWAIT"),
-                ],
-            )
-            .optional(),
-            OPID,
-            DRYRUN,
-        ],
+        arguments: &[Argument::string("target"), LATEST, WAIT, OPID, DRYRUN],
         ..spec(
             "BUCKET.PURGE",
             -2,
@@ -122,15 +116,7 @@ pub(super) const COMMANDS: &[Spec] = &[
     },
     Spec {
         handler: run!(retain_removed),
-        arguments: &[
-            Argument::string("target"),
-            LATEST,
-            Argument::one_of(
-                "expiry",
-                &[Argument::string("duration"), Argument::string("time").after("UNTIL")],
-            ),
-            OPID,
-        ],
+        arguments: &[Argument::string("target"), LATEST, UNTIL, OPID],
         ..spec("BUCKET.RETAIN", -3, LIFECYCLE, "Changes when a removed bucket expires.")
     },
     Spec {
@@ -176,9 +162,21 @@ pub(super) fn reason(text: &str) -> Result<String> {
 }
 
 async fn remove(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
+    let (namespace, name) = (current(ctx)?, name::bucket(args.required(0)?)?.to_owned());
+    remove_object(ctx, &args, "BUCKET.REMOVE", namespace, Some(name)).await
+}
+
+/// REMOVE of a bucket in a namespace, or of the namespace itself.
+pub(super) async fn remove_object(
+    ctx: &mut Context<'_>,
+    args: &Args,
+    command: &str,
+    namespace: Path,
+    bucket: Option<String>,
+) -> Result<Reply> {
     let mut request = RemoveRequest {
-        namespace: current(ctx)?,
-        bucket: name::bucket(args.required(0)?)?.to_owned(),
+        namespace,
+        bucket,
         keep: Keep::Default,
         reason: None,
         reserve_name: false,
@@ -207,45 +205,70 @@ async fn remove(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
             _ => return Err(options.unknown()),
         }
     }
-    let caller = caller(ctx.session, "BUCKET.REMOVE", &args, opid)?;
+    let caller = caller(ctx.session, command, args, opid)?;
     let lifecycle = ctx.services.lifecycle()?;
     let removal = lifecycle.remove(&caller, &request).await?;
     if !info && !request.dry_run {
         return Ok(Reply::Ok);
     }
     let Some(removal) = removal else { return Ok(Reply::Null) };
-    let counts = lifecycle.counts(removal.bucket).await?;
     let id = if request.dry_run { Reply::Null } else { Reply::Text(removal.removal.to_string()) };
-    Ok(Reply::map([
+    let mut reply = vec![
         ("removal_id", id),
-        ("id", Reply::Text(removal.bucket.to_string())),
+        ("id", Reply::Text(removal.object.to_string())),
         ("removed_at", Reply::Text(format_instant(removal.removed_at))),
         ("expires_at", time_reply(removal.expires_at)),
-        ("documents", Reply::Integer(counts.documents)),
-        ("bytes", Reply::Integer(counts.bytes)),
-    ]))
+    ];
+    // Those of a namespace would have to be summed over all that is in it.
+    if let Object::Bucket(bucket) = removal.object {
+        let counts = lifecycle.counts(bucket).await?;
+        reply.push(("documents", Reply::Integer(counts.documents)));
+        reply.push(("bytes", Reply::Integer(counts.bytes)));
+    }
+    Ok(map(reply))
+}
+
+pub(super) fn map(fields: Vec<(&'static str, Reply)>) -> Reply {
+    Reply::Map(fields.into_iter().map(|(key, value)| (Reply::literal(key), value)).collect())
 }
 
 async fn removed(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
-    let mut namespace = Some(current(ctx)?);
-    let mut filter = Filter::default();
-    let mut paging = Paging::default();
-    let keywords =
-        ["NAMESPACE", "BY", "AFTER", "BEFORE", "EXPIRING-BEFORE", "COUNT", "CURSOR", "MATCH"];
+    let here = Target::Namespace(current(ctx)?);
+    let mut filter = Filter::new(ObjectKind::Bucket, Some(here));
     // Options come in pairs: a first word that makes the number odd is the bucket.
-    let named = args.get(0).filter(|word| {
-        args.len() % 2 == 1
-            || !keywords.iter().any(|keyword| word.eq_ignore_ascii_case(keyword.as_bytes()))
-    });
+    let named = named_in_front(&args, &["NAMESPACE"]);
     if let Some(word) = named {
         filter.name = Some(name::bucket(word)?.to_owned());
     }
-    let mut options = args.options(usize::from(named.is_some()));
+    list_removed(ctx, &args, usize::from(named.is_some()), filter).await
+}
+
+/// The word in front of options that come in pairs, if there is one.
+pub(super) fn named_in_front<'a>(args: &'a Args, more: &[&str]) -> Option<&'a [u8]> {
+    const OPTIONS: &[&str] =
+        &["BY", "AFTER", "BEFORE", "EXPIRING-BEFORE", "COUNT", "CURSOR", "MATCH"];
+    let is_option = |word: &[u8]| {
+        let mut options = OPTIONS.iter().chain(more);
+        options.any(|option| word.eq_ignore_ascii_case(option.as_bytes()))
+    };
+    args.get(0).filter(|word| args.len() % 2 == 1 || !is_option(word))
+}
+
+/// REMOVED, with its options from `at` on.
+pub(super) async fn list_removed(
+    ctx: &mut Context<'_>,
+    args: &Args,
+    at: usize,
+    mut filter: Filter,
+) -> Result<Reply> {
+    let mut paging = Paging::default();
+    let mut options = args.options(at);
     while let Some(option) = options.next() {
         match option.to_ascii_uppercase().as_slice() {
-            b"NAMESPACE" => {
+            b"NAMESPACE" if filter.kind == ObjectKind::Bucket => {
                 let word = options.value()?;
-                namespace = if word == b"*" { None } else { Some(Path::parse(word)?) };
+                let everywhere = word == b"*";
+                filter.within = (!everywhere).then(|| Target::parse_namespace(word)).transpose()?;
             }
             b"BY" => filter.by = Some(options.text()?.to_owned()),
             b"AFTER" => filter.after = Some(instant(options.text()?)?),
@@ -260,8 +283,7 @@ async fn removed(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
         .map(|cursor| cursor.parse::<Versionstamp>().map_err(|_| bad_cursor()))
         .transpose()?;
     let lifecycle = ctx.services.lifecycle()?;
-    let (rows, next) =
-        lifecycle.removed(namespace.as_ref(), &filter, after, paging.limit()).await?;
+    let (rows, next) = lifecycle.removed(&filter, after, paging.limit()).await?;
     let mut items = Vec::with_capacity(rows.len());
     for row in rows.iter().filter(|row| paging.admits(&row.name)) {
         items.push(listed_reply(lifecycle, row).await?);
@@ -270,8 +292,6 @@ async fn removed(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
 }
 
 async fn listed_reply(lifecycle: &Lifecycle, row: &Listed) -> Result<Reply> {
-    let now = lifecycle.catalog().now();
-    let expired = row.expires_at.is_some_and(|at| at <= now);
     let (witnessed, shards) = lifecycle.witnessed(row.version).await?;
     let hold = row.hold.as_ref().map_or(Reply::Null, |hold| {
         Reply::map([
@@ -283,29 +303,38 @@ async fn listed_reply(lifecycle: &Lifecycle, row: &Listed) -> Result<Reply> {
     });
     let mut reply = vec![
         ("removal_id", Reply::Text(row.removal.to_string())),
-        ("id", Reply::Text(row.bucket.to_string())),
+        ("id", Reply::Text(row.object.to_string())),
         ("namespace", Reply::Text(row.namespace.clone())),
-        ("bucket", Reply::Text(row.name.clone())),
+    ];
+    let bucket = row.object.bucket();
+    if bucket.is_some() {
+        reply.push(("bucket", Reply::Text(row.name.clone())));
+    }
+    reply.extend([
         ("state", Reply::literal(if row.purging { "purging" } else { "removed" })),
-        ("restorable", Reply::Boolean(!row.purging && !expired)),
+        ("restorable", Reply::Boolean(!row.purging && !row.expired)),
         ("removed_at", Reply::Text(format_instant(row.removed_at))),
         ("removed_by", Reply::Text(row.removed_by.clone())),
         ("reason", Reply::text_or_null(row.reason.clone())),
         ("expires_at", time_reply(row.expires_at)),
         ("hold", hold),
-        ("documents", Reply::Integer(row.documents)),
-        ("bytes", Reply::Integer(row.bytes)),
+    ]);
+    if bucket.is_some() {
+        reply.push(("documents", Reply::Integer(row.documents)));
+        reply.push(("bytes", Reply::Integer(row.bytes)));
+    }
+    reply.extend([
         ("version", Reply::Text(row.version.to_string())),
         ("witnessed", Reply::from(witnessed)),
         ("shards", Reply::from(shards)),
-    ];
-    if row.purging {
-        let progress = lifecycle.reclaim_progress(row.bucket).await?;
+    ]);
+    if let Some(bucket) = bucket.filter(|_| row.purging) {
+        let progress = lifecycle.reclaim_progress(bucket).await?;
         let bytes = |bytes: Option<u64>| bytes.map_or(Reply::Null, Reply::from);
         reply.push(("reclaimed_bytes", bytes(progress.returned_bytes)));
         reply.push(("pending_bytes", bytes(progress.pending_bytes)));
     }
-    Ok(Reply::Map(reply.into_iter().map(|(key, value)| (Reply::literal(key), value)).collect()))
+    Ok(map(reply))
 }
 
 async fn restore(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
@@ -338,20 +367,40 @@ async fn restore(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
     if !request.dry_run {
         return Ok(Reply::Ok);
     }
-    Ok(Reply::map([
-        ("removal_id", Reply::Text(restored.removal.to_string())),
-        ("id", Reply::Text(restored.bucket.to_string())),
+    Ok(restored_reply(restored))
+}
+
+/// What RESTORE would do.
+pub(super) fn restored_reply(restored: Restored) -> Reply {
+    let removal = restored.removal.map(|removal| removal.to_string());
+    let mut reply = vec![
+        ("removal_id", Reply::text_or_null(removal)),
+        ("id", Reply::Text(restored.object.to_string())),
         ("namespace", Reply::Text(restored.namespace)),
-        ("bucket", Reply::Text(restored.name)),
-        ("replaces", Reply::Boolean(restored.replaced.is_some())),
-    ]))
+    ];
+    if let Some(name) = restored.name {
+        reply.push(("bucket", Reply::Text(name)));
+        reply.push(("replaces", Reply::Boolean(restored.replaced.is_some())));
+    }
+    map(reply)
 }
 
 async fn purge(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
+    let target = Target::parse(args.required(0)?)?;
+    purge_object(ctx, &args, "BUCKET.PURGE", target).await
+}
+
+/// PURGE of what was removed.
+pub(super) async fn purge_object(
+    ctx: &mut Context<'_>,
+    args: &Args,
+    command: &str,
+    target: Target,
+) -> Result<Reply> {
     let lifecycle = ctx.services.lifecycle()?;
     let mut request = PurgeRequest {
         namespace: current(ctx)?,
-        target: Target::parse(args.required(0)?)?,
+        target,
         latest: false,
         timeout: lifecycle.options().purge_wait,
         dry_run: false,
@@ -370,13 +419,23 @@ async fn purge(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
             _ => return Err(options.unknown()),
         }
     }
-    let caller = caller(ctx.session, "BUCKET.PURGE", &args, opid)?;
+    let caller = caller(ctx.session, command, args, opid)?;
     lifecycle.purge(&caller, &request).await?;
     Ok(Reply::Ok)
 }
 
 async fn retain_removed(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
     let target = Target::parse(args.required(0)?)?;
+    retain_object(ctx, &args, "BUCKET.RETAIN", target).await
+}
+
+/// RETAIN of what was removed.
+pub(super) async fn retain_object(
+    ctx: &mut Context<'_>,
+    args: &Args,
+    command: &str,
+    target: Target,
+) -> Result<Reply> {
     let (mut latest, mut keep, mut opid) = (false, None, None);
     let mut options = args.options(1);
     while let Some(option) = options.next() {
@@ -391,18 +450,29 @@ async fn retain_removed(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
     let keep = keep.ok_or_else(|| Error::syntax("give a duration, or UNTIL and a time"))?;
     if keep == Keep::For(Retention::For(Duration::ZERO)) {
         // Nobody shortens to nothing by a typing error: that is what PURGE is for.
-        return Err(Error::RetentionOutOfRange(
-            "a retention of 0 is a purge: use BUCKET.PURGE".to_owned(),
-        ));
+        return Err(Error::RetentionOutOfRange(format!(
+            "a retention of 0 is a purge: use {}",
+            purge_of(target.kind())
+        )));
     }
     let path = current(ctx)?;
-    let caller = caller(ctx.session, "BUCKET.RETAIN", &args, opid)?;
+    let caller = caller(ctx.session, command, args, opid)?;
     ctx.services.lifecycle()?.retain(&caller, &path, &target, latest, keep).await?;
     Ok(Reply::Ok)
 }
 
 async fn hold(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
     let target = Target::parse(args.required(0)?)?;
+    hold_object(ctx, &args, "BUCKET.HOLD", target).await
+}
+
+/// HOLD on what was removed.
+pub(super) async fn hold_object(
+    ctx: &mut Context<'_>,
+    args: &Args,
+    command: &str,
+    target: Target,
+) -> Result<Reply> {
     let (mut latest, mut why, mut review, mut opid) = (false, None, None, None);
     let mut options = args.options(1);
     while let Some(option) = options.next() {
@@ -418,13 +488,23 @@ async fn hold(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
         .filter(|why| !why.trim().is_empty())
         .ok_or_else(|| Error::syntax("HOLD needs a REASON"))?;
     let path = current(ctx)?;
-    let caller = caller(ctx.session, "BUCKET.HOLD", &args, opid)?;
+    let caller = caller(ctx.session, command, args, opid)?;
     ctx.services.lifecycle()?.hold(&caller, &path, &target, latest, &why, review).await?;
     Ok(Reply::Ok)
 }
 
 async fn unhold(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
     let target = Target::parse(args.required(0)?)?;
+    unhold_object(ctx, &args, "BUCKET.UNHOLD", target).await
+}
+
+/// UNHOLD of what was removed.
+pub(super) async fn unhold_object(
+    ctx: &mut Context<'_>,
+    args: &Args,
+    command: &str,
+    target: Target,
+) -> Result<Reply> {
     let (mut latest, mut opid) = (false, None);
     let mut options = args.options(1);
     while let Some(option) = options.next() {
@@ -435,13 +515,30 @@ async fn unhold(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
         }
     }
     let path = current(ctx)?;
-    let caller = caller(ctx.session, "BUCKET.UNHOLD", &args, opid)?;
+    let caller = caller(ctx.session, command, args, opid)?;
     ctx.services.lifecycle()?.unhold(&caller, &path, &target, latest).await?;
     Ok(Reply::Ok)
 }
 
+/// The command that purges this kind of object.
+const fn purge_of(kind: ObjectKind) -> &'static str {
+    match kind {
+        ObjectKind::Bucket => "BUCKET.PURGE",
+        ObjectKind::Namespace => "NAMESPACE PURGE",
+    }
+}
+
 async fn barrier(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
     let target = Target::parse(args.required(0)?)?;
+    barrier_of(ctx, &args, &target).await
+}
+
+/// BARRIER of what was removed.
+pub(super) async fn barrier_of(
+    ctx: &mut Context<'_>,
+    args: &Args,
+    target: &Target,
+) -> Result<Reply> {
     let mut latest = false;
     let mut options = args.options(1);
     while let Some(option) = options.next() {
@@ -451,6 +548,6 @@ async fn barrier(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
         }
     }
     let path = current(ctx)?;
-    let (version, state) = ctx.services.lifecycle()?.barrier(&path, &target, latest).await?;
+    let (version, state) = ctx.services.lifecycle()?.barrier(&path, target, latest).await?;
     Ok(super::cluster::barrier_reply(version, &state))
 }

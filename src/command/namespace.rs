@@ -1,5 +1,7 @@
 //! NAMESPACE CREATE, USE, CURRENT, EXISTS, LIST.
 
+pub(super) mod lifecycle;
+
 use super::support::{Paging, caller, current, to_hex};
 use super::{
     Args, Argument, Context, Error, Group, Handler, Reply, Result, Spec, flags, run, wrong_arity,

@@ -41,6 +41,7 @@ const FAMILIES: &[&[Spec]] = &[
     copy::COMMANDS,
     index::COMMANDS,
     namespace::COMMANDS,
+    namespace::lifecycle::COMMANDS,
     transaction::COMMANDS,
     #[cfg(test)]
     super::testing::COMMANDS,

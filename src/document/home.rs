@@ -24,7 +24,7 @@ impl From<&LiveBucket> for Home {
         Self {
             bucket: bucket.id(),
             shards: bucket.shards().to_vec(),
-            stood_still_ms: bucket.record().stood_still_ms,
+            stood_still_ms: bucket.stood_still_ms(),
             indexes: Arc::clone(bucket.indexes()),
         }
     }
@@ -49,6 +49,13 @@ impl Home {
         }
     }
 
+    /// As it is below namespaces whose clock is behind cluster time by this much.
+    #[must_use]
+    pub fn below(mut self, stood_still_ms: i64) -> Self {
+        self.stood_still_ms = self.stood_still_ms.saturating_add(stood_still_ms);
+        self
+    }
+
     /// The bucket.
     pub fn bucket(&self) -> BucketId {
         self.bucket
@@ -59,7 +66,8 @@ impl Home {
         &self.shards
     }
 
-    /// The bucket's own clock: cluster time without the time that it was removed.
+    /// The bucket's own clock: cluster time without the time that it, or a namespace above
+    /// it, was removed.
     pub fn clock(&self, now: i64) -> i64 {
         now.saturating_sub(self.stood_still_ms)
     }

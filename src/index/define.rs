@@ -233,7 +233,7 @@ fn audit_row(
         action,
         namespace: namespace.path.as_str(),
         bucket: &found.record.name,
-        id: Some(found.id),
+        id: Some(found.id.into()),
         removal: None,
         reason: Some(indexes),
     };

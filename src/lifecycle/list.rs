@@ -1,7 +1,7 @@
 //! Listing what is removed and what is purging.
 
 use crate::codec::record::{self, HoldRecord, ReclaimRecord};
-use crate::codec::{BucketId, NamespaceId, RemovalId, Versionstamp, keys};
+use crate::codec::{BucketId, NamespaceId, Object, ObjectKind, RemovalId, Versionstamp, keys};
 use crate::error::Result;
 use crate::metadata::Path;
 use crate::metadata::bucket;
@@ -18,7 +18,8 @@ const PAGE: usize = 100;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Listed {
     pub removal: RemovalId,
-    pub bucket: BucketId,
+    pub object: Object,
+    /// The path: of a bucket of what it was removed from, of a namespace its own.
     pub namespace: String,
     pub name: String,
     /// Its metadata are gone; its bytes are being given back.
@@ -27,6 +28,8 @@ pub struct Listed {
     pub removed_by: String,
     pub reason: Option<String>,
     pub expires_at: Option<i64>,
+    /// It has expired, and nothing keeps it.
+    pub expired: bool,
     pub hold: Option<HoldRecord>,
     pub documents: i64,
     pub bytes: i64,
@@ -34,8 +37,11 @@ pub struct Listed {
 }
 
 /// Which removals to list.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Filter {
+    pub kind: ObjectKind,
+    /// Those directly in this namespace, active or removed; without it those of all.
+    pub within: Option<Target>,
     pub name: Option<String>,
     pub by: Option<String>,
     pub after: Option<i64>,
@@ -44,6 +50,20 @@ pub struct Filter {
 }
 
 impl Filter {
+    /// All of one kind.
+    #[must_use]
+    pub const fn new(kind: ObjectKind, within: Option<Target>) -> Self {
+        Self {
+            kind,
+            within,
+            name: None,
+            by: None,
+            after: None,
+            before: None,
+            expiring_before: None,
+        }
+    }
+
     fn admits(&self, listed: &Listed) -> bool {
         self.name.as_ref().is_none_or(|name| *name == listed.name)
             && self.by.as_ref().is_none_or(|by| *by == listed.removed_by)
@@ -57,8 +77,7 @@ impl Filter {
 
 impl Lifecycle {
     /// Removed and purging instances, oldest first, behind `after` if given, at
-    /// most `limit`; and where to go on, `None` when there are no more. With no
-    /// namespace those of all.
+    /// most `limit`; and where to go on, `None` when there are no more.
     ///
     /// Reads in short transactions: what is removed or restored meanwhile may
     /// or may not be listed.
@@ -67,11 +86,11 @@ impl Lifecycle {
     /// `NOSUCHNAMESPACE`; those of the store.
     pub async fn removed(
         &self,
-        namespace: Option<&Path>,
         filter: &Filter,
         after: Option<Versionstamp>,
         limit: usize,
     ) -> Result<(Vec<Listed>, Option<Versionstamp>)> {
+        let now = self.catalog().now();
         let mut listed = Vec::new();
         let mut position = after;
         loop {
@@ -79,11 +98,11 @@ impl Lifecycle {
                 .catalog()
                 .read("removed", |txn: Transaction| async move {
                     let txn = &txn;
-                    let id = match namespace {
-                        Some(path) => namespace::resolve(txn, path, Read::Snapshot).await?.id(),
+                    let id = match &filter.within {
+                        Some(within) => target::namespace(txn, within).await?.id(),
                         None => NamespaceId::ROOT,
                     };
-                    page(txn, id, position).await
+                    page(txn, filter.kind, id, position, now).await
                 })
                 .await?;
             for (version, row) in rows {
@@ -104,8 +123,9 @@ impl Lifecycle {
     /// # Errors
     /// Those of the store.
     pub async fn listed(&self, removal: RemovalId) -> Result<Option<Listed>> {
+        let now = self.catalog().now();
         self.catalog()
-            .read("removed", |txn: Transaction| async move { read(&txn, removal).await })
+            .read("removed", |txn: Transaction| async move { read(&txn, removal, now).await })
             .await
     }
 }
@@ -114,11 +134,13 @@ type Row = (Versionstamp, Option<Listed>);
 
 async fn page(
     txn: &Transaction,
+    kind: ObjectKind,
     namespace: NamespaceId,
     after: Option<Versionstamp>,
+    now: i64,
 ) -> Result<(Vec<Row>, bool)> {
-    let (begin, end) = keys::range(&keys::removed_by_time_prefix(namespace));
-    let begin = after.map_or(begin, |at| keys::next(&keys::removed_by_time(namespace, at)));
+    let (begin, end) = keys::range(&keys::removed_by_time_prefix(kind, namespace));
+    let begin = after.map_or(begin, |at| keys::next(&keys::removed_by_time(kind, namespace, at)));
     let page = txn.range(RangeRead::new(begin, end).limit(PAGE).snapshot()).await?;
     let mut rows = Vec::with_capacity(page.rows.len());
     for (key, value) in &page.rows {
@@ -126,25 +148,28 @@ async fn page(
         let number = <[u8; 8]>::try_from(&value[..])
             .map_err(|_| crate::codec::DecodeError::new("removed-by-time", "not eight bytes"))?;
         let removal = RemovalId(u64::from_be_bytes(number));
-        rows.push((version, read(txn, removal).await?));
+        rows.push((version, read(txn, removal, now).await?));
     }
     Ok((rows, page.more))
 }
 
-async fn read(txn: &Transaction, removal: RemovalId) -> Result<Option<Listed>> {
+async fn read(txn: &Transaction, removal: RemovalId, now: i64) -> Result<Option<Listed>> {
     if let Some(removed) = target::read(txn, removal, Read::Snapshot).await? {
-        let counts = bucket::counts(txn, removed.record.bucket).await?;
-        let above = namespace::path_of(txn, removed.record.namespace, Read::Snapshot).await?;
+        let counts = match removed.object() {
+            Object::Bucket(id) => bucket::counts(txn, id).await?,
+            Object::Namespace(_) => bucket::Counts::default(),
+        };
         return Ok(Some(Listed {
             removal,
-            bucket: removed.record.bucket,
-            namespace: above.path.to_string(),
+            object: removed.object(),
+            namespace: removed.place().0,
+            expires_at: removed.expires_at(),
+            expired: removed.is_expired(now),
             name: removed.record.name,
             purging: false,
             removed_at: removed.record.removed_at,
             removed_by: removed.record.removed_by.user,
             reason: removed.record.reason,
-            expires_at: removed.retention.expires_at,
             hold: removed.hold,
             documents: counts.documents,
             bytes: counts.bytes,
@@ -157,7 +182,7 @@ async fn read(txn: &Transaction, removal: RemovalId) -> Result<Option<Listed>> {
     let job: ReclaimRecord = record::decode("reclaim", &value)?;
     Ok(Some(Listed {
         removal,
-        bucket: job.bucket,
+        object: job.object,
         namespace: job.namespace_path,
         name: job.name,
         purging: true,
@@ -165,6 +190,7 @@ async fn read(txn: &Transaction, removal: RemovalId) -> Result<Option<Listed>> {
         removed_by: job.removed_by.user,
         reason: job.reason,
         expires_at: None,
+        expired: true,
         hold: None,
         documents: job.documents,
         bytes: job.bytes,
@@ -209,7 +235,7 @@ impl Lifecycle {
     /// Those of [`target::resolve`].
     pub async fn reclaim_jobs(
         &self,
-        namespace: &Path,
+        here: &Path,
         target: Option<&Target>,
         limit: usize,
     ) -> Result<Vec<(RemovalId, ReclaimRecord)>> {
@@ -217,7 +243,7 @@ impl Lifecycle {
             .read("reclaim-jobs", |txn: Transaction| async move {
                 let txn = &txn;
                 if let Some(target) = target {
-                    let removal = purging(txn, namespace, target).await?;
+                    let removal = purging(txn, here, target).await?;
                     let value = match removal {
                         Some(removal) => txn.get(&keys::reclaim(removal), Read::Snapshot).await?,
                         None => None,
@@ -249,31 +275,30 @@ impl Lifecycle {
 }
 
 /// The removal that a target of PURGE.STATUS means, when it is purging or purged.
-async fn purging(
-    txn: &Transaction,
-    namespace: &Path,
-    target: &Target,
-) -> Result<Option<RemovalId>> {
-    let here = match target {
-        Target::Name(name) => {
-            // A purging bucket has no name any more, but its job knows the one it had.
-            let here = namespace::resolve(txn, namespace, Read::Snapshot).await?.id();
-            let all = RangeRead::prefix(keys::kind_prefix(keys::kind::RECLAIM)).snapshot();
-            let mut next = Some(all);
-            while let Some(range) = next {
-                let page = txn.range(range.clone()).await?;
-                for (key, value) in &page.rows {
-                    let job: ReclaimRecord = record::decode("reclaim", value)?;
-                    if job.namespace == here && job.name == *name {
-                        return Ok(Some(RemovalId(keys::parse_number("reclaim", key)?)));
-                    }
+async fn purging(txn: &Transaction, here: &Path, target: &Target) -> Result<Option<RemovalId>> {
+    if let Target::Name(name) = target {
+        // A purging bucket has no name any more, but its job knows the one it had.
+        let here = namespace::resolve(txn, here, Read::Snapshot).await?.id();
+        let all = RangeRead::prefix(keys::kind_prefix(keys::kind::RECLAIM)).snapshot();
+        let mut next = Some(all);
+        while let Some(range) = next {
+            let page = txn.range(range.clone()).await?;
+            for (key, value) in &page.rows {
+                let job: ReclaimRecord = record::decode("reclaim", value)?;
+                if job.namespace == here && job.name == *name {
+                    return Ok(Some(RemovalId(keys::parse_number("reclaim", key)?)));
                 }
-                next = range.after(&page);
             }
-            return Ok(None);
+            next = range.after(&page);
         }
-        Target::Instance(_) | Target::Removal(_) => NamespaceId::ROOT,
-    };
+        return Ok(None);
+    }
+    // A removal id may be of either kind.
+    if let Target::Removal(removal) = target
+        && txn.get(&keys::reclaim(*removal), Read::Snapshot).await?.is_some()
+    {
+        return Ok(Some(*removal));
+    }
     match target::resolve(txn, here, target, false).await? {
         target::Resolved::Gone(removal) => Ok(Some(removal)),
         target::Resolved::Removed(_) => Ok(None),

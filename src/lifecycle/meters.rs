@@ -79,6 +79,7 @@ pub struct WaitingPurge {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Census {
     pub removed_buckets: u64,
+    pub removed_namespaces: u64,
     pub removed_documents: u64,
     pub removed_bytes: u64,
     /// Purged instances whose bytes nobody has begun to give back.

@@ -23,10 +23,14 @@
 //! (`cluster::barrier`), the words of commands (`command`).
 
 pub mod audit_log;
+mod bury;
 pub mod control;
 pub mod copy;
+pub mod dismantle;
 pub mod list;
 mod meters;
+pub mod namespace;
+pub mod park;
 pub mod purge;
 pub mod refusal;
 pub mod remove;

@@ -10,23 +10,17 @@ use std::sync::OnceLock;
 use tokio::time::{Instant, timeout_at};
 
 use crate::cluster::barrier::BarrierState;
-use crate::cluster::journal;
-use crate::codec::record::{
-    self, Event, EventKind, GraveRecord, ReclaimRecord, RemovalRecord, RequestRecord,
-};
-use crate::codec::{BucketId, NamespaceId, RemovalId, Versionstamp, keys};
-use crate::document::replica;
+use crate::codec::record::{self, HoldRecord, RemovalRecord, RequestRecord};
+use crate::codec::{Object, ObjectKind, RemovalId, Versionstamp, keys};
 use crate::error::{Error, Result};
-use crate::index;
-use crate::metadata::audit::{self, Entry};
 use crate::metadata::bucket;
-use crate::metadata::namespace;
+use crate::metadata::guard;
 use crate::metadata::{Caller, Path};
 use crate::store::{Read, Transaction, Watch};
 
-use super::remove::Rows;
-use super::target::{self, Removed, Resolved, Target};
-use super::{Lifecycle, copy, note_removal};
+use super::bury::{Burial, bury};
+use super::target::{self, Instance, Removed, Resolved, Target};
+use super::{Lifecycle, note_removal, park};
 
 /// What PURGE was asked to do.
 #[derive(Debug, Clone)]
@@ -51,8 +45,8 @@ pub enum Progress {
     Ready,
 }
 
-/// The removal that a purge is about, once it has been looked up, and the
-/// bucket's name. From then on it is about that one, whatever the name comes to
+/// The removal that a purge is about, once it has been looked up, and its
+/// title. From then on it is about that one, whatever the name comes to
 /// mean and whoever purges it: also in a retry, since an attempt with an unknown
 /// result may have left its request.
 type Bound = OnceLock<(RemovalId, String)>;
@@ -67,7 +61,7 @@ pub enum Cause {
 }
 
 impl Lifecycle {
-    /// Purges a removed bucket: waits until the barrier is reached, at most as
+    /// Purges a removed bucket or namespace: waits until the barrier is reached, at most as
     /// long as asked for, then flips. The request stays when time runs out, and
     /// the worker finishes it.
     ///
@@ -86,7 +80,8 @@ impl Lifecycle {
             }
         }
         if let Err(error @ (Error::Held(_) | Error::PurgePaused(_))) = &result {
-            self.refuse(caller, "purge", &request.namespace, &request.target.to_string(), error);
+            let (namespace, bucket) = request.target.place(&request.namespace);
+            self.refuse(caller, "purge", namespace, &bucket, error);
         }
         result
     }
@@ -165,7 +160,7 @@ impl Lifecycle {
     pub(super) fn request_key(&self, removed: &Removed) -> Vec<u8> {
         if self.options().mutations.request_survives_restore {
             // Bound to the instance, so that RESTORE does not find it.
-            return keys::request(RemovalId(removed.record.bucket.0));
+            return keys::request(RemovalId(removed.object().number()));
         }
         keys::request(removed.removal)
     }
@@ -180,7 +175,7 @@ impl Lifecycle {
         }
         self.catalog()
             .read("requested", |txn: Transaction| async move {
-                target::removal_of(&txn, BucketId(request.0)).await
+                target::removal_of(&txn, request.0).await
             })
             .await
     }
@@ -198,23 +193,42 @@ impl Lifecycle {
     /// Checks everything but the barrier that may forbid a purge, and evaluates
     /// the barrier.
     async fn examine(&self, txn: &Transaction, removed: &Removed) -> Result<BarrierState> {
-        if let Some(hold) = &removed.hold {
-            return Err(Error::Held(format!(
-                "Bucket '{}' is on hold by {}: {}",
-                removed.record.name, hold.owner, hold.reason
-            )));
-        }
+        self.expect_not_held(txn, removed).await?;
         self.expect_destruction(txn).await?;
-        let object = removed.record.bucket.0;
+        let object = removed.object().number();
         self.removal_reads(txn).get(&keys::fence(object), Read::Conflict).await?;
         let earlier = self.options().mutations.barrier_in_earlier_transaction;
         let txn = self.own_or_other(txn, earlier);
         Ok(self.catalog().cluster().barrier(&txn, object, removed.version).await?)
     }
 
+    /// Refuses while somebody holds it, or something below it.
+    async fn expect_not_held(&self, txn: &Transaction, removed: &Removed) -> Result<()> {
+        let held = |removed: &Removed, hold: &HoldRecord| {
+            Error::Held(format!(
+                "{} '{}' is on hold by {}: {}",
+                removed.object().kind().title(),
+                removed.title(),
+                hold.owner,
+                hold.reason
+            ))
+        };
+        if let Some(hold) = &removed.hold {
+            return Err(held(removed, hold));
+        }
+        let Object::Namespace(id) = removed.object() else { return Ok(()) };
+        guard::expect_unprotected(txn, id).await?;
+        let Some(below) = guard::held_below(txn, id).await? else { return Ok(()) };
+        let below = target::read(txn, below, Read::Conflict).await?;
+        Err(match below.as_ref().and_then(|below| below.hold.as_ref().map(|hold| (below, hold))) {
+            Some((below, hold)) => held(below, hold),
+            None => Error::Internal(format!("what is on hold below {id} has no removal")),
+        })
+    }
+
     /// The flip of a removal that expired or whose purge was asked for. `None`:
     /// it was restored or purged meanwhile, also by an attempt of our own with
-    /// an unknown result.
+    /// an unknown result, or it waits for something above it.
     ///
     /// # Errors
     /// Those of [`Lifecycle::flip`].
@@ -233,9 +247,10 @@ impl Lifecycle {
                 let row: RequestRecord = record::decode("request", &value)?;
                 Caller { actor: row.by, operation: None }
             }
+            None if park::put_off(txn, &removed, now)? => return Ok(None),
             None => Caller::system("expiry"),
         };
-        self.flip(txn, &caller, &removed, Cause::Due, now).await.map(Some)
+        Box::pin(self.flip(txn, &caller, &removed, Cause::Due, now)).await.map(Some)
     }
 
     /// The flip, if all that it rests on allows it: deletes the metadata of the
@@ -268,112 +283,47 @@ impl Lifecycle {
         if !state.satisfied() {
             return Ok(Progress::Waits { version: removed.version, missing: state.missing_text() });
         }
-        let id = removed.record.bucket;
-        let above = namespace::path_of(txn, removed.record.namespace, Read::Conflict).await?;
-        above.conflict_on_fences(txn)?;
-        // Frozen since the removal: no conflict is needed.
-        let counts = bucket::counts(txn, id).await?;
-        for at in bucket::scheduled_trims(txn, id).await? {
-            txn.clear(&keys::expiry(at, keys::due::TRIM, &id.0.to_be_bytes()))?;
-        }
-        for at in bucket::scheduled_vacuums(txn, id).await? {
-            txn.clear(&keys::expiry(at, keys::due::VACUUM, &id.0.to_be_bytes()))?;
-        }
-
-        let rows = Rows {
-            removal: removed.removal,
-            record: &removed.record,
-            expires_at: removed.retention.expires_at,
-        };
-        rows.clear(txn)?;
+        removed.above.conflict_on_fences(txn)?;
         txn.clear(&self.request_key(removed))?;
-        index::task::forget_bucket(txn, id)?;
-        replica::forget_bucket(txn, id)?;
-        if let Some(of) = removed.bucket.copy {
-            copy::let_go(txn, id, of, now).await?;
-        }
-        txn.clear(&keys::bucket_record(id))?;
-        txn.clear(&keys::fence(id.0))?;
-        let (begin, end) = keys::range(&keys::busy_prefix(id.0));
-        txn.clear_range(&begin, &end)?;
-
-        let until = now.saturating_add(self.options().grave_retention_ms);
-        let grave = GraveRecord {
-            bucket: id,
-            namespace: removed.record.namespace,
-            namespace_path: above.path.to_string(),
-            name: removed.record.name.clone(),
-            removed_at: removed.record.removed_at,
-            purged_at: now,
-            purged_by: caller.actor.clone(),
-            until,
-        };
-        txn.set(&keys::grave(removed.removal), &record::encode(&grave))?;
-        let number = removed.removal.0.to_be_bytes();
-        txn.set(&keys::expiry(until, keys::due::GRAVE, &number), b"")?;
-        let job = ReclaimRecord {
-            bucket: id,
-            version: removed.version,
-            namespace: removed.record.namespace,
-            namespace_path: above.path.to_string(),
-            name: removed.record.name.clone(),
-            removed_at: removed.record.removed_at,
-            removed_by: removed.record.removed_by.clone(),
-            reason: removed.record.reason.clone(),
-            purged_at: now,
-            documents: counts.documents,
-            bytes: counts.bytes,
-            dropped: false,
-            last_error: None,
-        };
-        txn.set(&keys::reclaim(removed.removal), &record::encode(&job))?;
-        let event = Event { kind: EventKind::Purged, object: id.0, removal: Some(removed.removal) };
-        journal::append(txn, 0, &event)?;
-        let entry = Entry {
-            action: "purge",
-            namespace: above.path.as_str(),
-            bucket: &removed.record.name,
-            id: Some(id),
-            removal: Some(removed.removal),
-            reason: None,
-        };
-        audit::append(txn, 0, &caller.actor, now, &entry, "OK", 1)?;
+        let grave_until = now.saturating_add(self.options().grave_retention_ms);
+        let burial = Burial { by: &caller.actor, now, grave_until, reason: None, order: 0 };
+        bury(txn, removed, &burial).await?;
         Ok(Progress::Purged)
     }
 
     /// The instance that a flip is about: the one of the removal, unless a
     /// mistake looks it up by name.
     async fn meant<'a>(&self, txn: &Transaction, removed: &'a Removed) -> Result<Cow<'a, Removed>> {
-        if !self.options().mutations.purge_by_name {
+        if !self.options().mutations.purge_by_name || removed.object().bucket().is_none() {
             return Ok(Cow::Borrowed(removed));
         }
         let RemovalRecord { namespace, name, .. } = &removed.record;
         if let Some(active) = bucket::find_active(txn, *namespace, name).await? {
             let mut namesake = removed.clone();
-            namesake.record.bucket = active.id;
-            namesake.bucket = active.record;
+            namesake.record.object = active.id.into();
+            namesake.instance = Instance::Bucket(active.record);
             return Ok(Cow::Owned(namesake));
         }
-        let newest = Target::Name(name.clone());
-        target::resolve_removed(txn, *namespace, &newest, true).await.map(Cow::Owned)
+        let (newest, here) =
+            (Target::Name(name.clone()), Path::parse(removed.above.path().as_bytes())?);
+        target::resolve_removed(txn, &here, &newest, true).await.map(Cow::Owned)
     }
 
-    /// How far the barrier of a removed bucket is.
+    /// How far the barrier of something removed is.
     ///
     /// # Errors
     /// Those of [`target::resolve_removed`].
     pub async fn barrier(
         &self,
-        namespace: &Path,
+        here: &Path,
         target: &Target,
         latest: bool,
     ) -> Result<(Versionstamp, BarrierState)> {
         self.catalog()
             .read("barrier", |txn: Transaction| async move {
                 let txn = &txn;
-                let here = namespace::resolve(txn, namespace, Read::Snapshot).await?.id();
                 let removed = target::resolve_removed(txn, here, target, latest).await?;
-                let object = removed.record.bucket.0;
+                let object = removed.object().number();
                 let cluster = self.catalog().cluster();
                 let state = cluster.barrier(txn, object, removed.version).await?;
                 Ok((removed.version, state))
@@ -384,21 +334,27 @@ impl Lifecycle {
 
 /// What a purge is about, read with conflict.
 async fn find(txn: &Transaction, request: &PurgeRequest) -> Result<Resolved> {
-    let here = match request.target {
-        Target::Name(_) => namespace::resolve(txn, &request.namespace, Read::Conflict).await?.id(),
-        Target::Instance(_) | Target::Removal(_) => NamespaceId::ROOT,
-    };
-    target::resolve(txn, here, &request.target, request.latest).await
+    let PurgeRequest { namespace, target, latest, .. } = request;
+    match target::resolve(txn, namespace, target, *latest).await {
+        // As the contract has it.
+        Err(Error::Syntax(_)) if target.kind() == ObjectKind::Namespace => Err(Error::syntax(
+            format!("Namespace '{target}' must be logically removed before purge"),
+        )),
+        found => found,
+    }
 }
 
 /// As [`find`]; once something was found it is always that.
 async fn find_bound(txn: &Transaction, request: &PurgeRequest, bound: &Bound) -> Result<Resolved> {
     if let Some((removal, name)) = bound.get() {
-        let target = Target::Removal(*removal);
-        return match target::resolve(txn, NamespaceId::ROOT, &target, false).await {
+        let target = match request.target.kind() {
+            ObjectKind::Bucket => Target::Removal(*removal),
+            ObjectKind::Namespace => Target::NamespaceRemoval(*removal),
+        };
+        return match target::resolve(txn, &request.namespace, &target, false).await {
             // It was restored meanwhile.
             Err(Error::NoSuchRemoval(_)) => {
-                Err(Error::syntax(format!("Bucket '{name}' is not removed")))
+                Err(target::is_not_removed(request.target.kind(), name))
             }
             found => found,
         };
@@ -407,7 +363,7 @@ async fn find_bound(txn: &Transaction, request: &PurgeRequest, bound: &Bound) ->
     if let Resolved::Removed(removed) = &found {
         bound.get_or_init(|| {
             note_removal(removed.removal);
-            (removed.removal, removed.record.name.clone())
+            (removed.removal, removed.title())
         });
     }
     Ok(found)

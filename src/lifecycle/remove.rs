@@ -7,15 +7,17 @@ use crate::codec::duration::Retention;
 use crate::codec::record::{
     self, Event, EventKind, RemovalRecord, RequestRecord, RetentionRecord, State,
 };
-use crate::codec::{BucketId, NamespaceId, RemovalId, Versionstamp, keys};
+use crate::codec::{BucketId, NamespaceId, Object, ObjectKind, RemovalId, Versionstamp, keys};
 use crate::error::{Error, Result};
 use crate::metadata::audit::{self, Entry};
-use crate::metadata::bucket::{self, Counts, Found};
-use crate::metadata::namespace::{self, Resolved};
+use crate::metadata::bucket::{self, Counts};
+use crate::metadata::guard;
+use crate::metadata::namespace::{self, Lineage};
 use crate::metadata::{Caller, Path};
 use crate::store::{Read, Transaction};
 
-use super::{Lifecycle, copy, note_removal};
+use super::target::Instance;
+use super::{Lifecycle, copy, note_removal, park};
 
 /// Until when a removed instance is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,7 +55,8 @@ impl Keep {
 #[derive(Debug, Clone)]
 pub struct RemoveRequest {
     pub namespace: Path,
-    pub bucket: String,
+    /// A bucket of the namespace; without one it is about the namespace itself.
+    pub bucket: Option<String>,
     pub keep: Keep,
     pub reason: Option<String>,
     pub reserve_name: bool,
@@ -65,7 +68,7 @@ pub struct RemoveRequest {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Removal {
     pub removal: RemovalId,
-    pub bucket: BucketId,
+    pub object: Object,
     pub removed_at: i64,
     pub expires_at: Option<i64>,
 }
@@ -80,8 +83,8 @@ pub(super) struct Rows<'a> {
 
 impl Rows<'_> {
     fn write(&self, txn: &Transaction) -> Result<()> {
-        let RemovalRecord { bucket, namespace, name, .. } = self.record;
-        let id = self.removal.0.to_be_bytes();
+        let RemovalRecord { object, namespace, name, .. } = self.record;
+        let (id, kind) = (self.removal.0.to_be_bytes(), object.kind());
         txn.set_versionstamped_value(
             &keys::removal(self.removal),
             &record::encode_versioned_now(self.record),
@@ -89,19 +92,18 @@ impl Rows<'_> {
         let retention = RetentionRecord { expires_at: self.expires_at };
         txn.set(&keys::retention(self.removal), &record::encode(&retention))?;
         txn.set_versionstamped_value(
-            &keys::removed_by_name(*namespace, name, self.removal),
+            &keys::removed_by_name(kind, *namespace, name, self.removal),
             &Versionstamp::placeholder(),
         )?;
-        // Once for its namespace, and once for the listing of all of them.
-        for listed in [*namespace, NamespaceId::ROOT] {
-            txn.set_versionstamped_key(&keys::removed_by_time_now(listed), &id)?;
+        for listed in keys::lists_of(*namespace) {
+            txn.set_versionstamped_key(&keys::removed_by_time_now(kind, listed), &id)?;
         }
-        txn.set(&keys::removal_of(bucket.0), &id)?;
+        txn.set(&keys::removal_of(object.number()), &id)?;
         if let Some(at) = self.expires_at {
             txn.set(&keys::expiry(at, keys::due::REMOVAL, &id), b"")?;
         }
         if self.record.reserved {
-            txn.set(&keys::reserved_name(*namespace, name), &id)?;
+            txn.set(&keys::reserved_name(kind, *namespace, name), &id)?;
         }
         Ok(())
     }
@@ -109,18 +111,18 @@ impl Rows<'_> {
     /// Takes away what makes the instance removed. The rows that list it by
     /// time stay: the caller says when they go.
     pub(super) fn clear(&self, txn: &Transaction) -> Result<()> {
-        let RemovalRecord { namespace, name, .. } = self.record;
-        let id = self.removal.0.to_be_bytes();
+        let RemovalRecord { object, namespace, name, .. } = self.record;
+        let (id, kind) = (self.removal.0.to_be_bytes(), object.kind());
         txn.clear(&keys::removal(self.removal))?;
         txn.clear(&keys::retention(self.removal))?;
         txn.clear(&keys::hold(self.removal))?;
         txn.clear(&keys::request(self.removal))?;
-        txn.clear(&keys::removed_by_name(*namespace, name, self.removal))?;
+        txn.clear(&keys::removed_by_name(kind, *namespace, name, self.removal))?;
         if let Some(at) = self.expires_at {
             txn.clear(&keys::expiry(at, keys::due::REMOVAL, &id))?;
         }
         if self.record.reserved {
-            txn.clear(&keys::reserved_name(*namespace, name))?;
+            txn.clear(&keys::reserved_name(kind, *namespace, name))?;
         }
         Ok(())
     }
@@ -129,11 +131,12 @@ impl Rows<'_> {
 /// Takes a removal off the listings by time.
 pub(super) fn unlist(
     txn: &Transaction,
+    kind: ObjectKind,
     namespace: NamespaceId,
     version: Versionstamp,
 ) -> Result<()> {
-    for listed in [namespace, NamespaceId::ROOT] {
-        txn.clear(&keys::removed_by_time(listed, version))?;
+    for listed in keys::lists_of(namespace) {
+        txn.clear(&keys::removed_by_time(kind, listed, version))?;
     }
     Ok(())
 }
@@ -149,68 +152,132 @@ pub(super) struct Plan<'a> {
     pub(super) reserve_name: bool,
 }
 
-/// Removes an active bucket that was found with conflict. `order` tells the
-/// events of one transaction apart.
+/// Removes an active object that was found with conflict, directly in the last of
+/// `above`. `order` tells the events of one transaction apart.
 pub(super) async fn write(
     txn: &Transaction,
-    namespace: &Resolved,
-    found: &Found,
+    above: &Lineage,
+    object: Object,
+    instance: &Instance,
     plan: &Plan<'_>,
     order: u16,
 ) -> Result<()> {
-    if let Some(of) = found.record.copy {
+    if let (Instance::Bucket(record::BucketRecord { copy: Some(of), .. }), Object::Bucket(id)) =
+        (instance, object)
+    {
         // A log is not kept for what nobody goes on with.
-        copy::fail(txn, found.id, of, "it was removed while it was being made", plan.now).await?;
+        copy::fail(txn, id, *of, "it was removed while it was being made", plan.now).await?;
     }
-    let name = found.record.name.clone();
+    let parent = above.id();
+    let (name, stood_still_ms) = match instance {
+        Instance::Bucket(found) => (&found.name, found.stood_still_ms),
+        Instance::Namespace(found) => (&found.segment, found.stood_still_ms),
+    };
     let record = RemovalRecord {
-        bucket: found.id,
-        namespace: namespace.id(),
+        object,
+        namespace: parent,
         name: name.clone(),
         removed_at: plan.now,
         removed_by: plan.caller.actor.clone(),
         reason: plan.reason.map(str::to_owned),
         reserved: plan.reserve_name,
+        clock: Some(plan.now - above.stood_still_ms() - stood_still_ms),
     };
-    txn.clear(&keys::bucket_name(namespace.id(), &name))?;
-    let mut bucket_record = found.record.clone();
-    bucket_record.state = State::Removed;
-    txn.set(&keys::bucket_record(found.id), &record::encode(&bucket_record))?;
+    let (namespace, bucket) = match (instance, object) {
+        (Instance::Bucket(found), _) => {
+            txn.clear(&keys::bucket_name(parent, name))?;
+            let removed = record::BucketRecord { state: State::Removed, ..found.clone() };
+            txn.set(&keys::bucket_record(BucketId(object.number())), &record::encode(&removed))?;
+            (above.path(), name.as_str())
+        }
+        (Instance::Namespace(found), _) => {
+            let id = NamespaceId(object.number());
+            txn.clear(&keys::namespace_name(parent, name))?;
+            let removed = record::NamespaceRecord { state: State::Removed, ..found.clone() };
+            txn.set(&keys::namespace_record(id), &record::encode(&removed))?;
+            park::stop_waking(txn, id, found)?;
+            (above.path_of(name), "")
+        }
+    };
     Rows { removal: plan.removal, record: &record, expires_at: plan.expires_at }.write(txn)?;
     if plan.expires_at.is_some_and(|at| at <= plan.now) {
         // No retention at all: as if its purge had been asked for.
         let request = RequestRecord { by: plan.caller.actor.clone(), at: plan.now };
         txn.set(&keys::request(plan.removal), &record::encode(&request))?;
     }
-    bucket::invalidate(txn, found.id.0)?;
-    let event = Event { kind: EventKind::Removed, object: found.id.0, removal: Some(plan.removal) };
+    bucket::invalidate(txn, object.number())?;
+    let event =
+        Event { kind: EventKind::Removed, object: object.number(), removal: Some(plan.removal) };
     journal::append(txn, order, &event)?;
     let entry = Entry {
         action: "remove",
-        namespace: namespace.path.as_str(),
-        bucket: &name,
-        id: Some(found.id),
+        namespace: &namespace,
+        bucket,
+        id: Some(object),
         removal: Some(plan.removal),
         reason: plan.reason,
     };
     audit::append(txn, order, &plan.caller.actor, plan.now, &entry, "OK", 1)
 }
 
+/// The active object that REMOVE is about, read with conflict, and what is above it.
+async fn find(txn: &Transaction, request: &RemoveRequest) -> Result<(Lineage, Object, Instance)> {
+    let Some(name) = &request.bucket else { return find_namespace(txn, &request.namespace).await };
+    let here = namespace::resolve(txn, &request.namespace, Read::Conflict).await?;
+    here.conflict_on_fences(txn)?;
+    let found = bucket::find(txn, here.id(), name).await?;
+    if found.record.protected {
+        return Err(Error::Protected(name.clone()));
+    }
+    // A MOVE writes the fences.
+    let above = namespace::lineage(txn, here.id(), Read::Snapshot).await?;
+    Ok((above, found.id.into(), Instance::Bucket(found.record)))
+}
+
+async fn find_namespace(txn: &Transaction, path: &Path) -> Result<(Lineage, Object, Instance)> {
+    let found = namespace::resolve(txn, path, Read::Conflict).await?;
+    found.conflict_on_fences(txn)?;
+    let (id, mut above) = (found.id(), namespace::lineage(txn, found.id(), Read::Conflict).await?);
+    let own = above.chain.pop();
+    let (_, record) = own.ok_or_else(|| Error::NoSuchNamespace(path.to_string()))?;
+    if record.protected {
+        return Err(Error::NamespaceProtected(path.to_string()));
+    }
+    guard::expect_unprotected(txn, id).await?;
+    Ok((above, id.into(), Instance::Namespace(record)))
+}
+
+/// Whether the error says that what was to be removed is not there.
+fn is_absence(error: &Error, request: &RemoveRequest) -> bool {
+    match error {
+        Error::NoSuchBucket(_) | Error::BucketBeingRemoved(_) => true,
+        Error::NoSuchNamespace(_) => request.bucket.is_none(),
+        Error::NamespaceBeingRemoved(path) => {
+            request.bucket.is_none() && path == request.namespace.as_str()
+        }
+        _ => false,
+    }
+}
+
 impl Lifecycle {
-    /// Removes a bucket. `None`: there was none and `if_exists` was set.
+    /// Removes a bucket, or a namespace with all that is in it. `None`: there was
+    /// none and `if_exists` was set.
     ///
-    /// One transaction, whatever the size; once it is committed no write to the
-    /// bucket commits any more, on any node. With `dry_run` nothing is changed.
+    /// One transaction, whatever the size; once it is committed no write to what was
+    /// removed commits any more, on any node. With `dry_run` nothing is changed.
     ///
     /// # Errors
-    /// `NOSUCHNAMESPACE`, `NOSUCHBUCKET`, `BUCKETBEINGREMOVED`, `PROTECTED`,
-    /// `RETENTIONOUTOFRANGE`.
+    /// `NOSUCHNAMESPACE`, `NAMESPACEBEINGREMOVED`, `NOSUCHBUCKET`, `BUCKETBEINGREMOVED`,
+    /// `PROTECTED`, `RETENTIONOUTOFRANGE`; `ERR` for the default namespace.
     pub async fn remove(
         &self,
         caller: &Caller,
         request: &RemoveRequest,
     ) -> Result<Option<Removal>> {
         let catalog = self.catalog();
+        if request.bucket.is_none() {
+            catalog.expect_not_default("remove", &request.namespace)?;
+        }
         let now = catalog.now();
         let expires_at = request.keep.expires_at(now, self.options().retention)?;
         let plan = Plan {
@@ -224,35 +291,24 @@ impl Lifecycle {
         let plan = &plan;
         let body = |txn: Transaction| async move {
             let txn = &txn;
-            let namespace = namespace::resolve(txn, &request.namespace, Read::Conflict).await?;
-            namespace.conflict_on_fences(txn)?;
-            let found = match bucket::find(txn, namespace.id(), &request.bucket).await {
+            let (above, object, instance) = match find(txn, request).await {
                 Ok(found) => found,
-                Err(Error::NoSuchBucket(_) | Error::BucketBeingRemoved(_)) if request.if_exists => {
-                    return Ok(None);
-                }
+                Err(error) if request.if_exists && is_absence(&error, request) => return Ok(None),
                 Err(error) => return Err(error),
             };
-            if found.record.protected {
-                return Err(Error::Protected(request.bucket.clone()));
-            }
             if !request.dry_run {
-                write(txn, &namespace, &found, plan, 0).await?;
+                write(txn, &above, object, &instance, plan, 0).await?;
             }
-            Ok(Some(Removal {
-                removal: plan.removal,
-                bucket: found.id,
-                removed_at: now,
-                expires_at,
-            }))
+            Ok(Some(Removal { removal: plan.removal, object, removed_at: now, expires_at }))
         };
         let result = if request.dry_run {
             catalog.read("remove-dry-run", body).await
         } else {
             catalog.run("remove", caller, body).await
         };
-        if let Err(error @ Error::Protected(_)) = &result {
-            self.refuse(caller, "remove", &request.namespace, &request.bucket, error);
+        if let Err(error @ (Error::Protected(_) | Error::NamespaceProtected(_))) = &result {
+            let bucket = request.bucket.as_deref().unwrap_or_default();
+            self.refuse(caller, "remove", &request.namespace, bucket, error);
         }
         let removal = result?;
         if let Some(removal) = &removal {

@@ -1,21 +1,22 @@
-//! RESTORE: bring the same instance back, with all it had.
+//! RESTORE of a bucket: bring the same instance back, with all it had.
 
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::journal;
-use crate::codec::record::{self, Event, EventKind, State};
-use crate::codec::{BucketId, RemovalId, Versionstamp, keys};
+use crate::codec::record::{self, BucketRecord, Event, EventKind, RemovalRecord, State};
+use crate::codec::{BucketId, NamespaceId, Object, ObjectKind, RemovalId, Versionstamp, keys};
 use crate::error::{Error, Result};
 use crate::index;
 use crate::metadata::audit::{self, Entry};
 use crate::metadata::bucket;
-use crate::metadata::namespace;
+use crate::metadata::guard;
+use crate::metadata::namespace::{self, Lineage};
 use crate::metadata::{Caller, Path};
 use crate::store::{Read, Transaction};
 
-use super::remove::{self, Plan, Rows};
-use super::target::{self, Target};
-use super::{Lifecycle, copy, note_removal, remove::Keep};
+use super::remove::{self, Plan};
+use super::target::{self, Instance, Removed, Target};
+use super::{Lifecycle, copy, note_removal, park, remove::Keep};
 
 /// What RESTORE was asked to do.
 #[derive(Debug, Clone)]
@@ -37,16 +38,36 @@ pub struct RestoreRequest {
 /// What RESTORE did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Restored {
-    pub removal: RemovalId,
-    pub bucket: BucketId,
+    /// `None`: only a namespace above the bucket was removed.
+    pub removal: Option<RemovalId>,
+    pub object: Object,
+    /// Of a bucket the namespace that it is in, of a namespace its own path.
     pub namespace: String,
-    pub name: String,
+    /// The bucket's name.
+    pub name: Option<String>,
     /// The removal of the bucket that had the name, with `REPLACE`.
     pub replaced: Option<RemovalId>,
 }
 
+/// A bucket that is coming back.
+struct Coming {
+    id: BucketId,
+    record: BucketRecord,
+    /// What its own clock shows.
+    clock: i64,
+    above: Lineage,
+    removed: Option<Removed>,
+}
+
+/// When and for whom something is restored: decided before the first attempt.
+pub(super) struct Course<'a> {
+    pub(super) caller: &'a Caller,
+    pub(super) now: i64,
+}
+
 impl Lifecycle {
-    /// Restores a removed bucket: the same instance, with all its documents.
+    /// Restores a bucket: the same instance, with all its documents. With `into` also one
+    /// that is active in a removed namespace.
     ///
     /// # Errors
     /// Those of [`target::resolve_removed`]; `REMOVEDEXPIRED`,
@@ -55,10 +76,10 @@ impl Lifecycle {
     /// protected bucket.
     pub async fn restore(&self, caller: &Caller, request: &RestoreRequest) -> Result<Restored> {
         let catalog = self.catalog();
-        let now = catalog.now();
+        let course = &Course { caller, now: catalog.now() };
         let replacing = RemovalId(catalog.cluster().ids().next().await?);
         let body = |txn: Transaction| async move {
-            self.restore_in(&txn, caller, request, now, replacing).await
+            self.restore_in(&txn, course, request, replacing).await
         };
         let restored = if request.dry_run {
             catalog.read("restore-dry-run", body).await
@@ -68,8 +89,8 @@ impl Lifecycle {
         if let Err(error @ Error::Protected(name)) = &restored {
             self.refuse(caller, "remove", &request.namespace, name, error);
         }
-        if let Ok(restored) = &restored {
-            note_removal(restored.removal);
+        if let Ok(Restored { removal: Some(removal), .. }) = &restored {
+            note_removal(*removal);
         }
         restored
     }
@@ -77,39 +98,27 @@ impl Lifecycle {
     async fn restore_in(
         &self,
         txn: &Transaction,
-        caller: &Caller,
+        course: &Course<'_>,
         request: &RestoreRequest,
-        now: i64,
         replacing: RemovalId,
     ) -> Result<Restored> {
-        let here = match request.target {
-            Target::Name(_) => {
-                namespace::resolve(txn, &request.namespace, Read::Conflict).await?.id()
-            }
-            // Ids name one instance wherever it is.
-            Target::Instance(_) | Target::Removal(_) => crate::codec::NamespaceId::ROOT,
-        };
-        let removed = target::resolve_removed(txn, here, &request.target, request.latest).await?;
-        if removed.is_expired(now) && !request.allow_expired {
-            return Err(Error::RemovedExpired(format!(
-                "Bucket '{}' expired at {}",
-                removed.record.name,
-                crate::codec::duration::format_instant(
-                    removed.retention.expires_at.unwrap_or_default()
-                )
-            )));
-        }
+        let now = course.now;
+        let coming = find(txn, request, now).await?;
         let destination = match &request.into {
-            Some(path) => namespace::resolve(txn, path, Read::Conflict).await?,
-            None => namespace::path_of(txn, removed.record.namespace, Read::Conflict).await?,
+            Some(path) => {
+                let id = namespace::resolve(txn, path, Read::Conflict).await?.id();
+                namespace::lineage(txn, id, Read::Conflict).await?
+            }
+            None => coming.above.clone(),
         };
+        destination.expect_active()?;
         destination.conflict_on_fences(txn)?;
-        let name = request.name.clone().unwrap_or_else(|| removed.record.name.clone());
+        let name = request.name.clone().unwrap_or_else(|| coming.record.name.clone());
         let mut restored = Restored {
-            removal: removed.removal,
-            bucket: removed.record.bucket,
-            namespace: destination.path.to_string(),
-            name: name.clone(),
+            removal: coming.removed.as_ref().map(|removed| removed.removal),
+            object: coming.id.into(),
+            namespace: destination.path(),
+            name: Some(name.clone()),
             replaced: None,
         };
 
@@ -120,7 +129,7 @@ impl Lifecycle {
                     return Err(Error::Protected(name));
                 }
                 let plan = Plan {
-                    caller,
+                    caller: course.caller,
                     removal: replacing,
                     now,
                     expires_at: Keep::Default.expires_at(now, self.options().retention)?,
@@ -128,7 +137,8 @@ impl Lifecycle {
                     reserve_name: false,
                 };
                 if !request.dry_run {
-                    remove::write(txn, &destination, &active, &plan, order).await?;
+                    let (object, instance) = (active.id.into(), Instance::Bucket(active.record));
+                    remove::write(txn, &destination, object, &instance, &plan, order).await?;
                 }
                 order += 1;
                 restored.replaced = Some(replacing);
@@ -136,64 +146,164 @@ impl Lifecycle {
             Some(_) => return Err(Error::BucketAlreadyExists(name)),
             None => {}
         }
-        let reserved =
-            txn.get(&keys::reserved_name(destination.id(), &name), Read::Conflict).await?;
-        if reserved.is_some_and(|by| by[..] != removed.removal.0.to_be_bytes()) {
+        let reserved = keys::reserved_name(ObjectKind::Bucket, destination.id(), &name);
+        if reserved_by_another(txn, &reserved, restored.removal).await? {
             return Err(Error::BucketBeingRemoved(name));
         }
-        if request.dry_run {
-            return Ok(restored);
+        if !request.dry_run {
+            self.bring_back(txn, course, coming, &destination, &name, order).await?;
         }
+        Ok(restored)
+    }
 
-        if txn.get(&self.request_key(&removed), Read::Conflict).await?.is_some() {
+    async fn bring_back(
+        &self,
+        txn: &Transaction,
+        course: &Course<'_>,
+        coming: Coming,
+        destination: &Lineage,
+        name: &str,
+        order: u16,
+    ) -> Result<()> {
+        let Coming { id, record: mut active, clock, above, removed } = coming;
+        if let Some(removed) = &removed {
+            self.end_removal(txn, removed).await?;
+            if removed.hold.is_some() {
+                guard::lower(txn, guard::HOLD, &above, id.0).await?;
+            }
+        } else {
+            txn.clear(&keys::bucket_name(above.id(), &active.name))?;
+            // Handles from before the removal of the namespace may still be around.
+            bucket::invalidate(txn, id.0)?;
+        }
+        // What came due meanwhile has left the queue.
+        park::reschedule_bucket(txn, id).await?;
+        index::task::wake_for(txn, id).await?;
+        copy::wake_for(txn, id).await?;
+        active.stood_still_ms = course.now - destination.stood_still_ms() - clock;
+        active.state = State::Active;
+        active.namespace = destination.id();
+        name.clone_into(&mut active.name);
+        txn.set(&keys::bucket_name(destination.id(), name), &id.0.to_be_bytes())?;
+        txn.set(&keys::bucket_record(id), &record::encode(&active))?;
+        let reason = removed.is_none().then(|| format!("out of {}", above.path()));
+        let entry = Entry {
+            action: "restore",
+            namespace: &destination.path(),
+            bucket: name,
+            id: Some(id.into()),
+            removal: removed.map(|removed| removed.removal),
+            reason: reason.as_deref(),
+        };
+        tell(txn, course, &entry, order)
+    }
+
+    /// Takes away all that makes an instance removed, as it is restored.
+    pub(super) async fn end_removal(&self, txn: &Transaction, removed: &Removed) -> Result<()> {
+        if txn.get(&self.request_key(removed), Read::Conflict).await?.is_some() {
             // Whoever waits for the purge is to learn that there will be none.
             txn.set_versionstamped_value(&keys::barrier_signal(), &Versionstamp::placeholder())?;
         }
-        let rows = Rows {
-            removal: removed.removal,
-            record: &removed.record,
-            expires_at: removed.retention.expires_at,
-        };
-        rows.clear(txn)?;
-        remove::unlist(txn, removed.record.namespace, removed.version)?;
-        txn.clear(&keys::removal_of(removed.record.bucket.0))?;
-        // Trims that came due while the bucket was removed left the queue.
-        for at in bucket::scheduled_trims(txn, removed.record.bucket).await? {
-            let number = removed.record.bucket.0.to_be_bytes();
-            txn.set(&keys::expiry(at, keys::due::TRIM, &number), b"")?;
-        }
-        for at in bucket::scheduled_vacuums(txn, removed.record.bucket).await? {
-            let number = removed.record.bucket.0.to_be_bytes();
-            txn.set(&keys::expiry(at, keys::due::VACUUM, &number), b"")?;
-        }
-        index::task::wake_for(txn, removed.record.bucket).await?;
-        copy::wake_for(txn, removed.record.bucket).await?;
-        let mut active = removed.bucket;
-        let stood_still = now.saturating_sub(removed.record.removed_at).max(0);
-        active.stood_still_ms = active.stood_still_ms.saturating_add(stood_still);
-        active.state = State::Active;
-        active.namespace = destination.id();
-        active.name.clone_from(&name);
-        txn.set(
-            &keys::bucket_name(destination.id(), &name),
-            &removed.record.bucket.0.to_be_bytes(),
-        )?;
-        txn.set(&keys::bucket_record(removed.record.bucket), &record::encode(&active))?;
-        let event = Event {
-            kind: EventKind::Restored,
-            object: removed.record.bucket.0,
-            removal: Some(removed.removal),
-        };
-        journal::append(txn, order, &event)?;
-        let entry = Entry {
-            action: "restore",
-            namespace: destination.path.as_str(),
-            bucket: &name,
-            id: Some(removed.record.bucket),
-            removal: Some(removed.removal),
-            reason: None,
-        };
-        audit::append(txn, order, &caller.actor, now, &entry, "OK", 1)?;
-        Ok(restored)
+        let object = removed.object();
+        removed.rows().clear(txn)?;
+        remove::unlist(txn, object.kind(), removed.record.namespace, removed.version)?;
+        txn.clear(&keys::removal_of(object.number()))?;
+        Ok(())
     }
+}
+
+/// The bucket that RESTORE is about, read with conflict.
+async fn find(txn: &Transaction, request: &RestoreRequest, now: i64) -> Result<Coming> {
+    if let (Target::Instance(id), Some(_)) = (&request.target, &request.into)
+        && target::removal_of(txn, id.0).await?.is_none()
+    {
+        return find_inside(txn, *id).await;
+    }
+    let RestoreRequest { namespace, target, latest, .. } = request;
+    let removed = target::resolve_removed(txn, namespace, target, *latest).await?;
+    expect_restorable(&removed, now, request.allow_expired)?;
+    let Instance::Bucket(record) = &removed.instance else {
+        return Err(Error::NoSuchRemoval(target.to_string()));
+    };
+    Ok(Coming {
+        id: BucketId(removed.object().number()),
+        clock: clock_at_removal(&removed.record, &removed.above, record.stood_still_ms),
+        record: record.clone(),
+        above: removed.above.clone(),
+        removed: Some(removed),
+    })
+}
+
+/// A bucket that is active in a removed namespace.
+async fn find_inside(txn: &Transaction, id: BucketId) -> Result<Coming> {
+    let gone = || Error::NoSuchBucket(id.to_string());
+    let record = bucket::read_record(txn, id, Read::Conflict).await?;
+    let above = match namespace::lineage(txn, record.namespace, Read::Conflict).await {
+        Err(Error::NoSuchNamespace(_)) => return Err(gone()),
+        above => above?,
+    };
+    // Its clock stands where that of the lowest one that is removed does.
+    let mut behind = record.stood_still_ms;
+    for (at, (namespace, found)) in above.chain.iter().enumerate().rev() {
+        if found.state != State::Removed {
+            behind += found.stood_still_ms;
+            continue;
+        }
+        let removal = target::removal_of(txn, namespace.0).await?.ok_or_else(gone)?;
+        let value = txn.get(&keys::removal(removal), Read::Conflict).await?.ok_or_else(gone)?;
+        let (_, removal) = record::decode_versioned::<RemovalRecord>("removal", &value)?;
+        let over = Lineage { chain: above.chain.get(..at).unwrap_or_default().to_vec() };
+        let clock = clock_at_removal(&removal, &over, found.stood_still_ms);
+        return Ok(Coming { id, record, clock: clock - behind, above, removed: None });
+    }
+    Err(target::is_not_removed(ObjectKind::Bucket, &record.name))
+}
+
+/// What the object's own clock showed when it was removed.
+pub(super) fn clock_at_removal(
+    record: &RemovalRecord,
+    above: &Lineage,
+    stood_still_ms: i64,
+) -> i64 {
+    record.clock.unwrap_or_else(|| record.removed_at - above.stood_still_ms() - stood_still_ms)
+}
+
+/// # Errors
+/// `REMOVEDEXPIRED`, unless that is allowed.
+pub(super) fn expect_restorable(removed: &Removed, now: i64, allow_expired: bool) -> Result<()> {
+    if removed.is_expired(now) && !allow_expired {
+        return Err(Error::RemovedExpired(format!(
+            "{} '{}' expired at {}",
+            removed.object().kind().title(),
+            removed.title(),
+            crate::codec::duration::format_instant(removed.expires_at().unwrap_or_default())
+        )));
+    }
+    Ok(())
+}
+
+/// Whether a name is kept taken by another removal than this one.
+pub(super) async fn reserved_by_another(
+    txn: &Transaction,
+    key: &[u8],
+    own: Option<RemovalId>,
+) -> Result<bool> {
+    let by = txn.get(key, Read::Conflict).await?;
+    Ok(by.is_some_and(|by| own.is_none_or(|own| by[..] != own.0.to_be_bytes())))
+}
+
+/// Tells journal and audit log of a restore.
+pub(super) fn tell(
+    txn: &Transaction,
+    course: &Course<'_>,
+    entry: &Entry<'_>,
+    order: u16,
+) -> Result<()> {
+    let object = entry.id.map_or(NamespaceId::ROOT.0, Object::number);
+    journal::append(
+        txn,
+        order,
+        &Event { kind: EventKind::Restored, object, removal: entry.removal },
+    )?;
+    audit::append(txn, order, &course.caller.actor, course.now, entry, "OK", 1)
 }

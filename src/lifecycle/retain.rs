@@ -2,13 +2,13 @@
 
 use crate::cluster::journal;
 use crate::codec::duration::Retention;
-use crate::codec::keys;
 use crate::codec::record::{self, Event, EventKind, HoldRecord, RetentionRecord};
+use crate::codec::{Object, keys};
 use crate::error::Result;
 use crate::metadata::audit::{self, Entry};
-use crate::metadata::namespace;
+use crate::metadata::guard;
 use crate::metadata::{Caller, Path};
-use crate::store::{Read, Transaction};
+use crate::store::Transaction;
 
 use super::Lifecycle;
 use super::remove::Keep;
@@ -30,7 +30,8 @@ impl Lifecycle {
     ) -> Result<()> {
         let now = self.catalog().now();
         let expires_at = keep.expires_at(now, Retention::Forever)?;
-        self.change(caller, "retain", namespace, target, latest, |txn, removed| {
+        let set = |txn: Transaction, removed: Removed| async move {
+            let txn = &txn;
             let number = removed.removal.0.to_be_bytes();
             if let Some(at) = removed.retention.expires_at {
                 txn.clear(&keys::expiry(at, keys::due::REMOVAL, &number))?;
@@ -44,8 +45,8 @@ impl Lifecycle {
             let until = expires_at
                 .map_or_else(|| "forever".to_owned(), crate::codec::duration::format_instant);
             Ok(Some(until))
-        })
-        .await?;
+        };
+        self.change(caller, "retain", namespace, target, latest, &set).await?;
         self.wake_workers();
         Ok(())
     }
@@ -64,7 +65,8 @@ impl Lifecycle {
         review_at: Option<i64>,
     ) -> Result<()> {
         let now = self.catalog().now();
-        self.change(caller, "hold", namespace, target, latest, |txn, removed| {
+        let set = |txn: Transaction, removed: Removed| async move {
+            let txn = &txn;
             let row = HoldRecord {
                 owner: caller.actor.user.clone(),
                 reason: reason.to_owned(),
@@ -72,6 +74,8 @@ impl Lifecycle {
                 since: now,
             };
             txn.set(&keys::hold(removed.removal), &record::encode(&row))?;
+            // Whoever purges something above it finds it there.
+            guard::raise(txn, guard::HOLD, &removed.above.ids(), removed.object().number())?;
             // Held ones leave the queue of what is due, so that nobody has to
             // pass over them again and again.
             if let Some(at) = removed.retention.expires_at {
@@ -79,8 +83,8 @@ impl Lifecycle {
                 txn.clear(&keys::expiry(at, keys::due::REMOVAL, &number))?;
             }
             Ok(Some(reason.to_owned()))
-        })
-        .await
+        };
+        self.change(caller, "hold", namespace, target, latest, &set).await
     }
 
     /// Lifts the hold. Without one nothing happens.
@@ -94,52 +98,65 @@ impl Lifecycle {
         target: &Target,
         latest: bool,
     ) -> Result<()> {
-        self.change(caller, "unhold", namespace, target, latest, |txn, removed| {
+        let lift = |txn: Transaction, removed: Removed| async move {
+            if removed.hold.is_none() {
+                return Ok(None);
+            }
             txn.clear(&keys::hold(removed.removal))?;
+            let object = removed.object();
+            let ids = removed.above.ids();
+            match object {
+                Object::Bucket(id) => {
+                    guard::lower(&txn, guard::HOLD, &removed.above, id.0).await?;
+                }
+                Object::Namespace(id) => {
+                    guard::carry(&txn, guard::HOLD, id, false, &removed.above, &ids).await?;
+                }
+            }
             if let Some(at) = removed.retention.expires_at {
                 let number = removed.removal.0.to_be_bytes();
                 txn.set(&keys::expiry(at, keys::due::REMOVAL, &number), b"")?;
             }
             Ok(None)
-        })
-        .await?;
+        };
+        self.change(caller, "unhold", namespace, target, latest, &lift).await?;
         self.wake_workers();
         Ok(())
     }
 
     /// Changes something about one removed instance, with an audit row whose
     /// reason is what `body` gives.
-    async fn change(
+    async fn change<F>(
         &self,
         caller: &Caller,
         action: &'static str,
-        path: &Path,
+        here: &Path,
         target: &Target,
         latest: bool,
-        write: impl Fn(&Transaction, &Removed) -> Result<Option<String>>,
-    ) -> Result<()> {
-        let write = &write;
+        write: &impl Fn(Transaction, Removed) -> F,
+    ) -> Result<()>
+    where
+        F: Future<Output = Result<Option<String>>>,
+    {
         let now = self.catalog().now();
         self.catalog()
             .run(action, caller, |txn: Transaction| async move {
-                let txn = &txn;
-                let here = namespace::resolve(txn, path, Read::Conflict).await?;
-                let removed = target::resolve_removed(txn, here.id(), target, latest).await?;
-                let reason = write(txn, &removed)?;
+                let removed = target::resolve_removed(&txn, here, target, latest).await?;
+                let reason = write(txn.clone(), removed.clone()).await?;
+                let (txn, object) = (&txn, removed.object());
                 // Workers on all nodes look again at what is due.
                 let event = Event {
                     kind: EventKind::Changed,
-                    object: removed.record.bucket.0,
+                    object: object.number(),
                     removal: Some(removed.removal),
                 };
                 journal::append(txn, 0, &event)?;
-                let above =
-                    namespace::path_of(txn, removed.record.namespace, Read::Snapshot).await?;
+                let (namespace, bucket) = removed.place();
                 let entry = Entry {
                     action,
-                    namespace: above.path.as_str(),
-                    bucket: &removed.record.name,
-                    id: Some(removed.record.bucket),
+                    namespace: &namespace,
+                    bucket,
+                    id: Some(object),
                     removal: Some(removed.removal),
                     reason: reason.as_deref(),
                 };

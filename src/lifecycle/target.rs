@@ -2,21 +2,35 @@
 
 use std::fmt;
 
-use crate::codec::record::{self, BucketRecord, HoldRecord, RemovalRecord, RetentionRecord};
-use crate::codec::{BucketId, NamespaceId, RemovalId, Versionstamp, keys};
+use crate::codec::record::{
+    self, BucketRecord, GraveRecord, HoldRecord, NamespaceRecord, ReclaimRecord, RemovalRecord,
+    RetentionRecord,
+};
+use crate::codec::{BucketId, NamespaceId, Object, ObjectKind, RemovalId, Versionstamp, keys};
 use crate::error::{Error, Result};
-use crate::metadata::{bucket, name};
+use crate::metadata::namespace::{self, Lineage};
+use crate::metadata::{Path, bucket, name};
 use crate::store::{RangeRead, Read, Transaction};
+
+use super::remove::Rows;
 
 /// Most candidates that an `AMBIGUOUSREMOVED` error names.
 const CANDIDATES_NAMED: usize = 10;
+/// So long something that was removed on its own is kept after a namespace above it was restored.
+pub const CHILD_GRACE_MS: i64 = 3_600_000;
 
 /// A target as the client wrote it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
+    /// A bucket of the session's namespace.
     Name(String),
     Instance(BucketId),
+    /// A removal of a bucket.
     Removal(RemovalId),
+    Namespace(Path),
+    NamespaceInstance(NamespaceId),
+    /// A removal of a namespace.
+    NamespaceRemoval(RemovalId),
 }
 
 impl Target {
@@ -33,12 +47,65 @@ impl Target {
         if let Some(id) = RemovalId::parse(text) {
             return Ok(Self::Removal(id));
         }
-        if crate::codec::id::has_form_of_id(text) {
-            // A mistyped or foreign id names nothing.
-            return Err(Error::NoSuchRemoval(text.to_owned()));
-        }
+        expect_no_id(text)?;
         Ok(Self::Name(name::bucket(raw)?.to_owned()))
     }
+
+    /// As [`Target::parse`], for a namespace.
+    ///
+    /// # Errors
+    /// An illegal path, or a mistyped id.
+    pub fn parse_namespace(raw: &[u8]) -> Result<Self> {
+        let text = std::str::from_utf8(raw).unwrap_or_default();
+        if let Some(id) = NamespaceId::parse(text) {
+            return Ok(Self::NamespaceInstance(id));
+        }
+        if let Some(id) = RemovalId::parse(text) {
+            return Ok(Self::NamespaceRemoval(id));
+        }
+        expect_no_id(text)?;
+        Ok(Self::Namespace(Path::parse(raw)?))
+    }
+
+    /// As [`Target::parse`], where the id of a namespace may stand as well.
+    ///
+    /// # Errors
+    /// As [`Target::parse`].
+    pub fn parse_either(raw: &[u8]) -> Result<Self> {
+        let text = std::str::from_utf8(raw).unwrap_or_default();
+        NamespaceId::parse(text)
+            .map_or_else(|| Self::parse(raw), |id| Ok(Self::NamespaceInstance(id)))
+    }
+
+    /// What kind of object it is about.
+    #[must_use]
+    pub const fn kind(&self) -> ObjectKind {
+        match self {
+            Self::Name(_) | Self::Instance(_) | Self::Removal(_) => ObjectKind::Bucket,
+            Self::Namespace(_) | Self::NamespaceInstance(_) | Self::NamespaceRemoval(_) => {
+                ObjectKind::Namespace
+            }
+        }
+    }
+}
+
+impl Target {
+    /// The namespace and the bucket that an audit row names, as far as the words tell.
+    #[must_use]
+    pub fn place<'a>(&'a self, here: &'a Path) -> (&'a Path, String) {
+        match self {
+            Self::Namespace(path) => (path, String::new()),
+            other => (here, other.to_string()),
+        }
+    }
+}
+
+fn expect_no_id(text: &str) -> Result<()> {
+    if crate::codec::id::has_form_of_id(text) {
+        // A mistyped or foreign id names nothing.
+        return Err(Error::NoSuchRemoval(text.to_owned()));
+    }
+    Ok(())
 }
 
 impl fmt::Display for Target {
@@ -46,9 +113,18 @@ impl fmt::Display for Target {
         match self {
             Self::Name(name) => f.write_str(name),
             Self::Instance(id) => id.fmt(f),
-            Self::Removal(id) => id.fmt(f),
+            Self::Removal(id) | Self::NamespaceRemoval(id) => id.fmt(f),
+            Self::Namespace(path) => path.fmt(f),
+            Self::NamespaceInstance(id) => id.fmt(f),
         }
     }
+}
+
+/// The record of a removed instance.
+#[derive(Debug, Clone)]
+pub enum Instance {
+    Bucket(BucketRecord),
+    Namespace(NamespaceRecord),
 }
 
 /// A removed instance, read with conflict.
@@ -58,15 +134,57 @@ pub struct Removed {
     /// The version of the removing commit: what the barrier waits for.
     pub version: Versionstamp,
     pub record: RemovalRecord,
-    pub bucket: BucketRecord,
+    pub instance: Instance,
+    /// The namespace that it was removed from, and all above: active or removed.
+    pub above: Lineage,
     pub retention: RetentionRecord,
     pub hold: Option<HoldRecord>,
 }
 
 impl Removed {
     #[must_use]
+    pub const fn object(&self) -> Object {
+        self.record.object
+    }
+
+    /// Its name as messages have it: a bucket's own, a namespace's whole path.
+    #[must_use]
+    pub fn title(&self) -> String {
+        match self.record.object {
+            Object::Bucket(_) => self.record.name.clone(),
+            Object::Namespace(_) => self.above.path_of(&self.record.name),
+        }
+    }
+
+    /// The namespace and the bucket as listings and audit rows have them: of a
+    /// namespace its own path, and no bucket.
+    #[must_use]
+    pub fn place(&self) -> (String, &str) {
+        match self.record.object {
+            Object::Bucket(_) => (self.above.path(), &self.record.name),
+            Object::Namespace(_) => (self.above.path_of(&self.record.name), ""),
+        }
+    }
+
+    /// Until when it can be restored. After something above it was restored there is a
+    /// grace, so that nothing is lost in the very moment in which it could be seen again.
+    #[must_use]
+    pub fn expires_at(&self) -> Option<i64> {
+        let expires_at = self.retention.expires_at?;
+        let restored = self.above.restored_at().filter(|at| *at >= self.record.removed_at);
+        let grace = restored.map(|at| at.saturating_add(CHILD_GRACE_MS));
+        Some(grace.map_or(expires_at, |grace| grace.max(expires_at)))
+    }
+
+    /// Whether it has expired. While something above it is removed it waits.
+    #[must_use]
     pub fn is_expired(&self, now: i64) -> bool {
-        self.retention.expires_at.is_some_and(|at| at <= now)
+        self.above.removed().is_none() && self.expires_at().is_some_and(|at| at <= now)
+    }
+
+    /// The rows of its removal.
+    pub(super) fn rows(&self) -> Rows<'_> {
+        Rows { removal: self.removal, record: &self.record, expires_at: self.retention.expires_at }
     }
 }
 
@@ -78,32 +196,53 @@ pub enum Resolved {
     Gone(RemovalId),
 }
 
-/// Finds the removed instance that a target means in a namespace.
+/// Finds the removed instance that a target means; a bucket's name is looked up in
+/// `here`.
 ///
-/// A name means a removed instance of that name, also while an active bucket
-/// has the name; several are `AMBIGUOUSREMOVED` unless `latest` is set.
+/// A name means a removed instance of that name, also while an active one has
+/// the name; several are `AMBIGUOUSREMOVED` unless `latest` is set.
 ///
 /// # Errors
 /// `ERR Bucket 'x' is not removed`, `NOSUCHBUCKET`, `NOSUCHREMOVAL`,
-/// `AMBIGUOUSREMOVED`.
+/// `AMBIGUOUSREMOVED`, `NOSUCHNAMESPACE`, `NAMESPACEBEINGREMOVED`.
 pub async fn resolve(
     txn: &Transaction,
-    namespace: NamespaceId,
+    here: &Path,
     target: &Target,
     latest: bool,
 ) -> Result<Resolved> {
+    let instance = |object: Object| async move {
+        match removal_of(txn, object.number()).await? {
+            Some(removal) => Ok(removal),
+            None => Err(not_removed(txn, object).await?),
+        }
+    };
     let removal = match target {
-        Target::Removal(removal) => *removal,
-        Target::Instance(id) => match removal_of(txn, *id).await? {
-            Some(removal) => removal,
-            None => return Err(not_removed(txn, *id).await?),
-        },
-        Target::Name(name) => by_name(txn, namespace, name, latest).await?,
+        Target::Removal(removal) | Target::NamespaceRemoval(removal) => *removal,
+        Target::Instance(id) => instance((*id).into()).await?,
+        Target::NamespaceInstance(id) => instance((*id).into()).await?,
+        Target::Name(name) => {
+            let parent = namespace::resolve(txn, here, Read::Conflict).await?.id();
+            by_name(txn, parent, name, target, latest).await?
+        }
+        Target::Namespace(path) => {
+            let above = namespace::resolve_above(txn, path, Read::Conflict).await?;
+            let parent = above.last().copied().unwrap_or(NamespaceId::ROOT);
+            by_name(txn, parent, path.last(), target, latest).await?
+        }
+    };
+    let kind = target.kind();
+    let unknown = || match target {
+        Target::Instance(id) => Error::NoSuchBucket(id.to_string()),
+        Target::NamespaceInstance(id) => Error::NoSuchNamespace(id.to_string()),
+        _ => Error::NoSuchRemoval(target.to_string()),
     };
     match read(txn, removal, Read::Conflict).await? {
-        Some(removed) => Ok(Resolved::Removed(Box::new(removed))),
-        None if is_gone(txn, removal).await? => Ok(Resolved::Gone(removal)),
-        None => Err(Error::NoSuchRemoval(target.to_string())),
+        Some(removed) if removed.object().kind() == kind => {
+            Ok(Resolved::Removed(Box::new(removed)))
+        }
+        None if gone(txn, removal).await? == Some(kind) => Ok(Resolved::Gone(removal)),
+        Some(_) | None => Err(unknown()),
     }
 }
 
@@ -113,11 +252,11 @@ pub async fn resolve(
 /// As [`resolve`], and `ALREADYPURGING`.
 pub async fn resolve_removed(
     txn: &Transaction,
-    namespace: NamespaceId,
+    here: &Path,
     target: &Target,
     latest: bool,
 ) -> Result<Removed> {
-    match resolve(txn, namespace, target, latest).await? {
+    match resolve(txn, here, target, latest).await? {
         Resolved::Removed(removed) => Ok(*removed),
         Resolved::Gone(removal) => {
             Err(Error::AlreadyPurging(format!("Removal '{removal}' is already purging or purged")))
@@ -125,8 +264,31 @@ pub async fn resolve_removed(
     }
 }
 
-pub(super) async fn removal_of(txn: &Transaction, id: BucketId) -> Result<Option<RemovalId>> {
-    let Some(value) = txn.get(&keys::removal_of(id.0), Read::Conflict).await? else {
+/// The namespace that a target means, active or removed, for listing what is in it.
+///
+/// # Errors
+/// As [`resolve`].
+pub async fn namespace(txn: &Transaction, target: &Target) -> Result<Lineage> {
+    let id = match target {
+        Target::Namespace(path) => namespace::resolve(txn, path, Read::Snapshot).await?.id(),
+        Target::NamespaceInstance(id) => *id,
+        Target::NamespaceRemoval(removal) => match read(txn, *removal, Read::Snapshot).await? {
+            Some(Removed {
+                record: RemovalRecord { object: Object::Namespace(id), .. }, ..
+            }) => id,
+            _ => return Err(Error::NoSuchRemoval(removal.to_string())),
+        },
+        other => return Err(Error::NoSuchNamespace(other.to_string())),
+    };
+    namespace::lineage(txn, id, Read::Snapshot).await
+}
+
+/// The removal in which an object is.
+///
+/// # Errors
+/// Those of the store; damage.
+pub(super) async fn removal_of(txn: &Transaction, object: u64) -> Result<Option<RemovalId>> {
+    let Some(value) = txn.get(&keys::removal_of(object), Read::Conflict).await? else {
         return Ok(None);
     };
     let bytes = <[u8; 8]>::try_from(&value[..])
@@ -134,22 +296,44 @@ pub(super) async fn removal_of(txn: &Transaction, id: BucketId) -> Result<Option
     Ok(Some(RemovalId(u64::from_be_bytes(bytes))))
 }
 
-async fn not_removed(txn: &Transaction, id: BucketId) -> Result<Error> {
-    match bucket::read_record(txn, id, Read::Conflict).await {
-        Ok(record) => Ok(Error::syntax(format!("Bucket '{}' is not removed", record.name))),
-        Err(Error::NoSuchBucket(name)) => Ok(Error::NoSuchBucket(name)),
+/// The error of a command on something removed that is not.
+pub(super) fn is_not_removed(kind: ObjectKind, title: &str) -> Error {
+    Error::syntax(format!("{} '{title}' is not removed", kind.title()))
+}
+
+/// Why an object is in no removal: it is active, or gone together with what is above it.
+async fn not_removed(txn: &Transaction, object: Object) -> Result<Error> {
+    let found = match object {
+        Object::Bucket(id) => match bucket::read_record(txn, id, Read::Conflict).await {
+            Ok(record) => {
+                namespace::lineage(txn, record.namespace, Read::Conflict).await.map(|_| record.name)
+            }
+            Err(error) => Err(error),
+        },
+        Object::Namespace(id) => {
+            namespace::lineage(txn, id, Read::Conflict).await.map(|lineage| lineage.path())
+        }
+    };
+    match found {
+        Ok(title) => Ok(is_not_removed(object.kind(), &title)),
+        Err(Error::NoSuchBucket(_) | Error::NoSuchNamespace(_)) => Ok(match object {
+            Object::Bucket(id) => Error::NoSuchBucket(id.to_string()),
+            Object::Namespace(id) => Error::NoSuchNamespace(id.to_string()),
+        }),
         Err(error) => Err(error),
     }
 }
 
 async fn by_name(
     txn: &Transaction,
-    namespace: NamespaceId,
+    parent: NamespaceId,
     name: &str,
+    target: &Target,
     latest: bool,
 ) -> Result<RemovalId> {
+    let kind = target.kind();
     let mut candidates: Vec<(Versionstamp, RemovalId)> = Vec::new();
-    let mut next = Some(RangeRead::prefix(keys::removed_by_name_prefix(namespace, name)));
+    let mut next = Some(RangeRead::prefix(keys::removed_by_name_prefix(kind, parent, name)));
     while let Some(range) = next {
         let page = txn.range(range.clone()).await?;
         for (key, value) in &page.rows {
@@ -161,10 +345,7 @@ async fn by_name(
     }
     candidates.sort_unstable();
     match candidates.as_slice() {
-        [] => Err(match bucket::find_active(txn, namespace, name).await? {
-            Some(_) => Error::syntax(format!("Bucket '{name}' is not removed")),
-            None => Error::NoSuchBucket(name.to_owned()),
-        }),
+        [] => Err(nothing_removed(txn, parent, name, target).await?),
         [(_, only)] => Ok(*only),
         [.., (_, newest)] if latest => Ok(*newest),
         several => {
@@ -175,15 +356,34 @@ async fn by_name(
                 .map(|(_, removal)| removal.to_string())
                 .collect();
             Err(Error::AmbiguousRemoved(format!(
-                "Bucket '{name}' was removed several times, give a removal id or LATEST: {}",
+                "{} '{target}' was removed several times, give a removal id or LATEST: {}",
+                kind.title(),
                 ids.join(" ")
             )))
         }
     }
 }
 
-/// Reads all there is of a removal; `None` when it is not there. Whoever
-/// decides by it reads with conflict.
+/// Why nothing removed has a name: something active has it, or nothing.
+async fn nothing_removed(
+    txn: &Transaction,
+    parent: NamespaceId,
+    name: &str,
+    target: &Target,
+) -> Result<Error> {
+    let pointer = match target.kind() {
+        ObjectKind::Bucket => keys::bucket_name(parent, name),
+        ObjectKind::Namespace => keys::namespace_name(parent, name),
+    };
+    Ok(match (txn.get(&pointer, Read::Conflict).await?, target.kind()) {
+        (Some(_), kind) => is_not_removed(kind, &target.to_string()),
+        (None, ObjectKind::Bucket) => Error::NoSuchBucket(name.to_owned()),
+        (None, ObjectKind::Namespace) => Error::NoSuchNamespace(target.to_string()),
+    })
+}
+
+/// Reads all there is of a removal; `None` when it is not there, also when something
+/// above it was purged and it goes with that. Whoever decides by it reads with conflict.
 ///
 /// # Errors
 /// Those of the store; damage.
@@ -192,7 +392,14 @@ pub async fn read(txn: &Transaction, removal: RemovalId, read: Read) -> Result<O
         return Ok(None);
     };
     let (version, record) = record::decode_versioned::<RemovalRecord>("removal", &value)?;
-    let bucket = bucket::read_record(txn, record.bucket, read).await?;
+    let above = match namespace::lineage(txn, record.namespace, read).await {
+        Err(Error::NoSuchNamespace(_)) => return Ok(None),
+        above => above?,
+    };
+    let instance = match record.object {
+        Object::Bucket(id) => Instance::Bucket(bucket::read_record(txn, id, read).await?),
+        Object::Namespace(id) => Instance::Namespace(namespace::read_record(txn, id, read).await?),
+    };
     let retention = txn.get(&keys::retention(removal), read).await?.ok_or_else(|| {
         crate::codec::DecodeError::new("retention", format!("{removal} has none"))
     })?;
@@ -201,13 +408,19 @@ pub async fn read(txn: &Transaction, removal: RemovalId, read: Read) -> Result<O
         removal,
         version,
         record,
-        bucket,
+        instance,
+        above,
         retention: record::decode("retention", &retention)?,
         hold: hold.map(|value| record::decode("hold", &value)).transpose()?,
     }))
 }
 
-async fn is_gone(txn: &Transaction, removal: RemovalId) -> Result<bool> {
-    Ok(txn.get(&keys::grave(removal), Read::Conflict).await?.is_some()
-        || txn.get(&keys::reclaim(removal), Read::Conflict).await?.is_some())
+/// What kind of object a removal was of, when it is purging or purged.
+async fn gone(txn: &Transaction, removal: RemovalId) -> Result<Option<ObjectKind>> {
+    if let Some(value) = txn.get(&keys::grave(removal), Read::Conflict).await? {
+        return Ok(Some(record::decode::<GraveRecord>("grave", &value)?.object.kind()));
+    }
+    let job = txn.get(&keys::reclaim(removal), Read::Conflict).await?;
+    let job = job.map(|value| record::decode::<ReclaimRecord>("reclaim", &value)).transpose()?;
+    Ok(job.map(|job| job.object.kind()))
 }

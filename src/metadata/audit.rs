@@ -2,7 +2,7 @@
 
 use crate::codec::keys;
 use crate::codec::record::{self, Actor, AuditRecord};
-use crate::codec::{BucketId, RemovalId};
+use crate::codec::{Object, RemovalId};
 use crate::error::Result;
 use crate::store::Transaction;
 
@@ -11,8 +11,9 @@ use crate::store::Transaction;
 pub struct Entry<'a> {
     pub action: &'a str,
     pub namespace: &'a str,
+    /// Empty of what happened to a namespace.
     pub bucket: &'a str,
-    pub id: Option<BucketId>,
+    pub id: Option<Object>,
     pub removal: Option<RemovalId>,
     pub reason: Option<&'a str>,
 }

@@ -6,13 +6,14 @@
 use crate::cluster::journal;
 use crate::codec::collation::Collation;
 use crate::codec::record::{self, BucketRecord, Event, EventKind, IndexRecord};
-use crate::codec::{BucketId, NamespaceId, Versionstamp, keys};
+use crate::codec::{BucketId, NamespaceId, ObjectKind, Versionstamp, keys};
 use crate::error::{Error, Result};
 use crate::store::{RangeRead, Read, Transaction};
 
 use super::audit::{self, Entry};
 use super::cache::missing;
-use super::namespace::{Resolved, parse_object_id};
+use super::guard;
+use super::namespace::{self, Resolved, parse_object_id};
 use super::operation::Caller;
 
 /// An active bucket as a metadata transaction found it, read with conflict.
@@ -68,7 +69,11 @@ pub async fn expect_free(txn: &Transaction, namespace: NamespaceId, name: &str) 
     if txn.get(&keys::bucket_name(namespace, name), Read::Conflict).await?.is_some() {
         return Err(Error::BucketAlreadyExists(name.to_owned()));
     }
-    if txn.get(&keys::reserved_name(namespace, name), Read::Conflict).await?.is_some() {
+    if txn
+        .get(&keys::reserved_name(ObjectKind::Bucket, namespace, name), Read::Conflict)
+        .await?
+        .is_some()
+    {
         return Err(Error::BucketBeingRemoved(name.to_owned()));
     }
     Ok(())
@@ -193,7 +198,7 @@ pub async fn rename(
         action: "rename",
         namespace: namespace.path.as_str(),
         bucket: from,
-        id: Some(found.id),
+        id: Some(found.id.into()),
         removal: None,
         reason: Some(to),
     };
@@ -218,6 +223,12 @@ pub async fn protect(
         return Ok(());
     }
     found.record.protected = protected;
+    if protected {
+        guard::raise(txn, guard::PROTECTION, &namespace.chain, found.id.0)?;
+    } else {
+        let above = namespace::lineage(txn, namespace.id(), Read::Conflict).await?;
+        guard::lower(txn, guard::PROTECTION, &above, found.id.0).await?;
+    }
     txn.set(&keys::bucket_record(found.id), &record::encode(&found.record))?;
     invalidate(txn, found.id.0)?;
     let event = Event { kind: EventKind::Changed, object: found.id.0, removal: None };
@@ -226,7 +237,7 @@ pub async fn protect(
         action: if protected { "protect" } else { "unprotect" },
         namespace: namespace.path.as_str(),
         bucket: name,
-        id: Some(found.id),
+        id: Some(found.id.into()),
         removal: None,
         reason: None,
     };

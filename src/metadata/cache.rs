@@ -28,7 +28,7 @@ use quick_cache::Equivalent;
 
 use crate::cluster::mutation::Mutations;
 use crate::codec::record::{self, BucketRecord};
-use crate::codec::{BucketId, NamespaceId, Versionstamp, keys};
+use crate::codec::{BucketId, NamespaceId, ObjectKind, Versionstamp, keys};
 use crate::error::{Error, Result};
 use crate::store::{RangeRead, Read, Transaction};
 use crate::value::Collator;
@@ -47,6 +47,8 @@ struct Handle {
     record: BucketRecord,
     indexes: Arc<Indexes>,
     collator: Option<Collator>,
+    /// By how much its own clock is behind cluster time.
+    stood_still_ms: i64,
     fences: Vec<(Vec<u8>, Versionstamp)>,
     /// The metadata version at which the fences were last seen unchanged.
     stamp: Mutex<Versionstamp>,
@@ -96,6 +98,13 @@ impl LiveBucket {
     #[must_use]
     pub fn fence_keys(&self) -> Vec<Vec<u8>> {
         self.0.fences.iter().map(|(key, _)| key.clone()).collect()
+    }
+
+    /// By how much the bucket's own clock is behind cluster time: as long as it and the
+    /// namespaces above it have been removed.
+    #[must_use]
+    pub fn stood_still_ms(&self) -> i64 {
+        self.0.stood_still_ms
     }
 
     /// Its indexes, parsed.
@@ -203,16 +212,16 @@ impl Handles {
     /// Opens an active bucket by its id, for background work. Reads the record.
     ///
     /// # Errors
-    /// `NOSUCHBUCKET` when the instance is gone, `BUCKETBEINGREMOVED` when it or
-    /// a namespace above it is removed.
+    /// `NOSUCHBUCKET` when the instance or a namespace above it is gone,
+    /// `BUCKETBEINGREMOVED` when it is removed, `NAMESPACEBEINGREMOVED` when only
+    /// a namespace above it is.
     pub async fn open_id(&self, txn: &Transaction, id: BucketId) -> Result<LiveBucket> {
         let now = txn.metadata_version().await?;
-        let value = txn
-            .get(&keys::bucket_record(id), Read::Snapshot)
-            .await?
-            .ok_or_else(|| Error::NoSuchBucket(id.to_string()))?;
-        let record: BucketRecord = record::decode("bucket/record", &value)?;
-        let above = namespace::path_of(txn, record.namespace, Read::Snapshot).await?;
+        let record = super::bucket::read_record(txn, id, Read::Snapshot).await?;
+        let above = match namespace::lineage(txn, record.namespace, Read::Snapshot).await {
+            Err(Error::NoSuchNamespace(_)) => return Err(Error::NoSuchBucket(id.to_string())),
+            above => above?,
+        };
         // The pointer tells whether the instance is active under that name.
         let pointer = keys::bucket_name(record.namespace, &record.name);
         let active = match txn.get(&pointer, Read::Snapshot).await? {
@@ -222,22 +231,8 @@ impl Handles {
         if !active {
             return Err(Error::BucketBeingRemoved(record.name));
         }
-        let collator = collator(&record)?;
-        let mut objects: Vec<u64> = above.chain.iter().map(|id| id.0).collect();
-        objects.push(id.0);
-        let handle = Handle {
-            id,
-            namespace: record.namespace,
-            path: above.path.as_str().into(),
-            name: record.name.as_str().into(),
-            indexes: Arc::new(Indexes::of(&record)),
-            record,
-            collator,
-            fences: read_fences(txn, &objects).await?,
-            stamp: Mutex::new(now),
-            trim_scheduled_until: AtomicI64::new(0),
-        };
-        self.admit(txn, Arc::new(handle))
+        above.expect_active()?;
+        self.admit(txn, Arc::new(handle(txn, id, record, &above, now).await?))
     }
 
     /// Whether an instance that another transaction opened under this name is
@@ -350,25 +345,38 @@ async fn load(txn: &Transaction, path: &str, bucket: &str, now: Versionstamp) ->
     // Snapshot reads suffice: whatever changes the meaning of a name writes the
     // fence of what had it, and those fences are among our conflicts.
     let path = Path::parse(path.as_bytes())?;
-    let above = namespace::resolve(txn, &path, Read::Snapshot).await?;
-    let pointer = keys::bucket_name(above.id(), bucket);
+    let found = namespace::resolve(txn, &path, Read::Snapshot).await?;
+    let pointer = keys::bucket_name(found.id(), bucket);
     let Some(value) = txn.get(&pointer, Read::Snapshot).await? else {
-        return Err(missing(txn, above.id(), bucket).await?);
+        return Err(missing(txn, found.id(), bucket).await?);
     };
     let id = BucketId(parse_object_id("bucket/name", &value)?);
     let value = txn.get(&keys::bucket_record(id), Read::Snapshot).await?.ok_or_else(|| {
         crate::codec::DecodeError::new("bucket/record", format!("{id} has a name but no record"))
     })?;
     let record: BucketRecord = record::decode("bucket/record", &value)?;
+    let above = namespace::lineage(txn, found.id(), Read::Snapshot).await?;
+    handle(txn, id, record, &above, now).await
+}
+
+/// A handle on an active bucket, from what a transaction has read of it.
+async fn handle(
+    txn: &Transaction,
+    id: BucketId,
+    record: BucketRecord,
+    above: &namespace::Lineage,
+    now: Versionstamp,
+) -> Result<Handle> {
     let collator = collator(&record)?;
-    let mut objects: Vec<u64> = above.chain.iter().map(|id| id.0).collect();
+    let mut objects: Vec<u64> = above.chain.iter().map(|(id, _)| id.0).collect();
     objects.push(id.0);
     Ok(Handle {
         id,
         namespace: above.id(),
-        path: path.as_str().into(),
-        name: bucket.into(),
+        path: above.path().into(),
+        name: record.name.as_str().into(),
         indexes: Arc::new(Indexes::of(&record)),
+        stood_still_ms: record.stood_still_ms.saturating_add(above.stood_still_ms()),
         record,
         collator,
         fences: read_fences(txn, &objects).await?,
@@ -386,7 +394,9 @@ pub(super) async fn missing(
     namespace: NamespaceId,
     bucket: &str,
 ) -> Result<Error> {
-    let removed = RangeRead::prefix(keys::removed_by_name_prefix(namespace, bucket)).limit(1);
+    let removed =
+        RangeRead::prefix(keys::removed_by_name_prefix(ObjectKind::Bucket, namespace, bucket))
+            .limit(1);
     let page = txn.range(removed.snapshot()).await?;
     Ok(if page.rows.is_empty() {
         Error::NoSuchBucket(bucket.to_owned())

@@ -19,6 +19,7 @@ use super::cache::{Handles, LiveBucket};
 use super::name::{DEPTH_MAX, Path};
 use super::namespace;
 use super::operation::{Caller, Operation};
+use super::relocate::Move;
 
 /// How a catalog is set up.
 #[derive(Debug, Clone)]
@@ -87,6 +88,18 @@ impl Catalog {
     #[must_use]
     pub fn default_namespace(&self) -> &Path {
         &self.0.default_namespace
+    }
+
+    /// Refuses to take the default namespace away, or one above it.
+    ///
+    /// # Errors
+    /// `ERR Cannot <what> the default namespace`.
+    pub fn expect_not_default(&self, what: &str, path: &Path) -> Result<()> {
+        let default = self.default_namespace();
+        if default.is_within(path) {
+            return Err(Error::syntax(format!("Cannot {what} the default namespace: '{default}'")));
+        }
+        Ok(())
     }
 
     /// Cluster time, in milliseconds since 1970.
@@ -311,15 +324,59 @@ impl Catalog {
     /// # Errors
     /// `NAMESPACEALREADYEXISTS`.
     pub async fn create_namespace(&self, caller: &Caller, path: &Path) -> Result<()> {
-        // The ids are made before the first attempt, as many as may be needed.
-        let mut ids = Vec::with_capacity(DEPTH_MAX);
-        for _ in path.segments() {
-            ids.push(self.0.cluster.ids().next().await?);
-        }
+        let ids = self.ids_for(Some(path)).await?;
         let (now, ids) = (self.now(), &ids);
         self.run("create-namespace", caller, |txn: Transaction| async move {
             let txn = &txn;
             namespace::create(txn, path, ids, now).await
+        })
+        .await
+    }
+
+    /// Ids for the namespaces of a path, as many as may be missing: they are made
+    /// before the first attempt.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn ids_for(&self, path: Option<&Path>) -> Result<Vec<u64>> {
+        let mut ids = Vec::with_capacity(DEPTH_MAX);
+        for _ in path.into_iter().flat_map(Path::segments) {
+            ids.push(self.0.cluster.ids().next().await?);
+        }
+        Ok(ids)
+    }
+
+    /// Gives a namespace another path, with all that is in it. What is missing above
+    /// that is made.
+    ///
+    /// # Errors
+    /// Those of [`Move::run`]; `ERR` for the default namespace.
+    pub async fn move_namespace(&self, caller: &Caller, from: &Path, to: &Path) -> Result<()> {
+        self.expect_not_default("move", from)?;
+        let ids = self.ids_for(Some(to)).await?;
+        let asked = &Move::new(from, to, &ids, self.now());
+        self.run("move-namespace", caller, |txn: Transaction| async move {
+            let txn = &txn;
+            asked.run(txn, caller).await
+        })
+        .await
+    }
+
+    /// Protects a namespace, and with it those above it, against REMOVE, or lifts the
+    /// protection.
+    ///
+    /// # Errors
+    /// `NOSUCHNAMESPACE`, `NAMESPACEBEINGREMOVED`.
+    pub async fn protect_namespace(
+        &self,
+        caller: &Caller,
+        path: &Path,
+        protected: bool,
+    ) -> Result<()> {
+        let now = self.now();
+        self.run("protect-namespace", caller, |txn: Transaction| async move {
+            let txn = &txn;
+            namespace::protect(txn, caller, path, protected, now).await
         })
         .await
     }

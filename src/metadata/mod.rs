@@ -26,12 +26,14 @@ pub mod audit;
 pub mod bucket;
 pub mod cache;
 pub mod catalog;
+pub mod guard;
 pub mod indexes;
 pub mod name;
 pub mod namespace;
 pub mod open;
 pub mod operation;
 mod pause;
+pub mod relocate;
 
 pub use cache::LiveBucket;
 pub use catalog::Catalog;

@@ -90,6 +90,32 @@ impl Path {
     pub fn segments(&self) -> impl Iterator<Item = &str> {
         self.0.split('.')
     }
+
+    /// Its own name, without what is above it.
+    #[must_use]
+    pub fn last(&self) -> &str {
+        self.0.rsplit('.').next().unwrap_or_default()
+    }
+
+    /// The namespace above it; `None` of a topmost one.
+    #[must_use]
+    pub fn parent(&self) -> Option<Self> {
+        self.0.rsplit_once('.').map(|(parent, _)| Self(parent.to_owned()))
+    }
+
+    /// Its first segments, at least one.
+    #[must_use]
+    pub fn first(&self, segments: usize) -> Self {
+        let first: Vec<&str> = self.segments().take(segments.max(1)).collect();
+        Self(first.join("."))
+    }
+
+    /// Whether it is this namespace or lies below it.
+    #[must_use]
+    pub fn is_within(&self, above: &Self) -> bool {
+        let rest = self.0.strip_prefix(&above.0);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    }
 }
 
 impl std::fmt::Display for Path {
@@ -119,6 +145,17 @@ mod tests {
         check_path("a.__internal__", "Namespace 'a.__internal__' is reserved for internal use");
         check_path("a.b.c.d.e.f.g.h.i.j.k", "Namespace depth exceeds maximum allowed depth of 10");
         check_path("a\nb", "Invalid namespace name: it contains a control character");
+    }
+
+    #[test]
+    fn a_path_knows_what_is_above_it() {
+        let path = |text: &str| Path::parse(text.as_bytes()).unwrap();
+        let deep = path("a.b.c");
+        assert_eq!((deep.last(), deep.parent()), ("c", Some(path("a.b"))));
+        assert_eq!((path("a").last(), path("a").parent()), ("a", None));
+        assert_eq!(deep.first(2), path("a.b"));
+        assert!(deep.is_within(&path("a")) && deep.is_within(&deep));
+        assert!(!path("ab").is_within(&path("a")) && !path("a").is_within(&deep));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::codec::record::{self, ReclaimRecord, RemovalRecord};
-use crate::codec::{RemovalId, keys};
+use crate::codec::{Object, ObjectKind, RemovalId, keys};
 use crate::error::Result;
 use crate::lifecycle::Census;
 use crate::metadata::bucket;
@@ -26,8 +26,8 @@ const COUNTED_MAX: usize = 100_000;
 const REST_MIN: Duration = Duration::from_millis(500);
 const REST_TIMES: u32 = 20;
 
-/// Documents and bytes of each removed instance, which do not change any more.
-type Frozen = HashMap<RemovalId, (u64, u64)>;
+/// What each removed instance is, and of a bucket its documents and bytes, which do not change any more.
+type Frozen = HashMap<RemovalId, (ObjectKind, u64, u64)>;
 
 pub(super) async fn run(workers: Workers, stop: CancellationToken) {
     let mut wakes = workers.lifecycle.wakes();
@@ -73,13 +73,16 @@ async fn count(workers: &Workers, frozen: &mut Frozen) -> Result<Census> {
                 census.incomplete = true;
                 break 'removals;
             }
-            let counts = match frozen.get(&removal) {
+            let counts @ (kind, documents, bytes) = match frozen.get(&removal) {
                 Some(counts) => *counts,
                 None => counts(workers, value).await?,
             };
-            census.removed_buckets += 1;
-            census.removed_documents = census.removed_documents.saturating_add(counts.0);
-            census.removed_bytes = census.removed_bytes.saturating_add(counts.1);
+            match kind {
+                ObjectKind::Bucket => census.removed_buckets += 1,
+                ObjectKind::Namespace => census.removed_namespaces += 1,
+            }
+            census.removed_documents = census.removed_documents.saturating_add(documents);
+            census.removed_bytes = census.removed_bytes.saturating_add(bytes);
             still.insert(removal, counts);
         }
         next = range.after(&page);
@@ -117,17 +120,18 @@ async fn read(workers: &Workers, range: &RangeRead) -> Result<crate::store::Page
         .await
 }
 
-/// Documents and bytes of what this removal has removed.
-async fn counts(workers: &Workers, removal: &[u8]) -> Result<(u64, u64)> {
+/// What this removal has removed, and how much of it is counted. What is in a namespace is not: it has no sums of its own.
+async fn counts(workers: &Workers, removal: &[u8]) -> Result<(ObjectKind, u64, u64)> {
     let (_, removed) = record::decode_versioned::<RemovalRecord>("removal", removal)?;
+    let Object::Bucket(bucket) = removed.object else { return Ok((ObjectKind::Namespace, 0, 0)) };
     let counts = workers
         .lifecycle
         .catalog()
         .read("census", |txn: Transaction| async move {
             let txn = &txn;
-            bucket::counts(txn, removed.bucket).await
+            bucket::counts(txn, bucket).await
         })
         .await?;
     let unsigned = |number: i64| u64::try_from(number).unwrap_or(0);
-    Ok((unsigned(counts.documents), unsigned(counts.bytes)))
+    Ok((ObjectKind::Bucket, unsigned(counts.documents), unsigned(counts.bytes)))
 }

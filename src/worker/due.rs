@@ -9,8 +9,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
 use crate::codec::record::{self, AuditRecord, GraveRecord, OperationRecord, RequestRecord};
-use crate::codec::{RemovalId, keys};
+use crate::codec::{NamespaceId, RemovalId, keys};
 use crate::error::{Error, Result};
+use crate::lifecycle::park;
 use crate::lifecycle::purge::Progress;
 use crate::lifecycle::target;
 use crate::lifecycle::{WaitingPurge, WaitsFor};
@@ -112,6 +113,7 @@ async fn pass(workers: &Workers, waiting: &mut Waiting, watched: bool) -> Result
                 keys::due::REMOVAL => pending.push((removal_id(&id)?, at)),
                 keys::due::OPERATION => forget_operation(workers, key, &id).await?,
                 keys::due::GRAVE => forget_grave(workers, key, removal_id(&id)?).await?,
+                keys::due::UNPARK => unpark(workers, key, removal_id(&id)?.0).await?,
                 // The trimmer takes its own.
                 _ => {}
             }
@@ -261,7 +263,7 @@ async fn announce(workers: &Workers, removal: RemovalId, shard: u16, epoch: i64)
             match target::read(txn, removal, Read::Conflict).await? {
                 Some(removed) => Ok::<(), Error>(workers.lifecycle.catalog().cluster().announce(
                     txn,
-                    removed.record.bucket.0,
+                    removed.object().number(),
                     removal,
                 )?),
                 None => Ok(()),
@@ -311,7 +313,7 @@ async fn forget_grave(workers: &Workers, due: &[u8], removal: RemovalId) -> Resu
             let txn = &txn;
             if let Some(value) = txn.get(&keys::grave(removal), Read::Conflict).await? {
                 let grave: GraveRecord = record::decode("grave", &value)?;
-                txn.clear(&keys::removal_of(grave.bucket.0))?;
+                txn.clear(&keys::removal_of(grave.object.number()))?;
                 txn.clear(&keys::grave(removal))?;
             }
             txn.clear(due)?;
@@ -319,6 +321,28 @@ async fn forget_grave(workers: &Workers, due: &[u8], removal: RemovalId) -> Resu
         })
         .await?;
     Ok(())
+}
+
+/// Puts back what is parked under a namespace that was restored.
+async fn unpark(workers: &Workers, due: &[u8], namespace: u64) -> Result<()> {
+    let shard = workers.shard_of(namespace);
+    let Some(epoch) = workers.owned().get(&shard).copied() else { return Ok(()) };
+    loop {
+        let outcome = workers
+            .lifecycle
+            .catalog()
+            .store()
+            .run("unpark", Resolve::Idempotent, |txn: Transaction| async move {
+                let txn = &txn;
+                workers.check_shard(txn, shard, epoch).await?;
+                park::unpark(txn, NamespaceId(namespace), due).await
+            })
+            .await?;
+        if !outcome.value {
+            workers.lifecycle.wake_workers();
+            return Ok(());
+        }
+    }
 }
 
 /// Clears audit rows behind their retention; the log is in the order of time.

@@ -15,9 +15,10 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::work::Scope;
-use crate::codec::{BucketId, Sequence, keys, record};
+use crate::codec::{BucketId, NamespaceId, Sequence, keys, record};
 use crate::document::{Home, replica};
 use crate::error::{Error, Result};
+use crate::lifecycle::park;
 use crate::metadata;
 use crate::store::{RangeRead, Read, Resolve, Transaction};
 
@@ -96,7 +97,9 @@ async fn trim(workers: &Workers, bucket: BucketId, due: &[u8], at: i64, now: i64
         .await;
     let live = match opened {
         Ok(live) => live,
-        Err(Error::BucketBeingRemoved(_)) => return set_aside(workers, bucket, due).await,
+        Err(Error::BucketBeingRemoved(_) | Error::NamespaceBeingRemoved(_)) => {
+            return set_aside(workers, bucket, due).await;
+        }
         // Purged since the queue was read: its row went with it.
         Err(Error::NoSuchBucket(_)) => return Ok(()),
         Err(error) => return Err(error),
@@ -121,7 +124,11 @@ async fn trim(workers: &Workers, bucket: BucketId, due: &[u8], at: i64, now: i64
             match outcome {
                 Ok(outcome) if outcome.value => {}
                 Ok(_) => break,
-                Err(Error::BucketBeingRemoved(_) | Error::NoSuchBucket(_)) => return Ok(()),
+                Err(
+                    Error::BucketBeingRemoved(_)
+                    | Error::NamespaceBeingRemoved(_)
+                    | Error::NoSuchBucket(_),
+                ) => return Ok(()),
                 Err(error) => return Err(error),
             }
             if !opened && work.open().is_err() {
@@ -186,11 +193,12 @@ async fn settle(workers: &Workers, bucket: BucketId, at: i64, now: i64) -> Resul
     Ok(())
 }
 
-/// Takes what is due of a removed bucket out of the queue: the bucket stands still, and
-/// a restore puts it back.
+/// Takes what is due of a bucket that is removed, or in a removed namespace, out of the
+/// queue: the bucket stands still, and a restore puts it back.
 pub(super) async fn set_aside(workers: &Workers, bucket: BucketId, due: &[u8]) -> Result<()> {
     let first = workers.shard_of(bucket.0);
     let Some(epoch) = workers.owned().get(&first).copied() else { return Ok(()) };
+    let (at, what, _) = keys::parse_expiry(due)?;
     workers
         .lifecycle
         .catalog()
@@ -198,12 +206,31 @@ pub(super) async fn set_aside(workers: &Workers, bucket: BucketId, due: &[u8]) -
         .run("trim-aside", Resolve::Idempotent, |txn: Transaction| async move {
             let txn = &txn;
             workers.check_shard(txn, first, epoch).await?;
+            let number = bucket.0.to_be_bytes();
             // A restore that commits first takes this key away.
             if txn.get(&keys::removal_of(bucket.0), Read::Conflict).await?.is_some() {
                 txn.clear(due)?;
+            } else if let Some(removed) = removed_above(txn, bucket).await?
+                && txn.get(due, Read::Conflict).await?.is_some()
+            {
+                park::park(txn, removed, at, what, &number)?;
             }
             Ok::<(), Error>(())
         })
         .await?;
     Ok(())
+}
+
+/// The namespace above a bucket that is removed, if there is one, read with conflict.
+async fn removed_above(txn: &Transaction, bucket: BucketId) -> Result<Option<NamespaceId>> {
+    let record = metadata::bucket::read_record(txn, bucket, Read::Conflict).await;
+    let above = match record {
+        Ok(record) => metadata::namespace::lineage(txn, record.namespace, Read::Conflict).await,
+        Err(error) => Err(error),
+    };
+    match above {
+        Ok(above) => Ok(above.removed().map(|(id, _)| id)),
+        Err(Error::NoSuchBucket(_) | Error::NoSuchNamespace(_)) => Ok(None),
+        Err(error) => Err(error),
+    }
 }

@@ -108,7 +108,9 @@ async fn vacuum(workers: &Workers, bucket: BucketId, due: &[u8], at: i64, now: i
         .await;
     match opened {
         Ok(_) => {}
-        Err(Error::BucketBeingRemoved(_)) => return set_aside(workers, bucket, due).await,
+        Err(Error::BucketBeingRemoved(_) | Error::NamespaceBeingRemoved(_)) => {
+            return set_aside(workers, bucket, due).await;
+        }
         // Purged since the queue was read: its row went with it.
         Err(Error::NoSuchBucket(_)) => return Ok(()),
         Err(error) => return Err(error),
@@ -134,7 +136,11 @@ async fn vacuum(workers: &Workers, bucket: BucketId, due: &[u8], at: i64, now: i
                 Some(next) => from = Some(next),
                 None => break,
             },
-            Err(Error::BucketBeingRemoved(_) | Error::NoSuchBucket(_)) => return Ok(()),
+            Err(
+                Error::BucketBeingRemoved(_)
+                | Error::NamespaceBeingRemoved(_)
+                | Error::NoSuchBucket(_),
+            ) => return Ok(()),
             Err(error) => return Err(error),
         }
         if !opened && work.open().is_err() {

@@ -7,7 +7,7 @@ use lethe::codec::record::{
     self, BeatRecord, BucketRecord, BusyRecord, HoldRecord, NamespaceRecord, OperationRecord,
     ReclaimRecord, RetentionRecord, ShardRecord, State,
 };
-use lethe::codec::{BucketId, NamespaceId, RemovalId, Versionstamp, keys, readable};
+use lethe::codec::{BucketId, NamespaceId, ObjectKind, RemovalId, Versionstamp, keys, readable};
 use lethe::store::{RangeRead, Read, Store};
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -234,9 +234,9 @@ async fn rows_of_a_removal_that_are_missing_or_left_over_are_found() {
     let due = keys::expiry(expires, keys::due::REMOVAL, &number);
     let beside = [
         keys::retention(id),
-        keys::removed_by_name(store.global, "removed", id),
-        keys::removed_by_time(store.global, version),
-        keys::removed_by_time(NamespaceId::ROOT, version),
+        keys::removed_by_name(ObjectKind::Bucket, store.global, "removed", id),
+        keys::removed_by_time(ObjectKind::Bucket, store.global, version),
+        keys::removed_by_time(ObjectKind::Bucket, NamespaceId::ROOT, version),
         due.clone(),
     ];
     for key in &beside {
@@ -279,10 +279,13 @@ async fn rows_of_a_removal_that_are_missing_or_left_over_are_found() {
         put(keys::retention(nobody), &RetentionRecord { expires_at: None }),
         put(keys::hold(nobody), &hold),
         (keys::request(nobody), store.get(&keys::request(store.removal("asked"))).await),
-        set(keys::removed_by_name(store.global, "x", nobody), version.as_bytes()),
-        set(keys::removed_by_time(store.global, Versionstamp::MIN), &nobodys),
+        set(
+            keys::removed_by_name(ObjectKind::Bucket, store.global, "x", nobody),
+            version.as_bytes(),
+        ),
+        set(keys::removed_by_time(ObjectKind::Bucket, store.global, Versionstamp::MIN), &nobodys),
         set(keys::removal_of(NOBODY), &nobodys),
-        set(keys::reserved_name(store.global, "x"), &nobodys),
+        set(keys::reserved_name(ObjectKind::Bucket, store.global, "x"), &nobodys),
         set(keys::expiry(NOW, keys::due::REMOVAL, &nobodys), b""),
         set(keys::expiry(NOW, keys::due::GRAVE, &nobodys), b""),
         set(keys::expiry(NOW, keys::due::TRIM, &nobodys), b""),
@@ -301,14 +304,14 @@ async fn rows_of_a_removal_that_are_missing_or_left_over_are_found() {
     store
         .expect("an unknown due", &[set(unknown.clone(), b"")], &[(Kind::UnknownKey, unknown)])
         .await;
-    let listed = keys::removed_by_time(store.global, Versionstamp::new(1, 1));
+    let listed = keys::removed_by_time(ObjectKind::Bucket, store.global, Versionstamp::new(1, 1));
     let twice = [set(listed.clone(), &number)];
     store.expect("listed twice", &twice, &[(Contradiction, listed)]).await;
-    let listed = keys::removed_by_name(store.global, "other", id);
+    let listed = keys::removed_by_name(ObjectKind::Bucket, store.global, "other", id);
     let twice = [set(listed.clone(), version.as_bytes())];
     store.expect("listed under another name", &twice, &[(Contradiction, listed)]).await;
 
-    let reserved = keys::reserved_name(store.global, "reserved");
+    let reserved = keys::reserved_name(ObjectKind::Bucket, store.global, "reserved");
     let expected = [(Missing, keys::removal(store.removal("reserved")))];
     store.expect("not reserved", &[clear(reserved.clone())], &expected).await;
     let taken = keys::bucket_name(store.global, "reserved");
@@ -348,7 +351,8 @@ async fn what_a_purge_left_and_what_it_should_have_taken_is_found() {
 
     let id = store.removal("purging");
     let (job, version) = (keys::reclaim(id), store.version(id).await);
-    let listed = [store.global, NamespaceId::ROOT].map(|n| keys::removed_by_time(n, version));
+    let listed = [store.global, NamespaceId::ROOT]
+        .map(|n| keys::removed_by_time(ObjectKind::Bucket, n, version));
     for row in &listed {
         store.expect("unlisted", &[clear(row.clone())], &[(Missing, job.clone())]).await;
     }

@@ -81,7 +81,7 @@ impl World {
     ) -> Removal {
         let mut request = RemoveRequest {
             namespace: path(),
-            bucket: name.to_owned(),
+            bucket: Some(name.to_owned()),
             keep: Keep::Default,
             reason: None,
             reserve_name: false,

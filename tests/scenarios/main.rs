@@ -18,6 +18,7 @@ mod history;
 mod indexes;
 mod members;
 mod mutations;
+mod namespaces;
 mod purge;
 mod race;
 mod seat;
@@ -139,6 +140,8 @@ scenarios! {
         nothing_is_purged_while_the_clocks_are_suspect
         a_reserved_name_is_taken_until_the_purge
         a_restore_gives_back_exactly_what_was_removed;
+    namespaces:
+        what_is_in_a_removed_namespace_is_removed_with_it;
     unknown:
         a_removal_that_is_tried_again_happens_once
         an_operation_is_answered_again_by_another_node

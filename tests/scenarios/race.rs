@@ -246,8 +246,8 @@ async fn left(cluster: &Cluster, name: &str) -> Claim<Left> {
     for (_, value) in cluster.rows(&keys::kind_prefix(keys::kind::REMOVAL)).await? {
         let (version, row) =
             record::decode_versioned::<RemovalRecord>("removal", &value).map_err(fail)?;
-        if row.name == name {
-            removals.push((version, row.bucket));
+        if let Some(bucket) = row.object.bucket().filter(|_| row.name == name) {
+            removals.push((version, bucket));
         }
     }
     removals.sort_unstable();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use lethe::clock::milliseconds;
 use lethe::cluster::mutation::Mutations;
 use lethe::codec::record::{self, GraveRecord, OperationRecord, RetentionRecord};
-use lethe::codec::{BucketId, NamespaceId, RemovalId, Versionstamp, keys};
+use lethe::codec::{BucketId, NamespaceId, ObjectKind, RemovalId, Versionstamp, keys};
 use lethe::resp::Reply;
 use lethe::store::{Held, RangeRead, Store, Transaction};
 
@@ -129,7 +129,7 @@ impl Scene {
         vec![
             keys::removal(removal),
             keys::retention(removal),
-            keys::removed_by_name(self.namespace, NAME, removal),
+            keys::removed_by_name(ObjectKind::Bucket, self.namespace, NAME, removal),
         ]
     }
 }
@@ -182,8 +182,10 @@ async fn removal() -> Claim {
     ])?;
     expected.writes(&scene.rows_of(removal))?;
     expected.writes(&scene.operation("o").await?)?;
-    expected
-        .stamped(&[keys::removed_by_time_now(n), keys::removed_by_time_now(NamespaceId::ROOT)])?;
+    expected.stamped(&[
+        keys::removed_by_time_now(ObjectKind::Bucket, n),
+        keys::removed_by_time_now(ObjectKind::Bucket, NamespaceId::ROOT),
+    ])?;
     expected.transition()?;
     expected.0.touch_metadata_version().map_err(fail)?;
     sets.check(&expected)?;
@@ -210,7 +212,7 @@ async fn restore() -> Claim {
         keys::request(removal),
         keys::bucket_record(b),
         keys::bucket_name(n, NAME),
-        keys::reserved_name(n, NAME),
+        keys::reserved_name(ObjectKind::Bucket, n, NAME),
         keys::namespace_record(n),
         keys::fence(n.0),
     ])?;
@@ -220,8 +222,8 @@ async fn restore() -> Claim {
         keys::request(removal),
         removal_expiry,
         keys::removal_of(b.0),
-        keys::removed_by_time(n, version),
-        keys::removed_by_time(NamespaceId::ROOT, version),
+        keys::removed_by_time(ObjectKind::Bucket, n, version),
+        keys::removed_by_time(ObjectKind::Bucket, NamespaceId::ROOT, version),
         keys::bucket_name(n, NAME),
         keys::bucket_record(b),
     ])?;

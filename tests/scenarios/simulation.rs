@@ -173,7 +173,8 @@ impl Simulation {
         for (_, value) in txn.range(all).await.map_err(fail)?.rows {
             let (removed, row) =
                 record::decode_versioned::<RemovalRecord>("removal", &value).map_err(fail)?;
-            let changes = RangeRead::prefix(keys::data_part(row.bucket, keys::data::CHANGE));
+            let Some(bucket) = row.object.bucket() else { continue };
+            let changes = RangeRead::prefix(keys::data_part(bucket, keys::data::CHANGE));
             for (key, _) in txn.range(changes.snapshot()).await.map_err(fail)?.rows {
                 let (bucket, _, changed, _) = keys::parse_change(&key).map_err(fail)?;
                 claim!(changed < removed, "{bucket} was written to after its removal");
@@ -231,8 +232,9 @@ async fn each_once(cluster: &Cluster, inserted: &[String], nothing_purged: bool)
             continue;
         }
         let grave: GraveRecord = record::decode("grave", &value).map_err(fail)?;
-        let left = cluster.documents(grave.bucket).await?;
-        claim!(left == 0, "{left} documents are left of {}", grave.bucket);
+        let Some(bucket) = grave.object.bucket() else { continue };
+        let left = cluster.documents(bucket).await?;
+        claim!(left == 0, "{left} documents are left of {bucket}");
     }
     Ok(())
 }

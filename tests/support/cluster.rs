@@ -22,7 +22,7 @@ use lethe::cluster::view::ClusterView;
 use lethe::cluster::work::{Scope, Work};
 use lethe::cluster::{Controls, Ended, Stop};
 use lethe::codec::record::{self, AuditRecord, Change, ChangeOp, GraveRecord};
-use lethe::codec::{BucketId, RemovalId, keys};
+use lethe::codec::{BucketId, NamespaceId, RemovalId, keys};
 use lethe::command::{Context, Services, execute};
 use lethe::config::Config;
 use lethe::error::Result as DomainResult;
@@ -335,9 +335,14 @@ impl Cluster {
     }
 
     pub fn ask_words(&self, node: &str, words: Vec<String>) -> Asked {
+        self.ask_in(node, NAMESPACE, words)
+    }
+
+    /// As [`Cluster::ask_words`], of a client whose current namespace is another one.
+    pub fn ask_in(&self, node: &str, namespace: &str, words: Vec<String>) -> Asked {
         let running = self.nodes.get(node).unwrap_or_else(|| panic!("{node} does not run"));
         let services = Arc::clone(running.node.services());
-        let task = tokio::spawn(command(services, words));
+        let task = tokio::spawn(command(services, namespace.to_owned(), words));
         running.lock().push(task.abort_handle());
         Asked(task)
     }
@@ -513,13 +518,15 @@ impl Cluster {
         for (key, value) in self.rows(&keys::kind_prefix(keys::kind::GRAVE)).await? {
             let removal = RemovalId(keys::parse_number("grave", &key).map_err(fail)?);
             let grave: GraveRecord = record::decode("grave", &value).map_err(fail)?;
-            let id = grave.bucket;
-            let left = self.raw_scan(id).await?;
+            let (id, number) = (grave.object, grave.object.number());
+            let left = self.raw_scan(BucketId(number)).await?;
             claim!(left == 0, "{left} keys are left below the prefix of {id}, which was purged");
-            claim!(self.busy(id).await? == 0, "{id} was purged and has a busy row");
+            let busy = self.busy(BucketId(number)).await?;
+            claim!(busy == 0, "{id} was purged and has a busy row");
             for (what, key) in [
-                ("record", keys::bucket_record(id)),
-                ("fence", keys::fence(id.0)),
+                ("record", keys::bucket_record(BucketId(number))),
+                ("record", keys::namespace_record(NamespaceId(number))),
+                ("fence", keys::fence(number)),
                 ("removal", keys::removal(removal)),
                 ("retention", keys::retention(removal)),
                 ("hold", keys::hold(removal)),
@@ -575,10 +582,11 @@ impl Running {
     }
 }
 
-async fn command(services: Arc<Services>, words: Vec<String>) -> Reply {
+async fn command(services: Arc<Services>, namespace: String, words: Vec<String>) -> Reply {
     let nowhere = ([127, 0, 0, 1], 0).into();
     let client = Arc::new(Client::new(0, nowhere, nowhere));
     let mut session = Session::new(client, Arc::clone(&services.config));
+    session.namespace = namespace;
     let mut context = Context { session: &mut session, services: &services };
     execute(&mut context, Words::from_words(words)).await
 }

@@ -59,8 +59,14 @@ pub(super) fn write(
 
 fn census(meters: Option<&Meters>, page: &mut Page<'_>) -> fmt::Result {
     let census = meters.map(Meters::census);
-    let removed = census.map(|census| ([("kind", "bucket")], census.removed_buckets));
-    page.gauges("removed_objects", "What is removed, of this node's shards", removed)?;
+    let removed = census.map(|census| {
+        [("bucket", census.removed_buckets), ("namespace", census.removed_namespaces)]
+    });
+    page.gauges(
+        "removed_objects",
+        "What is removed, of this node's shards",
+        removed.into_iter().flatten().map(|(kind, count)| ([("kind", kind)], count)),
+    )?;
     page.gauge(
         "removed_documents",
         "Documents of what is removed, of this node's shards",

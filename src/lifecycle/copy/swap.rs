@@ -12,6 +12,7 @@ use crate::document::{self, Home, feed, replica};
 use crate::error::{Error, Result};
 use crate::index;
 use crate::lifecycle::remove::{self, Keep, Plan};
+use crate::lifecycle::target::Instance;
 use crate::lifecycle::{Lifecycle, note_removal};
 use crate::metadata::audit::{self, Entry};
 use crate::metadata::bucket::{self, Found};
@@ -306,7 +307,9 @@ impl Lifecycle {
         let (name, now) = (source.record.name.clone(), plan.now);
         let mut old = source.clone();
         old.record.paused = None;
-        remove::write(txn, namespace, &old, plan, 0).await?;
+        let above = namespace::lineage(txn, namespace.id(), Read::Snapshot).await?;
+        let (object, instance) = (source.id.into(), Instance::Bucket(old.record.clone()));
+        remove::write(txn, &above, object, &instance, plan, 0).await?;
         let (begin, end) = keys::range(&keys::copy::progress(copy.id));
         txn.clear_range(&begin, &end)?;
         if let Some(of) = copy.record.copy {
@@ -326,7 +329,7 @@ impl Lifecycle {
         let event = Event { kind: EventKind::Changed, object: copy.id.0, removal: None };
         journal::append(txn, 1, &event)?;
         take_readers(txn, source.id, copy.id).await?;
-        let home = Home::of_record(copy.id, &record);
+        let home = Home::of_record(copy.id, &record).below(above.stood_still_ms());
         // Neither was done while it was a copy.
         bucket::schedule_trim(txn, copy.id, self.catalog().trim_due_at(now))?;
         if let Some(next) = document::due(txn, &home, home.clock(now), 0, None).await?.next {
@@ -338,7 +341,7 @@ impl Lifecycle {
             action: "swap",
             namespace: namespace.path.as_str(),
             bucket: &name,
-            id: Some(copy.id),
+            id: Some(copy.id.into()),
             removal: None,
             reason: Some(&copy.record.name),
         };

@@ -1,0 +1,123 @@
+//! What is kept per namespace for what lies below it: guards, and what is parked.
+
+use super::finding::{Kind, Report};
+use super::look::{Look, Row, number};
+use crate::codec::record::{BucketRecord, NamespaceRecord, State};
+use crate::codec::{BucketId, NamespaceId, RemovalId, keys, readable};
+use crate::store::{RangeRead, Result};
+
+/// Reports something guarded that its parent has no row of.
+pub(super) async fn expect(
+    look: &Look,
+    report: &mut Report<'_>,
+    what: u16,
+    parent: NamespaceId,
+    child: u64,
+) -> Result<()> {
+    if parent == NamespaceId::ROOT {
+        return Ok(());
+    }
+    let row = keys::guard(what, parent, child);
+    if !look.exists(&row).await? {
+        report.add(
+            Kind::Missing,
+            "what is above it does not know that it is guarded",
+            readable::key(&row),
+        );
+    }
+    Ok(())
+}
+
+pub(super) async fn guard(
+    look: &Look,
+    report: &mut Report<'_>,
+    key: &[u8],
+    value: &[u8],
+) -> Result<()> {
+    report.expect_empty(value);
+    let Some((what, parent, child)) = report.decoded(keys::parse_guard(key)) else {
+        return Ok(());
+    };
+    let (bucket, namespace) =
+        (look.bucket(BucketId(child)).await?, look.namespace(NamespaceId(child)).await?);
+    let found = match (&bucket, &namespace) {
+        (Row::Broken, _) | (_, Row::Broken) => return Ok(()),
+        (Row::Is(BucketRecord { namespace, protected, .. }), _) => Some((*namespace, *protected)),
+        (_, Row::Is(NamespaceRecord { parent, protected, .. })) => Some((*parent, *protected)),
+        (Row::Absent, Row::Absent) => None,
+    };
+    let Some((within, protected)) = found.filter(|(within, _)| *within == parent) else {
+        report.add(
+            Kind::Dangling,
+            format!("there is no number {child} in {parent}"),
+            "a bucket or a namespace that is in it",
+        );
+        return Ok(());
+    };
+    let itself = match what {
+        keys::guard::PROTECTION => protected,
+        _ => is_held(look, child).await?,
+    };
+    let below = RangeRead::prefix(keys::guard_prefix(what, NamespaceId(child))).limit(1);
+    if !itself && look.range(below).await?.rows.is_empty() {
+        report.add(
+            Kind::Contradiction,
+            "neither it nor anything below it is guarded",
+            "something protected or on hold",
+        );
+    }
+    if let Row::Is(record) = look.namespace(within).await? {
+        expect(look, report, what, record.parent, within.0).await?;
+    }
+    Ok(())
+}
+
+async fn is_held(look: &Look, object: u64) -> Result<bool> {
+    match look.pointer(&keys::removal_of(object)).await? {
+        Row::Is(removal) => look.exists(&keys::hold(RemovalId(removal))).await,
+        Row::Broken => Ok(true),
+        Row::Absent => Ok(false),
+    }
+}
+
+/// What is parked may be stale: whoever puts it back looks. But it must be put back.
+pub(super) async fn parked(
+    look: &Look,
+    report: &mut Report<'_>,
+    key: &[u8],
+    value: &[u8],
+) -> Result<()> {
+    report.expect_empty(value);
+    let Some((namespace, _, what, id)) = report.decoded(keys::parse_parked(key)) else {
+        return Ok(());
+    };
+    if !matches!(what, keys::due::REMOVAL | keys::due::TRIM | keys::due::VACUUM) {
+        report.add(
+            Kind::UnknownKey,
+            format!("something of kind {what} is parked"),
+            "a removal, a trim or a vacuum",
+        );
+    }
+    report.decoded(number("parked", &id));
+    match look.namespace(namespace).await? {
+        Row::Absent => report.add(
+            Kind::Dangling,
+            format!("there is no namespace {namespace}"),
+            "a namespace that is removed",
+        ),
+        Row::Is(NamespaceRecord { state: State::Active, restored_at, .. }) => {
+            let due = restored_at
+                .map(|at| keys::expiry(at, keys::due::UNPARK, &namespace.0.to_be_bytes()));
+            let due = due.unwrap_or_default();
+            if !look.exists(&due).await? {
+                report.add(
+                    Kind::Missing,
+                    format!("the namespace {namespace} is active, and nobody puts it back"),
+                    readable::key(&due),
+                );
+            }
+        }
+        Row::Is(_) | Row::Broken => {}
+    }
+    Ok(())
+}

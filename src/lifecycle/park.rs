@@ -1,0 +1,142 @@
+//! What is due below a removed namespace, and waits.
+//!
+//! While a namespace is removed nothing below it expires and no background work is
+//! done there. What comes due meanwhile is taken out of the queue by the worker that
+//! finds it, so that nobody passes over it again and again, and parked under the
+//! namespace. RESTORE schedules one row, upon which a worker puts it all back, in
+//! steps, as far as it is still due; the flip clears it.
+//!
+//! Not here: the worker that does it (`worker`).
+
+use crate::codec::record::{self, NamespaceRecord, RetentionRecord, State};
+use crate::codec::{BucketId, NamespaceId, RemovalId, keys};
+use crate::error::{Error, Result};
+use crate::metadata::{bucket, namespace};
+use crate::store::{RangeRead, Read, Transaction};
+
+use super::target::Removed;
+
+/// Rows put back in one transaction.
+const PAGE: usize = 100;
+
+/// Parks what is due below a namespace, which was read with conflict and is removed.
+///
+/// # Errors
+/// Those of the store.
+pub fn park(txn: &Transaction, below: NamespaceId, at: i64, what: u16, id: &[u8]) -> Result<()> {
+    txn.clear(&keys::expiry(at, what, id))?;
+    txn.set(&keys::parked(below, at, what, id), b"")?;
+    Ok(())
+}
+
+/// Whether the expiry of something removed, which has come, waits for something above
+/// it: then it leaves the queue or gets a later place there.
+pub(super) fn put_off(txn: &Transaction, removed: &Removed, now: i64) -> Result<bool> {
+    let Some(at) = removed.retention.expires_at.filter(|at| *at <= now) else { return Ok(false) };
+    let number = removed.removal.0.to_be_bytes();
+    if let Some((below, _)) = removed.above.removed() {
+        if removed.hold.is_none() {
+            park(txn, below, at, keys::due::REMOVAL, &number)?;
+        }
+        return Ok(true);
+    }
+    let Some(later) = removed.expires_at().filter(|later| *later > now) else { return Ok(false) };
+    txn.clear(&keys::expiry(at, keys::due::REMOVAL, &number))?;
+    if removed.hold.is_none() {
+        txn.set(&keys::expiry(later, keys::due::REMOVAL, &number), b"")?;
+    }
+    let row = RetentionRecord { expires_at: Some(later) };
+    txn.set(&keys::retention(removed.removal), &record::encode(&row))?;
+    Ok(true)
+}
+
+/// Takes the trims and vacuums of a bucket that is going off the queue.
+pub(super) async fn unschedule_bucket(txn: &Transaction, id: BucketId) -> Result<()> {
+    scheduled(txn, id).await?.into_iter().try_for_each(|row| Ok(txn.clear(&row)?))
+}
+
+/// Puts the trims and vacuums of a bucket that is active again back into the queue,
+/// which they have left when they came due.
+pub(super) async fn reschedule_bucket(txn: &Transaction, id: BucketId) -> Result<()> {
+    scheduled(txn, id).await?.into_iter().try_for_each(|row| Ok(txn.set(&row, b"")?))
+}
+
+/// The rows of a bucket in the queue, whether they are there or not.
+async fn scheduled(txn: &Transaction, id: BucketId) -> Result<Vec<Vec<u8>>> {
+    let number = id.0.to_be_bytes();
+    let trims = bucket::scheduled_trims(txn, id).await?;
+    let vacuums = bucket::scheduled_vacuums(txn, id).await?;
+    let trims = trims.into_iter().map(|at| keys::expiry(at, keys::due::TRIM, &number));
+    let vacuums = vacuums.into_iter().map(|at| keys::expiry(at, keys::due::VACUUM, &number));
+    Ok(trims.chain(vacuums).collect())
+}
+
+/// Schedules that what is parked under a namespace is put back, as it is restored.
+pub(super) fn wake(txn: &Transaction, id: NamespaceId, now: i64) -> Result<()> {
+    txn.set(&keys::expiry(now, keys::due::UNPARK, &id.0.to_be_bytes()), b"")?;
+    super::signal_due(txn)
+}
+
+/// Takes that back, if it has not been done: the namespace is going.
+pub(super) fn stop_waking(
+    txn: &Transaction,
+    id: NamespaceId,
+    record: &NamespaceRecord,
+) -> Result<()> {
+    if let Some(at) = record.restored_at {
+        txn.clear(&keys::expiry(at, keys::due::UNPARK, &id.0.to_be_bytes()))?;
+    }
+    Ok(())
+}
+
+/// Puts back a part of what is parked under a namespace that is active again; true
+/// when there may be more. `due` is the row that asked for it.
+///
+/// # Errors
+/// Those of the store; damage.
+pub async fn unpark(txn: &Transaction, id: NamespaceId, due: &[u8]) -> Result<bool> {
+    match namespace::read_record(txn, id, Read::Conflict).await {
+        Ok(record) if record.state == State::Active => {}
+        // It went again.
+        Ok(_) | Err(Error::NoSuchNamespace(_)) => {
+            txn.clear(due)?;
+            return Ok(false);
+        }
+        Err(error) => return Err(error),
+    }
+    let page = txn.range(RangeRead::prefix(keys::parked_prefix(id)).limit(PAGE)).await?;
+    for (key, _) in &page.rows {
+        let (_, at, what, object) = keys::parse_parked(key)?;
+        txn.clear(key)?;
+        if still_due(txn, at, what, &object).await? {
+            txn.set(&keys::expiry(at, what, &object), b"")?;
+        }
+    }
+    if !page.more {
+        txn.clear(due)?;
+        super::signal_due(txn)?;
+    }
+    Ok(page.more)
+}
+
+/// Whether what was parked is still to be done at its time: meanwhile it may have been
+/// restored elsewhere, purged, kept longer or put on hold.
+async fn still_due(txn: &Transaction, at: i64, what: u16, object: &[u8]) -> Result<bool> {
+    let Ok(number) = <[u8; 8]>::try_from(object).map(u64::from_be_bytes) else { return Ok(false) };
+    Ok(match what {
+        keys::due::REMOVAL => {
+            let removal = RemovalId(number);
+            let row = txn.get(&keys::retention(removal), Read::Conflict).await?;
+            let row = row.map(|row| record::decode::<RetentionRecord>("retention", &row));
+            row.transpose()?.is_some_and(|row| row.expires_at == Some(at))
+                && txn.get(&keys::hold(removal), Read::Conflict).await?.is_none()
+        }
+        keys::due::TRIM => {
+            txn.get(&keys::trim(BucketId(number), at), Read::Conflict).await?.is_some()
+        }
+        keys::due::VACUUM => {
+            txn.get(&keys::vacuum(BucketId(number), at), Read::Conflict).await?.is_some()
+        }
+        _ => false,
+    })
+}

@@ -163,6 +163,7 @@ async fn names_and_records_that_do_not_belong_together_are_found() {
         (Dangling, due),
         (Dangling, store.due_vacuum(active).await),
         (Dangling, keys::feed::replica(active, "r")),
+        (Dangling, keys::guard(keys::guard::PROTECTION, store.global, active.0)),
         (OrphanedData, first),
     ];
     store.expect("no record", &[clear(record.clone())], &expected).await;
@@ -218,8 +219,11 @@ async fn names_and_records_that_do_not_belong_together_are_found() {
     store.expect("no name", &[clear(keys::namespace_name(c, "d"))], &expected).await;
     let mut gone: NamespaceRecord = store.record(&keys::namespace_record(d)).await;
     gone.state = State::Removed;
-    let expected =
-        [(Contradiction, keys::namespace_name(c, "d")), (Contradiction, keys::namespace_record(d))];
+    let expected = [
+        (Contradiction, keys::namespace_name(c, "d")),
+        (Contradiction, keys::namespace_record(d)),
+        (Missing, keys::namespace_record(d)),
+    ];
     store.expect("removed", &[put(keys::namespace_record(d), &gone)], &expected).await;
 }
 
@@ -295,7 +299,8 @@ async fn rows_of_a_removal_that_are_missing_or_left_over_are_found() {
         store.expect("a row of nobody", std::slice::from_ref(&lonely), &expected).await;
     }
 
-    let held = [put(keys::hold(id), &hold)];
+    let guard = keys::guard(keys::guard::HOLD, store.global, bucket.0);
+    let held = [put(keys::hold(id), &hold), set(guard, b"")];
     store.expect("held, yet in the queue", &held, &[(Contradiction, due)]).await;
     let early = keys::expiry(NOW, keys::due::REMOVAL, &number);
     let twice = [set(early.clone(), b"")];

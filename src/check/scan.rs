@@ -218,14 +218,14 @@ async fn examine(look: &mut Look, key: &[u8], value: &Bytes) -> Result<Examined>
             removals::beside_removal(look, r, key, value, kind).await?;
         }
         kind::REMOVED_BY_NAME | kind::REMOVED_NAMESPACE_BY_NAME => {
-            removals::removed_by_name(look, r, key, value).await?
+            removals::removed_by_name(look, r, key, value).await?;
         }
         kind::REMOVED_BY_TIME | kind::REMOVED_NAMESPACE_BY_TIME => {
-            removals::removed_by_time(look, r, key, value).await?
+            removals::removed_by_time(look, r, key, value).await?;
         }
         kind::REMOVAL_OF => removals::removal_of(look, r, key, value).await?,
         kind::RESERVED_NAME | kind::RESERVED_NAMESPACE_NAME => {
-            removals::reserved_name(look, r, key, value).await?
+            removals::reserved_name(look, r, key, value).await?;
         }
         kind::GUARD => guards::guard(look, r, key, value).await?,
         kind::PARKED => guards::parked(look, r, key, value).await?,

@@ -17,8 +17,8 @@ use crate::metadata::audit::{self, Entry};
 use crate::metadata::bucket;
 use crate::store::Transaction;
 
-use super::{copy, park};
 use super::target::{Instance, Removed};
+use super::{copy, park};
 
 /// When something is buried, and by whom.
 #[derive(Debug, Clone, Copy)]

@@ -18,9 +18,9 @@ use crate::error::Result;
 use crate::metadata::bucket;
 use crate::store::{RangeRead, Read, Transaction};
 
-use super::{Lifecycle, copy};
 use super::bury::{self, Burial};
 use super::remove::{Rows, unlist};
+use super::{Lifecycle, copy};
 
 /// Objects that one transaction takes.
 const STEP: usize = 100;

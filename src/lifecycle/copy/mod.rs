@@ -192,7 +192,7 @@ async fn begin(
         action: "copy",
         namespace: namespace.path.as_str(),
         bucket: &request.bucket,
-        id: Some(source.id),
+        id: Some(source.id.into()),
         removal: None,
         reason: Some(&request.copy),
     };

@@ -16,6 +16,7 @@ use crate::lifecycle::target::Instance;
 use crate::lifecycle::{Lifecycle, note_removal};
 use crate::metadata::audit::{self, Entry};
 use crate::metadata::bucket::{self, Found};
+use crate::metadata::guard;
 use crate::metadata::namespace::{self, Resolved};
 use crate::metadata::{Caller, Operation, Path};
 use crate::store::{RangeRead, Read, Resolve, Transaction, Watch};
@@ -310,6 +311,10 @@ impl Lifecycle {
         let above = namespace::lineage(txn, namespace.id(), Read::Snapshot).await?;
         let (object, instance) = (source.id.into(), Instance::Bucket(old.record.clone()));
         remove::write(txn, &above, object, &instance, plan, 0).await?;
+        if copy.record.protected {
+            // What the copy is set to goes, and with it what spoke for it.
+            guard::lower(txn, guard::PROTECTION, &above, copy.id.0).await?;
+        }
         let (begin, end) = keys::range(&keys::copy::progress(copy.id));
         txn.clear_range(&begin, &end)?;
         if let Some(of) = copy.record.copy {

@@ -9,6 +9,7 @@
 mod copy;
 mod log;
 mod ready;
+mod replicate;
 mod run;
 
 use std::net::SocketAddr;
@@ -42,6 +43,8 @@ enum Command {
     Backup(BackupArgs),
     /// Make a data folder from a copy
     RestoreBackup(RestoreArgs),
+    /// Keep a bucket of another cluster the same as a bucket of this one, one way
+    Replicate(ReplicateArgs),
     /// Ask a node on this machine whether it is ready, as its /readyz says; exit 0 if it is
     Ready(ReadyArgs),
 }
@@ -74,6 +77,31 @@ struct BackupArgs {
     /// Let this running node, on this machine, make the copy
     #[arg(long, value_name = "HOST:PORT", conflicts_with = "data_dir")]
     node: Option<SocketAddr>,
+}
+
+#[derive(Debug, Args)]
+struct ReplicateArgs {
+    /// Where the bucket is that is followed: lethe://host:port/namespace
+    #[arg(long, value_name = "URL")]
+    from: String,
+    /// Where its changes are taken over
+    #[arg(long, value_name = "URL")]
+    to: String,
+    /// The bucket that is followed
+    #[arg(long)]
+    bucket: String,
+    /// The bucket that takes over its changes; made if it is not there [default: the same name]
+    #[arg(long, value_name = "BUCKET")]
+    to_bucket: Option<String>,
+    /// Name of the replica at the source [default: made of the target's bucket]
+    #[arg(long)]
+    name: Option<String>,
+    /// How long the replica may be silent before it has to start from a snapshot [default: replica.lease of the source]
+    #[arg(long, value_name = "DURATION")]
+    lease: Option<String>,
+    /// End when nothing is left to take over
+    #[arg(long)]
+    once: bool,
 }
 
 #[derive(Debug, Args)]

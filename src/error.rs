@@ -72,6 +72,9 @@ pub enum Error {
     /// A reader that asks for changes that are no longer kept.
     #[error("Changes at or below {0} are no longer kept: start from a snapshot")]
     FeedTruncated(Sequence),
+    /// A bucket that would take over its own changes, perhaps by way of others.
+    #[error("Bucket {0} would follow itself: replication goes one way")]
+    ReplicationLoop(String),
     #[error("No such index: '{0}'")]
     NoSuchIndex(String),
     /// A value that an index with strict types refuses.
@@ -142,6 +145,7 @@ impl Error {
             Self::NoSuchReplica(_) => "NOSUCHREPLICA",
             Self::ResyncRequired { .. } => "RESYNCREQUIRED",
             Self::FeedTruncated(_) => "FEEDTRUNCATED",
+            Self::ReplicationLoop(_) => "REPLICATIONLOOP",
             Self::NoSuchIndex(_) => "NOSUCHINDEX",
             Self::IndexTypeMismatch { .. } => "INDEXTYPE_MISMATCH",
             Self::Transaction(_) => "TRANSACTION",

@@ -3,6 +3,7 @@
 
 pub mod cli;
 pub mod demo;
+pub mod replicate;
 
 pub mod node;
 
@@ -27,6 +28,7 @@ pub mod cluster;
 pub mod error;
 pub mod store;
 
+pub mod client;
 pub mod config;
 pub mod meter;
 pub mod resp;

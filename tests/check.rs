@@ -102,8 +102,9 @@ fn may_be_absent(key: &[u8]) -> bool {
         | kind::REPLICA
         | kind::AUDIT => true,
         // A task that is over tells only that it was.
-        kind::DATA => keys::parse_data(key)
-            .is_ok_and(|(_, part)| [data::CHANGE, data::FLOOR, data::INDEX_TASK].contains(&part)),
+        kind::DATA => keys::parse_data(key).is_ok_and(|(_, part)| {
+            [data::CHANGE, data::FLOOR, data::ORIGIN, data::INDEX_TASK].contains(&part)
+        }),
         _ => false,
     }
 }

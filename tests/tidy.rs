@@ -18,7 +18,7 @@ use source::Source;
 /// Top to bottom. A module may import only from lines below its own.
 const LAYERS: &[&[&str]] = &[
     &["cli"],
-    &["demo"],
+    &["demo", "replicate"],
     &["node"],
     &["server", "http", "worker"],
     &["command"],
@@ -32,7 +32,7 @@ const LAYERS: &[&[&str]] = &[
     &["error"],
     &["store"],
     // A setting such as a retention is written as the commands write it, so `config` stands on `codec`.
-    &["resp", "config"],
+    &["resp", "config", "client"],
     &["value"],
     &["codec", "clock", "meter"],
 ];

@@ -76,6 +76,9 @@ pub(super) async fn data(
         }
         keys::data::COPY => copies::progress(look, report, &record, key, value),
         keys::data::HEAD => feed::head(look, report, &record, key, value).await?,
+        keys::data::ORIGIN => {
+            report.decoded(record::decode::<record::OriginRecord>("origin", value));
+        }
         keys::data::FLOOR => feed::floor(look, report, key, value),
         other if indexes::part(look, report, (bucket, &record), other, key, value).await? => {}
         other => report.add(

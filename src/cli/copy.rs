@@ -3,7 +3,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use super::{BackupArgs, Failure, Outcome, RestoreArgs};
-use crate::demo::client::{Answer, Client};
+use crate::client::{self, Answer, Client};
 use crate::store::{self, BackupSummary, EmbeddedOptions, Store};
 
 /// `lethe backup`: by the node that runs, or from a folder that no node has open.
@@ -34,8 +34,9 @@ async fn by_node(node: SocketAddr, to: &Path) -> Result<Outcome, Failure> {
     let Some(folder) = to.to_str() else {
         return Err(Failure::Told("the folder's name is not UTF-8".to_owned()));
     };
-    let mut client = Client::connect(node).await?;
-    match client.call(&["BACKUP", folder]).await? {
+    let told = |error: client::Error| Failure::Told(error.to_string());
+    let mut client = Client::connect(node).await.map_err(told)?;
+    match client.call(&["BACKUP", folder]).await.map_err(told)? {
         Answer::Error(error) => Err(Failure::Told(error)),
         Answer::List(fields) => {
             // Names and values in turn: version, rows, bytes.

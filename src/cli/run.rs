@@ -8,6 +8,7 @@ use crate::cluster::Ended;
 use crate::config::{Config, ConfigError, StoreKind};
 use crate::demo::{self, Colours};
 use crate::node::{Node, NodeOptions, StartError};
+use crate::replicate;
 use crate::store::{self, RangeRead, Store};
 
 /// Why a subcommand failed.
@@ -26,6 +27,8 @@ pub enum Failure {
     Demo(#[from] demo::Error),
     #[error("{0}")]
     Domain(#[from] crate::error::Error),
+    #[error("{0}")]
+    Replicate(#[from] replicate::Error),
     #[error("{0}")]
     Io(#[from] std::io::Error),
     /// Something that is said best in its own words.
@@ -58,6 +61,7 @@ pub async fn run(cli: Cli) -> Result<Outcome, Failure> {
         Command::Demo => demo().await,
         Command::Backup(args) => super::copy::backup(&args).await,
         Command::RestoreBackup(args) => super::copy::restore(&args).await,
+        Command::Replicate(args) => super::replicate::replicate(&args).await,
         Command::Ready(args) => super::ready::ready(&args),
     }
 }
@@ -147,7 +151,7 @@ fn greet(node: &Node, config: &Config) -> std::io::Result<()> {
 }
 
 /// Waits for SIGTERM or SIGINT, from the call on: a signal that comes before anybody awaits is not lost.
-fn told_to_stop() -> impl Future<Output = ()> {
+pub(super) fn told_to_stop() -> impl Future<Output = ()> {
     use tokio::signal::unix::{SignalKind, signal};
     let (terminate, interrupt) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
     async move {

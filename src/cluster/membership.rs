@@ -131,6 +131,7 @@ async fn cluster_record(
             shards: options.shards,
             format: FORMAT,
             created_at: now,
+            id: format!("{:032x}", rand::random::<u128>()),
         };
         txn.set(&keys::cluster(), &record::encode(&record))?;
         let time = ClusterTimeRecord { now, suspect: None, pending: None, accepted: None };

@@ -88,6 +88,7 @@ pub mod data {
     pub const VACUUM: u16 = 17;
     pub const HEAD: u16 = 20;
     pub const FLOOR: u16 = 21;
+    pub const ORIGIN: u16 = 22;
     pub const COPY: u16 = 24;
 }
 

@@ -162,6 +162,7 @@ fn readable(form: As, element: &Element<'_>, due: Option<&Element<'_>>) -> Strin
             Ok(data::VACUUM) => "vacuum".to_owned(),
             Ok(data::HEAD) => "head".to_owned(),
             Ok(data::FLOOR) => "floor".to_owned(),
+            Ok(data::ORIGIN) => "origin".to_owned(),
             Ok(data::COPY) => "copy".to_owned(),
             _ => part.to_string(),
         },

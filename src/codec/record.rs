@@ -18,7 +18,7 @@ pub use index::{
     HistogramBucket, HistogramRecord, IndexField, IndexRecord, IndexStatus, IndexTaskRecord,
     IndexType, TaskKind, TaskStatus,
 };
-pub use replica::ReplicaRecord;
+pub use replica::{OriginRecord, ReplicaRecord};
 
 /// Writes a record.
 ///
@@ -108,6 +108,18 @@ pub struct ClusterRecord {
     /// The version of the key space.
     pub format: u32,
     pub created_at: i64,
+    /// Drawn at the first start, so that no two clusters are taken for one.
+    #[serde(default)]
+    pub id: String,
+}
+
+impl ClusterRecord {
+    /// What tells this cluster from every other.
+    #[must_use]
+    pub fn identity(&self) -> String {
+        // Stores made before clusters drew an id have none.
+        if self.id.is_empty() { format!("{:x}", self.created_at) } else { self.id.clone() }
+    }
 }
 
 /// `namespace/record/<id>`.

@@ -190,7 +190,7 @@ impl Action {
 }
 
 /// What a document may be, by the settings.
-fn document_limits(services: &Services) -> Limits {
+pub(super) fn document_limits(services: &Services) -> Limits {
     let config = services.config.document;
     Limits { depth_max: config.depth_max, bytes_max: config.bytes_max }
 }

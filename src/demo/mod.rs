@@ -10,12 +10,13 @@
 //!
 //! Not here: how a node is put together (`node`).
 
-pub(crate) mod client;
 mod story;
 
 use std::io;
 
 pub use story::tell;
+
+use crate::client;
 
 /// One JSON document per line; where it is from stands in `data/README.md`.
 const DOCUMENTS: &str = include_str!("../../data/earthquakes.jsonl");
@@ -26,12 +27,12 @@ pub enum Error {
     /// The node answered something else than the story says.
     #[error("{step}: expected {expected}, got {got}")]
     NotAsTold { step: String, expected: String, got: String },
-    /// The connection to the node, or the terminal.
+    /// The terminal.
     #[error("{0}")]
     Io(#[from] io::Error),
-    /// What came from the node is no RESP.
-    #[error("the reply is not RESP: {0}")]
-    Protocol(#[from] redis_protocol::error::RedisProtocolError),
+    /// The connection to the node.
+    #[error("{0}")]
+    Client(#[from] client::Error),
 }
 
 /// Whether the output is in colours.

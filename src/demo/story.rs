@@ -4,8 +4,8 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::client::{Answer, Client};
 use super::{Colours, DOCUMENTS, Error};
+use crate::client::{Answer, Client};
 use crate::codec::BucketId;
 
 /// Documents of one BUCKET.INSERT, and of one batch of a query.

@@ -30,6 +30,7 @@ mod id;
 mod insert;
 mod join;
 pub mod json;
+pub mod mirror;
 mod read;
 mod replace;
 pub mod replica;

@@ -125,6 +125,28 @@ pub(super) fn clear_body(txn: &Transaction, home: &Home, stored: &Stored) -> Res
     Ok(())
 }
 
+/// Lets a tombstone expire when the bucket's own clock shows `clock`, unless it
+/// does so before. It must have been read with conflict in this transaction.
+pub(super) fn expire_at(
+    txn: &Transaction,
+    home: &Home,
+    tombstone: &Tombstone,
+    clock: i64,
+) -> Result<()> {
+    if tombstone.is_expired(clock) {
+        return Ok(());
+    }
+    let (bucket, oid) = (home.bucket(), tombstone.id.bytes());
+    if let Some(at) = tombstone.record.expires_at {
+        txn.clear(&keys::expiring(bucket, at, tombstone.removal, &oid))?;
+    }
+    let record = TombstoneRecord { expires_at: Some(clock), ..tombstone.record.clone() };
+    let mut value = record::encode_versioned(tombstone.version, &record);
+    value.extend_from_slice(&tombstone.stored.encode());
+    txn.set(&keys::tombstone(bucket, &oid, tombstone.removal), &value)?;
+    Ok(txn.set(&keys::expiring(bucket, clock, tombstone.removal, &oid), b"")?)
+}
+
 /// Takes the rows of a tombstone away; its body stays.
 pub(super) fn clear(txn: &Transaction, home: &Home, tombstone: &Tombstone) -> Result<()> {
     let (bucket, oid) = (home.bucket(), tombstone.id.bytes());

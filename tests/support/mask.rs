@@ -6,6 +6,7 @@ use regex::{Captures, Regex};
 
 /// What is masked, under which name. Numbered by first appearance; `None`: not numbered.
 const KINDS: &[(&str, bool, &str)] = &[
+    ("cluster", true, r"\b[0-9a-f]{32}\b"),
     ("bucket", true, r"(?i)\bb_[0-9a-hjkmnp-tv-z]{26}\b"),
     ("namespace", true, r"(?i)\bn_[0-9a-hjkmnp-tv-z]{26}\b"),
     ("removal", true, r"(?i)\br_[0-9a-hjkmnp-tv-z]{26}\b"),

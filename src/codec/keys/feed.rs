@@ -39,6 +39,12 @@ pub fn floor(bucket: BucketId) -> Vec<u8> {
     pack(&(kind::DATA, bucket.0, data::FLOOR))
 }
 
+/// `data/<bucket>/origin`: the buckets whose changes this one takes over.
+#[must_use]
+pub fn origin(bucket: BucketId) -> Vec<u8> {
+    pack(&(kind::DATA, bucket.0, data::ORIGIN))
+}
+
 /// `replica/<bucket>/<name>`: a reader of the change log and its checkpoint.
 #[must_use]
 pub fn replica(bucket: BucketId, name: &str) -> Vec<u8> {

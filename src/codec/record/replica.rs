@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::codec::Sequence;
@@ -18,4 +20,15 @@ pub struct ReplicaRecord {
     /// Something that it had not read was destroyed after its lease was over.
     #[serde(default)]
     pub stale: bool,
+}
+
+/// `data/<bucket>/origin`: the buckets, of this or of other clusters, whose
+/// changes this one takes over.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OriginRecord {
+    /// Those that it follows, and those that these follow.
+    pub origins: Vec<String>,
+    /// Up to where the changes of each that it follows were sent to it.
+    #[serde(default)]
+    pub applied: BTreeMap<String, Sequence>,
 }

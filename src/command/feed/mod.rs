@@ -1,6 +1,8 @@
-//! BUCKET.CHANGES, and BUCKET.REPLICA REGISTER, ACK, UNREGISTER, LIST.
+//! BUCKET.CHANGES, and BUCKET.REPLICA: REGISTER, ACK, UNREGISTER, LIST at the
+//! source, ORIGIN and APPLY at the bucket that takes over its changes.
 
 mod changes;
+mod mirror;
 mod replica;
 
 use super::{Argument, Error, Group, Handler, Spec, flags, run};
@@ -83,6 +85,51 @@ pub(super) const COMMANDS: &[Spec] = &[
         arguments: &[Argument::string("bucket")],
         handler: run!(replica::list),
         ..spec("BUCKET.REPLICA LIST", 3, flags::READ, "Lists the replicas of a bucket.")
+    },
+    Spec {
+        complexity: "O(N) in the origins",
+        arguments: &[
+            Argument::string("bucket"),
+            Argument::one_of(
+                "change",
+                &[
+                    Argument::string("origin").after("ADD").multiple(),
+                    Argument::keyword("clear", "CLEAR"),
+                ],
+            )
+            .optional(),
+        ],
+        handler: run!(mirror::origin),
+        ..spec(
+            "BUCKET.REPLICA ORIGIN",
+            -3,
+            flags::WRITE,
+            "Says, and shows, whose changes a bucket takes over.",
+        )
+    },
+    Spec {
+        complexity: "O(N) in the documents",
+        arguments: &[
+            Argument::string("bucket"),
+            Argument::string("origin"),
+            Argument::string("sequence"),
+            Argument::one_of(
+                "document",
+                &[
+                    Argument::string("document").after("PUT"),
+                    Argument::string("_id").after("DELETE"),
+                    Argument::string("_id").after("PURGE"),
+                ],
+            )
+            .multiple(),
+        ],
+        handler: run!(mirror::apply),
+        ..spec(
+            "BUCKET.REPLICA APPLY",
+            -7,
+            flags::WRITE,
+            "Makes documents what they are at the bucket that this one follows.",
+        )
     },
 ];
 

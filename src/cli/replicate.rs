@@ -1,0 +1,103 @@
+use std::io::{IsTerminal, Write};
+
+use tokio::time::{Duration, Instant};
+use tokio_util::sync::CancellationToken;
+
+use super::run::told_to_stop;
+use super::{Failure, Outcome, ReplicateArgs};
+use crate::replicate::{self, Options, Progress};
+
+/// Where nobody looks at a terminal, progress is told this often.
+const TELL_EVERY: Duration = Duration::from_secs(10);
+
+/// `lethe replicate`: until it is told to stop, or with `--once` until nothing is left.
+pub(super) async fn replicate(args: &ReplicateArgs) -> Result<Outcome, Failure> {
+    let options = Options {
+        from: args.from.parse()?,
+        to: args.to.parse()?,
+        bucket: args.bucket.clone(),
+        to_bucket: args.to_bucket.clone().unwrap_or_else(|| args.bucket.clone()),
+        name: args.name.clone(),
+        lease: args.lease.clone(),
+        once: args.once,
+    };
+    let stop = CancellationToken::new();
+    let told = told_to_stop();
+    let mut screen = Screen::new(&options);
+    let result = {
+        let work = replicate::run(&options, &stop, |progress| screen.show(&progress));
+        tokio::pin!(work);
+        tokio::select! {
+            result = &mut work => result,
+            () = told => {
+                stop.cancel();
+                work.await
+            }
+        }
+    };
+    screen.end();
+    result?;
+    Ok(Outcome::Done)
+}
+
+/// What is shown while it goes on: one line that is written over on a terminal,
+/// elsewhere a line now and then.
+struct Screen {
+    what: String,
+    terminal: bool,
+    told: Option<Instant>,
+    /// Since when the target has been behind.
+    behind_since: Option<Instant>,
+}
+
+impl Screen {
+    fn new(options: &Options) -> Self {
+        let Options { from, to, bucket, to_bucket, .. } = options;
+        let what = format!("{from} {bucket} -> {to} {to_bucket}");
+        Self { what, terminal: std::io::stderr().is_terminal(), told: None, behind_since: None }
+    }
+
+    fn show(&mut self, progress: &Progress) {
+        let important = matches!(progress, Progress::Waiting { .. });
+        let line = self.line(progress);
+        let due = self.told.is_none_or(|told| told.elapsed() >= TELL_EVERY);
+        if !self.terminal && !important && !due {
+            return;
+        }
+        self.told = Some(Instant::now());
+        let mut out = std::io::stderr();
+        // Nobody loses anything when it cannot be shown.
+        drop(match (self.terminal, important) {
+            (true, false) => write!(out, "\r\x1b[K{line}").and_then(|()| out.flush()),
+            (true, true) => writeln!(out, "\r\x1b[K{line}"),
+            (false, _) => writeln!(out, "{}: {line}", self.what),
+        });
+    }
+
+    fn line(&mut self, progress: &Progress) -> String {
+        match progress {
+            Progress::Snapshot { documents, deleted } => {
+                format!("snapshot: {documents} documents, {deleted} deleted at the target")
+            }
+            Progress::Changes { applied, behind } => {
+                let since = *self.behind_since.get_or_insert_with(Instant::now);
+                let seconds = since.elapsed().as_secs();
+                format!("{applied} changes taken over, {behind} behind, for {seconds} s")
+            }
+            Progress::CaughtUp { applied } => {
+                self.behind_since = None;
+                format!("{applied} changes taken over, nothing left")
+            }
+            Progress::Waiting { error, again_in } => {
+                self.behind_since.get_or_insert_with(Instant::now);
+                format!("{error}; again in {:.1} s", again_in.as_secs_f64())
+            }
+        }
+    }
+
+    fn end(&self) {
+        if self.terminal && self.told.is_some() {
+            drop(writeln!(std::io::stderr()));
+        }
+    }
+}

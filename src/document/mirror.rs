@@ -21,7 +21,7 @@ use crate::codec::duration::Retention;
 use crate::codec::record::{self, Actor, OriginRecord};
 use crate::codec::{BucketId, RemovalId, Sequence, keys};
 use crate::error::{Error, Result};
-use crate::metadata::bucket;
+use crate::metadata::{Index, bucket};
 use crate::store::{RangeRead, Read, Transaction};
 
 /// Most origins of one bucket, those of its origins included.
@@ -134,7 +134,7 @@ pub async fn apply(
     let [deletes, purges] = how.removals;
     let mut changed = take_away(txn, home, &batch.gone, deletes, how.retention, how).await?;
     changed += take_away(txn, home, &purged, purges, at_once, how).await?;
-    changed += put_all(txn, home, &batch.put, how.at).await?;
+    changed += put_all(txn, home, &batch.put, how).await?;
     Ok(changed)
 }
 
@@ -203,25 +203,41 @@ async fn put_all(
     txn: &Transaction,
     home: &Home,
     documents: &[NewDocument],
-    at: i64,
+    how: &Applying<'_>,
 ) -> Result<usize> {
-    let mut new = Vec::new();
-    let mut changed = 0;
+    // Documents of one batch may have swapped values, so that one after the other
+    // would be refused: then all go before all come.
+    let swaps = home.indexes().kept().any(Index::is_unique);
+    let (mut new, mut old) = (Vec::new(), Vec::new());
+    let mut replaced = 0;
     for document in documents {
         let id = document.id();
         match get(txn, home, &id, Read::Conflict).await? {
-            Some(old) if old == *document.document() => {}
-            Some(old) => {
-                replace(txn, home, &id, (&old, document.document()), at).await?;
-                changed += 1;
+            Some(known) if known == *document.document() => {}
+            Some(known) if !swaps => {
+                replace(txn, home, &id, (&known, document.document()), how.at).await?;
+                replaced += 1;
             }
-            None => new.push(document.clone()),
+            known => {
+                old.extend(known.map(|known| (id, known)));
+                new.push(document.clone());
+            }
         }
     }
-    if !new.is_empty() {
-        insert(txn, home, &new, at).await?;
+    if !old.is_empty() {
+        let deletion = Deletion {
+            removal: how.removals[0],
+            by: how.by.clone(),
+            reason: None,
+            retention: Retention::For(Duration::ZERO),
+            continues: false,
+        };
+        delete(txn, home, &old, &deletion, how.at).await?;
     }
-    Ok(changed + new.len())
+    if !new.is_empty() {
+        insert(txn, home, &new, how.at).await?;
+    }
+    Ok(replaced + new.len())
 }
 
 /// Lets what is kept of deleted documents expire now. It is destroyed by the

@@ -21,6 +21,9 @@ const RENEW_EVERY: u64 = 50;
 /// Pages of changes after which the target is told again whom it follows.
 const TELL_EVERY: u32 = 100;
 
+/// Documents that may wait for later changes.
+const WAITING_MAX: usize = 5_000;
+
 /// Why it stopped taking over changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum End {
@@ -31,7 +34,7 @@ pub(super) enum End {
 }
 
 /// What is to become of one document at the target.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Fate {
     /// As it is now at the source, if it is there.
     document: Option<Vec<u8>>,
@@ -51,6 +54,8 @@ pub(super) struct Follower<'a> {
     /// Everything up to it has been taken over.
     sequence: String,
     applied: u64,
+    /// What the target could not take over yet, but may with later changes.
+    waiting: BTreeMap<ObjectId, Fate>,
     /// Pages of changes since the target was last told whom it follows.
     untold: u32,
 }
@@ -71,6 +76,7 @@ impl<'a> Follower<'a> {
             name: String::new(),
             sequence: String::new(),
             applied: 0,
+            waiting: BTreeMap::new(),
             untold: 0,
         };
         let own = follower.tell_origins().await?;
@@ -166,7 +172,7 @@ impl<'a> Follower<'a> {
                 deleted += 1;
                 fates.entry(id).or_default();
             }
-            self.apply(fates).await?;
+            self.apply_or_wait(fates, through.is_none()).await?;
             report(Progress::Snapshot { documents, deleted });
             pages += 1;
             if pages.is_multiple_of(RENEW_EVERY) {
@@ -229,7 +235,9 @@ impl<'a> Follower<'a> {
                 self.untold = 0;
             }
             self.sequence = next;
-            self.apply(fates).await?;
+            if !self.apply_or_wait(fates, idle).await? {
+                continue;
+            }
             self.applied += u64::try_from(changes.len()).unwrap_or(u64::MAX);
             if !self.acknowledge().await? {
                 return Ok(End::Resync);
@@ -282,6 +290,31 @@ impl<'a> Follower<'a> {
             };
         }
         Ok(fates)
+    }
+
+    /// As [`Follower::apply`]. False: a unique index of the target refused a value
+    /// that another document has there, but may not have for long: they wait for what
+    /// comes next, unless this is the `last`.
+    async fn apply_or_wait(
+        &mut self,
+        fates: BTreeMap<ObjectId, Fate>,
+        last: bool,
+    ) -> Result<bool, Error> {
+        let mut all = std::mem::take(&mut self.waiting);
+        for (id, fate) in fates {
+            let purged = all.get(&id).is_some_and(|waiting| waiting.purged) || fate.purged;
+            all.insert(id, Fate { purged, ..fate });
+        }
+        let retry = all.clone();
+        match self.apply(all).await {
+            Err(Error::Refused { error, .. })
+                if error.starts_with("DUPLICATEKEY") && !last && retry.len() <= WAITING_MAX =>
+            {
+                self.waiting = retry;
+                Ok(false)
+            }
+            applied => applied.map(|()| true),
+        }
     }
 
     /// Lets the target take these over, in as many commands as it needs.

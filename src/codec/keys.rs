@@ -19,6 +19,8 @@ mod removal;
 
 pub use removal::*;
 
+pub use feed::{change_from, change_now, change_prefix, parse_change};
+
 /// The kinds of keys. The numbers are on disk: never change or reuse one.
 pub mod kind {
     pub const CLUSTER: u16 = 1;
@@ -341,33 +343,6 @@ pub fn body_prefix(bucket: BucketId, body: u64) -> Vec<u8> {
 pub fn parse_body_chunk(key: &[u8]) -> Result<(BucketId, u64, u32), DecodeError> {
     let (_, bucket, _, body, chunk): (u16, u64, u16, u64, u32) = decode("body", key)?;
     Ok((BucketId(bucket), body, chunk))
-}
-
-/// `data/<bucket>/change/<shard>/<versionstamp>`, with the version of the
-/// writing commit; `order` tells the changes of one commit apart.
-#[must_use]
-pub fn change_now(bucket: BucketId, shard: u16, order: u16) -> Vec<u8> {
-    stamped(&(kind::DATA, bucket.0, data::CHANGE, shard, TupleVersionstamp::incomplete(order)))
-}
-
-/// All changes of one shard of a bucket, in commit order.
-#[must_use]
-pub fn change_prefix(bucket: BucketId, shard: u16) -> Vec<u8> {
-    pack(&(kind::DATA, bucket.0, data::CHANGE, shard))
-}
-
-/// The first change at or behind a version.
-#[must_use]
-pub fn change_from(bucket: BucketId, shard: u16, version: Versionstamp) -> Vec<u8> {
-    pack(&(kind::DATA, bucket.0, data::CHANGE, shard, stamp(version)))
-}
-
-/// # Errors
-/// When the key is no `data/<bucket>/change` key.
-pub fn parse_change(key: &[u8]) -> Result<(BucketId, u16, Versionstamp, u16), DecodeError> {
-    let (_, bucket, _, shard, version): (u16, u64, u16, u16, TupleVersionstamp) =
-        decode("change", key)?;
-    Ok((BucketId(bucket), shard, from_tuple(&version)?, version.user_version()))
 }
 
 /// `data/<bucket>/count/<shard>/<what>`: a little-endian signed 64-bit sum.

@@ -1,10 +1,37 @@
-//! What the change log of a bucket needs besides its entries: where each shard
-//! of it ends, what is no longer kept, and who reads it.
+//! The change log of a bucket, where each shard of it ends, what is no longer
+//! kept, and who reads it.
 
 use foundationdb_tuple::{Versionstamp as TupleVersionstamp, pack};
 
-use super::{data, decode, kind, next};
-use crate::codec::{BucketId, DecodeError, Sequence};
+use super::{data, decode, from_tuple, kind, next, stamp, stamped};
+use crate::codec::{BucketId, DecodeError, Sequence, Versionstamp};
+
+/// `data/<bucket>/change/<shard>/<versionstamp>`, with the version of the
+/// writing commit; `order` tells the changes of one commit apart.
+#[must_use]
+pub fn change_now(bucket: BucketId, shard: u16, order: u16) -> Vec<u8> {
+    stamped(&(kind::DATA, bucket.0, data::CHANGE, shard, TupleVersionstamp::incomplete(order)))
+}
+
+/// All changes of one shard of a bucket, in commit order.
+#[must_use]
+pub fn change_prefix(bucket: BucketId, shard: u16) -> Vec<u8> {
+    pack(&(kind::DATA, bucket.0, data::CHANGE, shard))
+}
+
+/// The first change at or behind a version.
+#[must_use]
+pub fn change_from(bucket: BucketId, shard: u16, version: Versionstamp) -> Vec<u8> {
+    pack(&(kind::DATA, bucket.0, data::CHANGE, shard, stamp(version)))
+}
+
+/// # Errors
+/// When the key is no `data/<bucket>/change` key.
+pub fn parse_change(key: &[u8]) -> Result<(BucketId, u16, Versionstamp, u16), DecodeError> {
+    let (_, bucket, _, shard, version): (u16, u64, u16, u16, TupleVersionstamp) =
+        decode("change", key)?;
+    Ok((BucketId(bucket), shard, from_tuple(&version)?, version.user_version()))
+}
 
 /// The first change behind a position.
 #[must_use]
@@ -67,7 +94,6 @@ pub fn parse_replica(key: &[u8]) -> Result<(BucketId, String), DecodeError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codec::Versionstamp;
     use crate::codec::keys::change_from;
 
     #[test]

@@ -5,6 +5,8 @@
 
 #[path = "support/clean.rs"]
 mod clean;
+#[path = "check/copies.rs"]
+mod copies;
 #[path = "check/damage.rs"]
 mod damage;
 #[path = "check/documents.rs"]
@@ -93,6 +95,7 @@ fn may_be_absent(key: &[u8]) -> bool {
         | kind::OBSERVER
         | kind::PURGE_PAUSE
         | kind::BARRIER_SIGNAL
+        | kind::COPY_SIGNAL
         | kind::MEMBERSHIP_SIGNAL
         | kind::DUE_SIGNAL
         | kind::JOURNAL

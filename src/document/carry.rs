@@ -21,7 +21,7 @@ use super::tombstone::{self, Tombstone};
 use super::{Document, Home};
 use crate::codec::record::{self, Change};
 use crate::codec::{BucketId, RemovalId, Sequence, Versionstamp, keys};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::index;
 use crate::store::limits::TRANSACTION_BYTES_MAX;
 use crate::store::{RangeRead, Read, Transaction};
@@ -30,9 +30,9 @@ use crate::store::{RangeRead, Read, Transaction};
 const READER: &str = "copy-";
 /// Documents read at the same time.
 const READS_AT_ONCE: usize = 32;
-/// Deleted documents read at the same time, and their bytes.
-const TOMBSTONES: usize = 100;
-const TOMBSTONE_BYTES: usize = 1 << 20;
+/// Deleted documents of one id that are read at the same time, and their bytes.
+const TOMBSTONES: usize = 16;
+const TOMBSTONE_BYTES: usize = 128 << 10;
 /// What a transaction writes of deleted documents of one id, besides the first of them.
 const WRITE_BYTES: usize = TRANSACTION_BYTES_MAX / 8;
 
@@ -51,8 +51,15 @@ pub struct Carry<'a> {
 #[derive(Debug)]
 pub struct Both {
     id: ObjectId,
-    source: Option<Stored>,
-    copy: Option<Stored>,
+    source: Side,
+    copy: Side,
+}
+
+/// What stands under an id in one bucket.
+#[derive(Debug)]
+struct Side {
+    document: Option<Stored>,
+    tombstones: Tombstones,
 }
 
 impl Both {
@@ -103,20 +110,33 @@ impl<'a> Carry<'a> {
     /// # Errors
     /// Those of the store; damage.
     pub async fn look(&self, ids: &[ObjectId]) -> Result<VecDeque<Both>> {
-        let txn = self.txn;
         let mut found = VecDeque::with_capacity(ids.len());
         for part in ids.chunks(READS_AT_ONCE) {
-            let reads = part.iter().flat_map(|id| [self.source.key(id), self.copy.key(id)]);
-            let reads = reads.map(|key| async move { txn.get(&key, Read::Snapshot).await });
-            let values = join_all(reads).await?;
-            for (id, values) in part.iter().zip(values.chunks(2)) {
-                let decode = |at: usize| {
-                    values.get(at).and_then(Option::as_ref).map(Stored::decode).transpose()
-                };
-                found.push_back(Both { id: *id, source: decode(0)?, copy: decode(1)? });
+            let reads = part.iter().map(|id| async move {
+                let sides = [self.source, self.copy].map(|home| self.side(home, id));
+                Ok::<_, Error>((*id, join_all(sides).await?))
+            });
+            for (id, sides) in join_all(reads).await? {
+                let mut sides = sides.into_iter();
+                if let (Some(source), Some(copy)) = (sides.next(), sides.next()) {
+                    found.push_back(Both { id, source, copy });
+                }
             }
         }
         Ok(found)
+    }
+
+    async fn side(&self, home: &Home, id: &ObjectId) -> Result<Side> {
+        let value = self.txn.get(&home.key(id), Read::Snapshot).await?;
+        let document = value.as_ref().map(Stored::decode).transpose()?;
+        let mut tombstones = Tombstones::default();
+        if !self.live_only {
+            let range = RangeRead::prefix(keys::tombstone_prefix(home.bucket(), &id.bytes()));
+            let range = range.limit(TOMBSTONES).bytes(TOMBSTONE_BYTES).snapshot();
+            tombstones.next = Some(range);
+            tombstones.next(self.txn).await?;
+        }
+        Ok(Side { document, tombstones })
     }
 
     /// Makes the copy have of an id what the source has. False: the transaction is full
@@ -126,12 +146,12 @@ impl<'a> Carry<'a> {
     /// Those of the store; damage.
     pub async fn refresh(&mut self, both: Both) -> Result<bool> {
         let Both { id, source, copy } = both;
-        let new = match source {
+        let new = match source.document {
             Some(stored) => Some(stored.load(self.txn, self.source, Read::Snapshot).await?),
             None => None,
         };
-        self.put(&id, copy, new).await?;
-        if self.live_only { Ok(true) } else { self.tombstones(&id).await }
+        self.put(&id, copy.document, new).await?;
+        self.tombstones(&id, source.tombstones, copy.tombstones).await
     }
 
     async fn put(
@@ -178,15 +198,12 @@ impl<'a> Carry<'a> {
     }
 
     /// Makes the copy have the deleted documents of an id that the source has.
-    async fn tombstones(&mut self, id: &ObjectId) -> Result<bool> {
-        let of = |home: &Home| RangeRead {
-            bytes: TOMBSTONE_BYTES,
-            ..RangeRead::prefix(keys::tombstone_prefix(home.bucket(), &id.bytes()))
-                .limit(TOMBSTONES)
-                .snapshot()
-        };
-        let mut here = Tombstones::new(of(self.source));
-        let mut there = Tombstones::new(of(self.copy));
+    async fn tombstones(
+        &mut self,
+        id: &ObjectId,
+        mut here: Tombstones,
+        mut there: Tombstones,
+    ) -> Result<bool> {
         let mut wrote = false;
         loop {
             let missing = match (here.next(self.txn).await?, there.next(self.txn).await?) {
@@ -223,16 +240,13 @@ impl<'a> Carry<'a> {
 }
 
 /// The deleted documents of an id, read page by page.
+#[derive(Debug, Default)]
 struct Tombstones {
     next: Option<RangeRead>,
     rows: VecDeque<(RemovalId, Tombstone)>,
 }
 
 impl Tombstones {
-    fn new(range: RangeRead) -> Self {
-        Self { next: Some(range), rows: VecDeque::new() }
-    }
-
     async fn next(&mut self, txn: &Transaction) -> Result<Option<&(RemovalId, Tombstone)>> {
         while self.rows.is_empty() {
             let Some(range) = self.next.take() else { break };

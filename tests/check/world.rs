@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use lethe::clock::{Clock, TestClock};
 use lethe::codec::duration::Retention;
-use lethe::codec::record::Actor;
-use lethe::codec::{BucketId, RemovalId};
+use lethe::codec::record::{self, Actor, CopyRecord};
+use lethe::codec::{BucketId, RemovalId, keys};
 use lethe::config::Config;
 use lethe::document::replica::{self, Lease};
 use lethe::document::{self, Deletion, Document, Home, Limits, NewDocument, Origin};
 use lethe::error::{Error, Result};
 use lethe::index;
+use lethe::lifecycle::copy::CopyRequest;
 use lethe::lifecycle::purge::PurgeRequest;
 use lethe::lifecycle::remove::{Keep, Removal, RemoveRequest};
 use lethe::lifecycle::restore::RestoreRequest;
@@ -34,10 +35,10 @@ pub(crate) struct Filled {
 }
 
 /// The buckets in which documents are deleted, for a while and for ever.
-const DELETED: &[&str] = &["active", "removed", "restored", "purged", "asked"];
+const DELETED: &[&str] = &["active", "removed", "restored", "purged", "asked", "copied"];
 
 /// The buckets that get a document in pieces as well.
-const LARGE: &[&str] = &["active", "removed", "held", "restored", "a", "busy"];
+const LARGE: &[&str] = &["active", "removed", "held", "restored", "a", "busy", "copied"];
 
 #[derive(Debug)]
 pub(crate) struct World {
@@ -158,9 +159,10 @@ impl World {
             "dropped",
             "purged",
             "indexed",
+            "copied",
         ] {
             filled.buckets.insert(name, self.create(name).await);
-            if name == "indexed" {
+            if ["indexed", "copied"].contains(&name) {
                 self.index(name).await;
             }
             self.write(name).await;
@@ -178,6 +180,7 @@ impl World {
             .create_bucket(&with_id, &path(), "remembered", &NewBucket::default())
             .await
             .unwrap();
+        self.copy_some(&mut filled).await;
         self.remove_some(&mut filled.removals).await;
         self.restore_some(&mut filled.removals).await;
         self.purge_some(&mut filled).await;
@@ -197,6 +200,38 @@ impl World {
             index::define::create(&txn, caller, &here, name, new, 64, NOW).await
         };
         self.lifecycle().catalog().run("create-index", caller, body).await.unwrap();
+    }
+
+    /// A copy that follows its source, and one that nobody goes on with.
+    async fn copy_some(&self, filled: &mut Filled) {
+        for name in ["copy", "given up"] {
+            let request = CopyRequest {
+                namespace: path(),
+                bucket: "copied".to_owned(),
+                copy: name.to_owned(),
+                live_only: false,
+            };
+            self.lifecycle().copy(&caller(), &request).await.unwrap();
+            let copy = self.lifecycle().catalog().bucket("global", name).await.unwrap().0;
+            filled.buckets.insert(name, copy);
+            self.following(copy).await;
+        }
+        filled.removals.insert("given up", self.remove("given up", |_| {}).await.removal);
+    }
+
+    /// Waits until a copy has taken over what there is.
+    pub(crate) async fn following(&self, copy: BucketId) {
+        loop {
+            let txn = self.store.begin("copy");
+            let watch = txn.watch(&keys::copy::progress(copy)).unwrap();
+            let row = txn.get(&keys::copy::progress(copy), Read::Snapshot).await.unwrap().unwrap();
+            txn.commit().await.unwrap();
+            let row: CopyRecord = record::decode("copy", &row).unwrap();
+            if row.positions.iter().all(|position| *position > row.registered) {
+                return;
+            }
+            watch.await.unwrap();
+        }
     }
 
     async fn remove_some(&self, removals: &mut BTreeMap<&'static str, RemovalId>) {

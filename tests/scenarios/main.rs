@@ -117,7 +117,10 @@ scenarios! {
         an_open_transaction_is_told
         a_cursor_follows_the_name
         a_swap_is_refused_with_its_reason
-        large_documents_are_copied_whole;
+        large_documents_are_copied_whole
+        who_waits_for_changes_follows_the_name
+        a_transaction_that_meets_the_pause_begins_anew
+        by_chance_nothing_is_lost;
     members:
         a_silent_member_delays_a_purge_by_its_lease_and_is_refused_on_waking
         who_was_put_out_acknowledges_nothing

@@ -335,6 +335,108 @@ async fn trim() -> Claim {
     scene.cluster.finish().await
 }
 
+async fn swap() -> Claim {
+    let scene = Scene::new().await?;
+    scene.cluster.expect("A", "BUCKET.COPY b c", "OK").await?;
+    crate::copies::caught_up(&scene.cluster, "c").await?;
+    let held = scene.cluster.hold("A", "swap");
+    let swap = scene.cluster.ask("A", "BUCKET.SWAP b c OPID o");
+    held.arrived().await;
+    let (n, b, c) = (scene.namespace, scene.bucket, scene.cluster.id("A", "c").await?);
+    let followed = crate::copies::progress(&scene.cluster, c).await?.positions[0];
+    let sets = landed(held).await?;
+    swap.expect("OK").await?;
+    let of = scene.cluster.get(&keys::removal_of(b.0)).await?.ok_or("no removal")?;
+    let removal = RemovalId(u64::from_be_bytes(of[..].try_into().map_err(fail)?));
+    let reader = keys::feed::replica(b, &lethe::document::carry::reader_name(c));
+    let expected = scene.expected();
+    expected.reads(&[
+        keys::operation("default", "o"),
+        keys::namespace_name(NamespaceId::ROOT, NAMESPACE),
+        keys::fence(n.0),
+        keys::bucket_name(n, NAME),
+        keys::bucket_record(b),
+        keys::fence(b.0),
+        keys::bucket_name(n, "c"),
+        keys::bucket_record(c),
+        keys::fence(c.0),
+        keys::copy::progress(c),
+        keys::feed::floor(b),
+        reader.clone(),
+    ])?;
+    // Everything that could come into the log behind what the copy has followed, and all who read it.
+    let log = keys::feed::change_behind(b, scene.shard, followed);
+    let end = keys::after(&keys::change_prefix(b, scene.shard));
+    expected.0.add_read_conflict_range(&log, &end).map_err(fail)?;
+    expected.reads_prefixes(&[keys::feed::replica_prefix(b)])?;
+    let trims = scene.cluster.rows(&keys::data_part(c, keys::data::TRIM)).await?;
+    let trim = trims.first().ok_or("no trim is scheduled")?;
+    let (_, at) = keys::parse_trim(&trim.0).map_err(fail)?;
+    expected.writes(&scene.rows_of(removal))?;
+    expected.writes(&[
+        keys::bucket_name(n, NAME),
+        keys::bucket_record(b),
+        keys::fence(b.0),
+        keys::removal_of(b.0),
+        scene.removal_expiry(removal).await?,
+        keys::bucket_name(n, "c"),
+        keys::bucket_record(c),
+        keys::fence(c.0),
+        keys::copy::queued(b, c),
+        reader,
+        keys::feed::floor(c),
+        keys::trim(c, at),
+        keys::expiry(at, keys::due::TRIM, &c.0.to_be_bytes()),
+    ])?;
+    let (begin, end) = keys::range(&keys::copy::progress(c));
+    expected.clears(&begin, &end)?;
+    expected.writes(&scene.operation("o").await?)?;
+    expected
+        .stamped(&[keys::removed_by_time_now(n), keys::removed_by_time_now(NamespaceId::ROOT)])?;
+    expected.transition()?;
+    expected.stamped(&[keys::journal_now(1), keys::audit_now(1)])?;
+    expected.0.touch_metadata_version().map_err(fail)?;
+    sets.check(&expected)?;
+    scene.cluster.finish().await
+}
+
+/// A part of a copy's work rests on the fences of both, its progress, its shard and its place among the readers.
+async fn copying() -> Claim {
+    let scene = Scene::new().await?;
+    scene.cluster.expect("A", "BUCKET.COPY b c", "OK").await?;
+    crate::copies::caught_up(&scene.cluster, "c").await?;
+    let (n, b, c) = (scene.namespace, scene.bucket, scene.cluster.id("A", "c").await?);
+    let held = scene.cluster.hold("A", "copy");
+    let reply = scene.cluster.run("A", "BUCKET.INSERT b DOCS {\"number\":2}").await?;
+    let Reply::Array(ids) = &reply else { return Err("no ids".to_owned()) };
+    let oid = bson::oid::ObjectId::parse_str(line(&ids[0])).map_err(fail)?;
+    let sets = landed(held).await?;
+    let reader = keys::feed::replica(b, &lethe::document::carry::reader_name(c));
+    let own = u16::try_from(c.0 % 4).map_err(fail)?;
+    let expected = scene.expected();
+    expected.reads(&[
+        keys::shard(own),
+        keys::fence(n.0),
+        keys::fence(b.0),
+        keys::fence(c.0),
+        keys::copy::progress(c),
+        keys::feed::floor(b),
+        reader.clone(),
+    ])?;
+    let rows = scene.cluster.rows(&keys::change_prefix(c, scene.shard)).await?;
+    expected.writes(&[
+        keys::copy::progress(c),
+        reader,
+        keys::document(c, &oid.bytes()),
+        rows.last().ok_or("no change")?.0.to_vec(),
+        keys::feed::head(c, scene.shard),
+        keys::count(c, scene.shard, keys::counted::DOCUMENTS),
+        keys::count(c, scene.shard, keys::counted::BYTES),
+    ])?;
+    sets.check(&expected)?;
+    scene.cluster.finish().await
+}
+
 macro_rules! sets {
     ($($test:ident: $scene:ident;)*) => {
         $(
@@ -354,4 +456,6 @@ sets! {
     the_flip_reads_all_that_it_rests_on: flip;
     an_insert_reads_its_slot_and_the_fences: insert;
     a_trim_reads_its_shard_and_the_fences: trim;
+    a_swap_reads_the_log_behind_the_copy: swap;
+    a_part_of_a_copy_reads_the_fences_of_both: copying;
 }

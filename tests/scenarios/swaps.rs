@@ -373,3 +373,103 @@ pub async fn large_documents_are_copied_whole(mutations: Mutations) -> Claim {
     }
     cluster.finish().await
 }
+
+/// Who waits for changes when the bucket is swapped hears of the next one, under the old sequence.
+pub async fn who_waits_for_changes_follows_the_name(mutations: Mutations) -> Claim {
+    let (cluster, _) = scene(mutations).await?;
+    cluster.expect("A", "BUCKET.COPY b c", "OK").await?;
+    caught_up(&cluster, "c").await?;
+    let all = cluster.run("B", "BUCKET.CHANGES b COUNT 10000").await?;
+    let sequence = line(field(&all, "sequence")?);
+    let mut waiting = Vec::new();
+    for node in ["A", "B", "C"] {
+        let ask = format!("BUCKET.CHANGES b FROM {sequence} BLOCK 20000");
+        waiting.push(cluster.ask(node, &ask));
+    }
+    sleep(Duration::from_millis(100)).await;
+    cluster.expect("A", "BUCKET.SWAP b c", "OK").await?;
+    sleep(Duration::from_millis(100)).await;
+    cluster.expect_start("C", &insert(907, "x"), "[").await?;
+    for asked in waiting {
+        let answer = asked.answer().await?;
+        let changes = line(field(&answer, "changes")?);
+        claim!(changes.matches("op: insert").count() == 1, "heard of {changes}");
+        claim!(changes.contains(&crate::copies::id(907).to_hex()), "heard of {changes}");
+    }
+    let again = cluster.run("B", "BUCKET.CHANGES b COUNT 10000").await?;
+    let count = |reply: &lethe::resp::Reply| line(reply).matches("op: ").count();
+    claim!(count(&again) == count(&all) + 1, "{} and {} changes", count(&all), count(&again));
+    cluster.finish().await
+}
+
+/// Inside BEGIN a write that meets the pause waits for its end, fails, and succeeds when it is sent again.
+pub async fn a_transaction_that_meets_the_pause_begins_anew(mutations: Mutations) -> Claim {
+    let (cluster, _) = scene(mutations).await?;
+    cluster.expect("A", "BUCKET.COPY b c", "OK").await?;
+    caught_up(&cluster, "c").await?;
+    let held = cluster.hold("C", "swap");
+    let swap = cluster.ask("C", "BUCKET.SWAP b c");
+    held.arrived().await;
+    let mut seat = crate::seat::Seat::at(&cluster, "B");
+    seat.expect("BEGIN", "OK").await?;
+    seat.expect_start("BUCKET.COUNT b {}", "").await?;
+    let command = insert(908, "x");
+    let mut write = Box::pin(seat.say(&command));
+    let early = tokio::time::timeout(PAUSE / 4, &mut write).await;
+    claim!(early.is_err(), "it did not wait: {early:?}");
+    claim!(held.release().is_some_and(|landed| landed.is_ok()), "it did not land");
+    swap.expect("OK").await?;
+    let answer = write.as_mut().await;
+    drop(write);
+    claim!(answer.starts_with("NOT_COMMITTED"), "it answered '{answer}'");
+    seat.expect("ROLLBACK", "OK").await?;
+    seat.expect("BEGIN", "OK").await?;
+    seat.expect_start(&command, "[").await?;
+    seat.expect("COMMIT", "OK").await?;
+    cluster.finish().await
+}
+
+/// With conflicts, delays and lost commits by chance, and nodes that crash, the copy ends up as its
+/// source, and a swap happens once or not at all.
+pub async fn by_chance_nothing_is_lost(mutations: Mutations) -> Claim {
+    for seed in 0..4_u64 {
+        let (mut cluster, mut model) = scene(mutations).await?;
+        cluster.chaos(Some(lethe::store::Chaos::with_seed(seed)));
+        let option = if seed % 2 == 0 { "" } else { " LIVE-ONLY" };
+        let copied = cluster.run("B", &format!("BUCKET.COPY b c{option} OPID copy")).await?;
+        claim!(line(&copied) == "OK", "{seed}: {}", line(&copied));
+        let source = cluster.id("A", "b").await?;
+        for round in 0..8 {
+            model.round(&cluster).await.map_err(|error| format!("{seed}: {error}"))?;
+            if round == 3 {
+                let node = ["A", "B", "C"][usize::try_from(seed % 3).map_err(fail)?];
+                cluster.restart(node).await?;
+            }
+        }
+        let mut tries = 0;
+        loop {
+            let swap = cluster.ask("C", &format!("BUCKET.SWAP b c OPID swap{tries}"));
+            for _ in 0..5 {
+                model.round(&cluster).await.map_err(|error| format!("{seed}: {error}"))?;
+            }
+            let answer = swap.line().await?;
+            tries += 1;
+            if answer == "OK" {
+                break;
+            }
+            claim!(answer.contains("was not swapped"), "{seed}: {answer}");
+            claim!(tries < 50, "{seed}: it is never swapped: {answer}");
+        }
+        for _ in 0..3 {
+            model.round(&cluster).await.map_err(|error| format!("{seed}: {error}"))?;
+        }
+        let now = cluster.id("A", "b").await?;
+        claim!(now != source, "{seed}: the name still means the old one");
+        let found = content(&cluster, now).await?;
+        claim!(found == model.documents, "{seed}: {found:?} instead of {:?}", model.documents);
+        let swaps = cluster.audit().await?.iter().filter(|row| row.action == "swap").count();
+        claim!(swaps == 1, "{seed}: {swaps} swaps");
+        cluster.finish().await.map_err(|error| format!("{seed}: {error}"))?;
+    }
+    Ok(())
+}

@@ -293,7 +293,7 @@ impl Catalog {
     }
 
     /// When a trim that a write at `now` schedules is due.
-    pub fn trim_due_at(&self, now: i64) -> i64 {
+    pub(super) fn trim_due_at(&self, now: i64) -> i64 {
         trim_due_at(now, self.0.changes_retention_ms)
     }
 

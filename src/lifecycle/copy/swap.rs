@@ -335,8 +335,10 @@ impl Lifecycle {
         journal::append(txn, 1, &event)?;
         take_readers(txn, source.id, copy.id).await?;
         let home = Home::of_record(copy.id, &record).below(above.stood_still_ms());
-        // Neither was done while it was a copy.
-        bucket::schedule_trim(txn, copy.id, self.catalog().trim_due_at(now))?;
+        // Neither was done while it was a copy: its log is as old as the source's.
+        for at in bucket::scheduled_trims(txn, source.id).await? {
+            bucket::schedule_trim(txn, copy.id, at)?;
+        }
         if let Some(next) = document::due(txn, &home, home.clock(now), 0, None).await?.next {
             let at = home.cluster_time(next).max(now.saturating_add(1_000));
             bucket::schedule_vacuum(txn, copy.id, at)?;

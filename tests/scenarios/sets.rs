@@ -391,8 +391,10 @@ async fn swap() -> Claim {
     let (begin, end) = keys::range(&keys::copy::progress(c));
     expected.clears(&begin, &end)?;
     expected.writes(&scene.operation("o").await?)?;
-    expected
-        .stamped(&[keys::removed_by_time_now(n), keys::removed_by_time_now(NamespaceId::ROOT)])?;
+    expected.stamped(&[
+        keys::removed_by_time_now(ObjectKind::Bucket, n),
+        keys::removed_by_time_now(ObjectKind::Bucket, NamespaceId::ROOT),
+    ])?;
     expected.transition()?;
     expected.stamped(&[keys::journal_now(1), keys::audit_now(1)])?;
     expected.0.touch_metadata_version().map_err(fail)?;

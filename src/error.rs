@@ -77,6 +77,12 @@ pub enum Error {
     ReplicationLoop(String),
     #[error("No such index: '{0}'")]
     NoSuchIndex(String),
+    /// An index whose strings have keys of other collation data than this program's.
+    #[error(
+        "Index '{index}' was built with collation data {built}, and this node has {here}: it is \
+         being built anew, or waits for BUCKET.INDEX REINDEX"
+    )]
+    IndexStale { index: String, built: String, here: &'static str },
     /// A value that an index with strict types refuses.
     #[error(
         "Index type mismatch: index '{index}' expects '{declared}', but selector '{selector}' \
@@ -147,6 +153,7 @@ impl Error {
             Self::FeedTruncated(_) => "FEEDTRUNCATED",
             Self::ReplicationLoop(_) => "REPLICATIONLOOP",
             Self::NoSuchIndex(_) => "NOSUCHINDEX",
+            Self::IndexStale { .. } => "INDEXSTALE",
             Self::IndexTypeMismatch { .. } => "INDEXTYPE_MISMATCH",
             Self::Transaction(_) => "TRANSACTION",
             Self::NoCommitVersion => "NO_COMMIT_VERSION",

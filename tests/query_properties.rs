@@ -1,7 +1,7 @@
 //! What filters mean, compared with a naive evaluator; JSON there and back;
 //! that asking a filter allocates nothing; and the document commands on a node.
 //!
-//! `PROPTEST_CASES` sets how many cases each property tries.
+//! `PROPTEST_CASES` sets how many cases each property tries, `PROPTEST_RNG_SEED` which.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "what is generated here fits")]
 
@@ -21,12 +21,16 @@ mod planner;
 #[path = "query/work.rs"]
 mod work;
 
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::LazyLock;
+
 use bson::{Bson, RawDocumentBuf};
 use bytes::Bytes;
 use lethe::document::{Document, Limits as DocumentLimits};
 use lethe::query::{Access, Limits, Plan, matches, parse};
 use lethe::value::{Collator, Value, collation, compare_with, order};
 use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
 
 fn raw(document: &bson::Document) -> Bytes {
     RawDocumentBuf::try_from(document).unwrap().into_bytes().into()
@@ -67,11 +71,20 @@ fn english(strength: u8) -> Collator {
     Collator::of(&collation).unwrap()
 }
 
-/// As many cases as `PROPTEST_CASES` says; 2,000 where it says nothing.
+/// From where all chance of this run comes: `PROPTEST_RNG_SEED`, or a new one.
+static SEED: LazyLock<u64> = LazyLock::new(|| match ProptestConfig::default().rng_seed {
+    RngSeed::Fixed(seed) => seed,
+    RngSeed::Random => RandomState::new().build_hasher().finish(),
+});
+
+/// As many cases as `PROPTEST_CASES` says; 2,000 where it says nothing. What is
+/// printed is shown when a property fails.
 fn config() -> ProptestConfig {
     let default = ProptestConfig::default();
     let said = std::env::var_os("PROPTEST_CASES").is_some();
-    ProptestConfig { cases: if said { default.cases } else { 2_000 }, ..default }
+    let cases = if said { default.cases } else { 2_000 };
+    println!("again: PROPTEST_RNG_SEED={} PROPTEST_CASES={cases}", *SEED);
+    ProptestConfig { cases, rng_seed: RngSeed::Fixed(*SEED), ..default }
 }
 
 proptest! {

@@ -15,8 +15,8 @@ mod replica;
 
 pub use copy::{CopyOf, CopyPhase, CopyRecord, PauseOf};
 pub use index::{
-    HistogramBucket, HistogramRecord, IndexField, IndexRecord, IndexStatus, IndexTaskRecord,
-    IndexType, TaskKind, TaskStatus,
+    AnalysisRecord, HistogramBucket, HistogramRecord, IndexField, IndexRecord, IndexStatus,
+    IndexTaskRecord, IndexType, TaskKind, TaskStatus,
 };
 pub use replica::{OriginRecord, ReplicaRecord};
 

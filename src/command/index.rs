@@ -1,4 +1,4 @@
-//! BUCKET.INDEX CREATE, LIST, DESCRIBE, DROP, TASKS, ANALYZE.
+//! BUCKET.INDEX CREATE, LIST, DESCRIBE, DROP, REINDEX, TASKS, ANALYZE.
 
 use super::bucket::only_opid;
 use super::collation;
@@ -7,9 +7,10 @@ use super::{Args, Argument, Context, Error, Group, Handler, Reply, Result, Spec,
 use crate::codec::record::{IndexField, IndexTaskRecord, TaskKind};
 use crate::document::{Document, Limits};
 use crate::index::schema::{self, NewIndex, PRIMARY};
-use crate::index::{Index, define, statistics, task};
+use crate::index::{Index, define, rebuild, statistics, task};
 use crate::metadata::{LiveBucket, bucket, name, namespace};
 use crate::store::{Read, Transaction};
+use crate::value::collation::DATA_VERSION;
 
 const INDEX: &[Argument] = &[Argument::string("bucket"), Argument::string("index")];
 
@@ -69,6 +70,21 @@ pub(super) const COMMANDS: &[Spec] = &[
             -4,
             flags::WRITE | flags::NO_TRANSACTION,
             "Drops an index of a bucket.",
+        )
+    },
+    Spec {
+        handler: run!(reindex),
+        complexity: "O(1); the documents are added in the background",
+        arguments: &[
+            Argument::string("bucket"),
+            Argument::string("index"),
+            Argument::string("id").after("OPID").optional(),
+        ],
+        ..spec(
+            "BUCKET.INDEX REINDEX",
+            -4,
+            flags::WRITE | flags::NO_TRANSACTION,
+            "Builds an index of a bucket anew.",
         )
     },
     Spec {
@@ -136,6 +152,21 @@ async fn drop_index(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
         define::drop(&txn, caller, &here, name, index, now).await
     };
     catalog.run("drop-index", caller, body).await?;
+    Ok(Reply::Ok)
+}
+
+async fn reindex(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
+    let name = name::bucket(args.required(0)?)?;
+    let index = args.text(1)?;
+    let caller = &caller(ctx.session, "BUCKET.INDEX REINDEX", &args, only_opid(&args, 2)?)?;
+    let path = &current(ctx)?;
+    let catalog = ctx.services.lifecycle()?.catalog();
+    let now = catalog.now();
+    let body = |txn: Transaction| async move {
+        let here = namespace::resolve(&txn, path, Read::Conflict).await?;
+        rebuild::reindex(&txn, caller, &here, name, index, now).await
+    };
+    catalog.run("reindex", caller, body).await?;
     Ok(Reply::Ok)
 }
 
@@ -221,7 +252,7 @@ fn index_reply(index: &Index, entries: i64, error: Option<String>) -> Reply {
     let mut reply =
         vec![("index_type", Reply::literal(kind)), ("id", Reply::Integer(i64::from(record.id)))];
     let common = [
-        ("status", Reply::literal(record.status.name())),
+        ("status", Reply::literal(if index.is_stale() { "STALE" } else { record.status.name() })),
         ("unique", Reply::Boolean(record.unique)),
         ("collation", collation::reply(record.collation.as_ref())),
         ("statistics", statistics_reply(entries)),
@@ -247,7 +278,10 @@ fn index_reply(index: &Index, entries: i64, error: Option<String>) -> Reply {
             reply.extend(common);
         }
     }
-    if let Some(error) = error {
+    let stale = index.is_stale().then(|| {
+        format!("built with collation data {}, this node has {DATA_VERSION}", record.collation_data)
+    });
+    if let Some(error) = stale.or(error) {
         reply.push(("error", Reply::Text(error)));
     }
     map(reply)

@@ -16,9 +16,10 @@
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Context, Result, Services};
+use super::{Context, Error, Result, Services};
 use crate::config::Config;
 use crate::document::ObjectIds;
+use crate::index::rebuild;
 use crate::metadata::{Caller, Catalog, LiveBucket, OpenTransaction};
 use crate::store::{Read, Transaction};
 
@@ -96,10 +97,14 @@ impl<'a> Unit<'a> {
     where
         F: Future<Output = Result<T>>,
     {
-        match &self.open {
-            None => Ok(self.catalog.write_data(label, namespace, bucket, body).await?.value),
-            Some(open) => open.write(namespace, bucket, body).await,
-        }
+        let body = &body;
+        let run = || async move {
+            match &self.open {
+                None => Ok(self.catalog.write_data(label, namespace, bucket, body).await?.value),
+                Some(open) => open.write(namespace, bucket, body).await,
+            }
+        };
+        self.refreshing(namespace, bucket, run).await
     }
 
     /// As [`Unit::write`], for a command whose client chose an `OPID`: sent again
@@ -116,9 +121,33 @@ impl<'a> Unit<'a> {
         T: Serialize + DeserializeOwned + Clone,
         F: Future<Output = Result<T>>,
     {
-        match &self.open {
-            None => self.catalog.write_data_once(label, caller, namespace, bucket, body).await,
-            Some(open) => open.write_once(caller, namespace, bucket, body).await,
-        }
+        let body = &body;
+        let run = || async move {
+            match &self.open {
+                None => self.catalog.write_data_once(label, caller, namespace, bucket, body).await,
+                Some(open) => open.write_once(caller, namespace, bucket, body).await,
+            }
+        };
+        self.refreshing(namespace, bucket, run).await
+    }
+
+    /// Runs a write. One that meets an index of older collation data has it built
+    /// anew first, in a transaction of its own; that of BEGIN cannot go on over that.
+    async fn refreshing<T, F>(
+        &self,
+        namespace: &str,
+        bucket: &str,
+        run: impl Fn() -> F,
+    ) -> Result<T>
+    where
+        F: Future<Output = Result<T>>,
+    {
+        let result = run().await;
+        let Err(error @ Error::IndexStale { .. }) = result else { return result };
+        let now = self.catalog.now();
+        let refresh =
+            |txn: Transaction, live: LiveBucket| async move { rebuild::refresh(&txn, &live, now) };
+        let refreshed = self.catalog.write_data("reindex", namespace, bucket, refresh).await?;
+        if refreshed.value && !self.is_open() { run().await } else { Err(error) }
     }
 }

@@ -218,6 +218,7 @@ mod tests {
             fields: selectors.iter().map(field).collect(),
             unique: false,
             collation: None,
+            collation_data: String::new(),
             status: IndexStatus::Ready,
             created_at: 0,
         })

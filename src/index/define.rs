@@ -94,15 +94,7 @@ pub async fn drop(
     let at = found.record.indexes.iter().position(|record| record.name == index);
     let at = at.ok_or_else(|| Error::NoSuchIndex(index.to_owned()))?;
     let id = found.record.indexes.remove(at).id;
-    clear_entries(txn, found.id, id)?;
-    for prefix in [
-        keys::index::task_prefix(found.id, id),
-        keys::index::queued_task_prefix(found.id, id),
-        keys::index::histogram(found.id, id),
-    ] {
-        let (begin, end) = keys::range(&prefix);
-        txn.clear_range(&begin, &end)?;
-    }
+    forget(txn, found.id, id)?;
     changed(txn, found.id, &found.record)?;
     audit_row(txn, caller, namespace, &found, "drop-index", index, now)
 }
@@ -200,6 +192,20 @@ pub async fn end_build(
     changed(txn, live.id(), &record)
 }
 
+/// Takes away all there is of an index whose number will not be used again.
+pub(super) fn forget(txn: &Transaction, bucket: BucketId, index: u32) -> Result<()> {
+    clear_entries(txn, bucket, index)?;
+    for prefix in [
+        keys::index::task_prefix(bucket, index),
+        keys::index::queued_task_prefix(bucket, index),
+        keys::index::histogram(bucket, index),
+    ] {
+        let (begin, end) = keys::range(&prefix);
+        txn.clear_range(&begin, &end)?;
+    }
+    Ok(())
+}
+
 /// Takes away the entries of an index that will never have any again, and what was counted and marked of them.
 fn clear_entries(txn: &Transaction, bucket: BucketId, index: u32) -> Result<()> {
     txn.drop_prefix(&keys::index::entries(bucket, index))?;
@@ -213,14 +219,14 @@ fn clear_entries(txn: &Transaction, bucket: BucketId, index: u32) -> Result<()> 
 }
 
 /// Writes the record of a bucket whose indexes have changed, and makes all handles and plans on it invalid.
-fn changed(txn: &Transaction, id: BucketId, record: &BucketRecord) -> Result<()> {
+pub(super) fn changed(txn: &Transaction, id: BucketId, record: &BucketRecord) -> Result<()> {
     txn.set(&keys::bucket_record(id), &record::encode(record))?;
     bucket::invalidate(txn, id.0)?;
     journal::append(txn, 0, &Event { kind: EventKind::Changed, object: id.0, removal: None })?;
     Ok(())
 }
 
-fn audit_row(
+pub(super) fn audit_row(
     txn: &Transaction,
     caller: &Caller,
     namespace: &Resolved,

@@ -5,7 +5,7 @@ use super::{Index, Indexes};
 use crate::codec::{BucketId, keys};
 use crate::error::{Error, Result};
 use crate::store::{Atomic, RangeRead, Read, Transaction};
-use crate::value::Raw;
+use crate::value::{Raw, collation::DATA_VERSION};
 
 /// Whether a write asks if an index allows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +28,7 @@ struct Place {
 /// the document; the counters of the indexes are spread as those of the documents are.
 ///
 /// # Errors
-/// `DUPLICATEKEY`, `INDEXTYPE_MISMATCH`, `ERR` when the document has too many
+/// `DUPLICATEKEY`, `INDEXTYPE_MISMATCH`, `INDEXSTALE`, `ERR` when the document has too many
 /// entries; those of the store. The transaction must not be committed then.
 pub async fn maintain(
     txn: &Transaction,
@@ -68,6 +68,7 @@ async fn write(
     rules: Rules,
 ) -> Result<()> {
     for index in indexes.kept() {
+        expect_current(index)?;
         let before = match old {
             Some(old) => Entries::of_stored(index, old),
             None => Entries::default(),
@@ -96,9 +97,26 @@ pub async fn add(
     id: &ObjectId,
     document: Raw<'_>,
 ) -> Result<()> {
+    expect_current(index)?;
     let place = Place { bucket, shard, id: *id };
     let after = entries(index, document, strict)?;
     change(txn, place, index, (&Entries::default(), &after), Some(document), Rules::Ask).await
+}
+
+/// Refuses to write entries among those of other collation data: neither would
+/// find the other, so an answer would be wrong and a duplicate not be seen.
+fn expect_current(index: &Index) -> Result<()> {
+    if index.is_stale() { Err(stale(index)) } else { Ok(()) }
+}
+
+/// Why nothing may be written into an index.
+#[must_use]
+pub fn stale(index: &Index) -> Error {
+    Error::IndexStale {
+        index: index.name().to_owned(),
+        built: index.record().collation_data.clone(),
+        here: DATA_VERSION,
+    }
 }
 
 impl Entries {

@@ -119,6 +119,7 @@ impl NewIndex {
             fields: self.fields.clone(),
             unique: self.unique,
             collation,
+            collation_data: collation::DATA_VERSION.to_owned(),
             status,
             created_at: now,
         }

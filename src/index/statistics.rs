@@ -1,11 +1,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bson::oid::ObjectId;
 use bson::spec::BinarySubtype;
 use tokio::time::Instant;
 
 use super::bounds::KeyRange;
-use crate::codec::record::{self, HistogramBucket, HistogramRecord};
+use crate::codec::record::{self, AnalysisRecord, HistogramBucket, HistogramRecord};
 use crate::codec::{BucketId, keys};
 use crate::error::Result;
 use crate::store::{RangeRead, Read, Transaction};
@@ -103,6 +104,7 @@ pub struct Analysis {
     width: i64,
     open: i64,
     last: Vec<u8>,
+    last_id: [u8; 12],
 }
 
 impl Analysis {
@@ -111,15 +113,46 @@ impl Analysis {
     pub fn new(entries: i64) -> Self {
         let histogram = HistogramRecord { at: 0, entries: 0, distinct: 0, buckets: Vec::new() };
         let width = (entries / BUCKETS).max(1);
-        Self { histogram, width, open: 0, last: Vec::new() }
+        Self { histogram, width, open: 0, last: Vec::new(), last_id: [0; 12] }
     }
 
-    /// The next entry: the keys of its values.
-    pub fn show(&mut self, values: &[u8]) {
+    /// Goes on where another one stopped.
+    #[must_use]
+    pub fn resume(record: AnalysisRecord) -> Self {
+        Self {
+            histogram: record.histogram,
+            width: record.width.max(1),
+            open: record.open,
+            last: record.last.bytes,
+            last_id: record.last_id.bytes(),
+        }
+    }
+
+    /// What it takes to go on elsewhere.
+    #[must_use]
+    pub fn record(&self) -> AnalysisRecord {
+        AnalysisRecord {
+            histogram: self.histogram.clone(),
+            width: self.width,
+            open: self.open,
+            last: binary(self.last.clone()),
+            last_id: ObjectId::from_bytes(self.last_id),
+        }
+    }
+
+    /// What follows the prefix in the key of the last entry that was shown; `None` before the first.
+    #[must_use]
+    pub fn last(&self) -> Option<Vec<u8>> {
+        (self.histogram.entries > 0).then(|| [&self.last[..], &self.last_id].concat())
+    }
+
+    /// The next entry: the keys of its values, and its document.
+    pub fn show(&mut self, values: &[u8], id: [u8; 12]) {
         if self.histogram.entries == 0 || self.last != values {
             self.histogram.distinct += 1;
         }
         values.clone_into(&mut self.last);
+        self.last_id = id;
         self.histogram.entries += 1;
         self.open += 1;
         if self.open >= self.width {
@@ -147,7 +180,7 @@ impl Analysis {
         }
         let mut bytes = self.last.clone();
         bytes.truncate(KEY_BYTES_MAX);
-        let last = bson::Binary { subtype: BinarySubtype::Generic, bytes };
+        let last = binary(bytes);
         self.histogram.buckets.push(HistogramBucket { last, entries: self.open });
         self.open = 0;
         // Many more came than were expected: two buckets become one.
@@ -163,6 +196,10 @@ impl Analysis {
                 .collect();
         }
     }
+}
+
+fn binary(bytes: Vec<u8>) -> bson::Binary {
+    bson::Binary { subtype: BinarySubtype::Generic, bytes }
 }
 
 /// Statistics that were read not long ago, so that plans cost no reads.
@@ -211,7 +248,7 @@ mod tests {
     fn of(values: &[u8], expected: i64) -> Statistics {
         let mut analysis = Analysis::new(expected);
         for value in values {
-            analysis.show(&[*value]);
+            analysis.show(&[*value], [0; 12]);
         }
         let entries = analysis.entries();
         Statistics { entries, histogram: Some(analysis.finish(0)) }
@@ -247,6 +284,31 @@ mod tests {
         let statistics = of(&values, 10_194);
         assert!(estimate(&statistics, 5, 6) > 9_000);
         assert!(estimate(&statistics, 100, 101) < 200);
+    }
+
+    #[test]
+    fn an_analysis_that_is_stopped_anywhere_and_resumed_finds_the_same() {
+        let values: Vec<u8> =
+            (0..2_000_u32).map(|n| u8::try_from(n * n % 97 / 3).unwrap()).collect();
+        let mut sorted = values;
+        sorted.sort_unstable();
+        for stop in [0, 1, 19, 20, 21, 777, 1_999, 2_000] {
+            let mut analysis = Analysis::new(100);
+            let mut stopped = None;
+            for (at, value) in (0_u8..).cycle().zip(&sorted).enumerate() {
+                if at == stop {
+                    stopped = Some(analysis.record());
+                    analysis = Analysis::resume(stopped.clone().unwrap());
+                }
+                analysis.show(&[*value.1], [value.0; 12]);
+                assert_eq!(analysis.last(), Some([&[*value.1][..], &[value.0; 12]].concat()));
+            }
+            let mut whole = Analysis::new(100);
+            sorted.iter().for_each(|value| whole.show(&[*value], [0; 12]));
+            assert_eq!(analysis.finish(7), whole.finish(7), "{stop}");
+            assert!(stopped.is_some() || stop == sorted.len());
+        }
+        assert_eq!(Analysis::new(1).last(), None);
     }
 
     #[test]

@@ -24,7 +24,16 @@ fn field(selector: &str, descending: bool) -> IndexField {
 
 fn record(id: u32, fields: Vec<IndexField>, unique: bool, status: IndexStatus) -> IndexRecord {
     let name = format!("index-{id}");
-    IndexRecord { id, name, fields, unique, collation: None, status, created_at: 0 }
+    IndexRecord {
+        id,
+        name,
+        fields,
+        unique,
+        collation: None,
+        collation_data: String::new(),
+        status,
+        created_at: 0,
+    }
 }
 
 fn indexes(list: Vec<IndexRecord>, strict: bool) -> Indexes {

@@ -7,7 +7,7 @@ use std::any::Any;
 use std::sync::{Arc, OnceLock};
 
 use crate::codec::record::{BucketRecord, IndexField, IndexRecord, IndexStatus};
-use crate::value::{Collator, Path};
+use crate::value::{Collator, Path, collation::DATA_VERSION};
 
 /// One index and the parsed paths of its fields.
 #[derive(Debug, Clone)]
@@ -74,7 +74,14 @@ impl Index {
     /// Whether queries may use it.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.record.status == IndexStatus::Ready
+        self.record.status == IndexStatus::Ready && !self.is_stale()
+    }
+
+    /// Whether its strings have keys of other collation data than those of this
+    /// program: what it would look for or write there is not what stands there.
+    #[must_use]
+    pub fn is_stale(&self) -> bool {
+        self.record.collation.is_some() && self.record.collation_data != DATA_VERSION
     }
 
     /// Whether documents from before it are still being added.

@@ -231,7 +231,13 @@ impl Explainer<'_> {
     fn rejected(&self, rejected: &[Rejected]) -> Vec<Explained> {
         let unready = self.home.indexes().iter().filter(|index| !index.is_ready());
         let unready = unready.map(|index| {
-            let reason = if index.is_building() { "it is being built" } else { "its build failed" };
+            let reason = if index.is_stale() {
+                "it was built with other collation data"
+            } else if index.is_building() {
+                "it is being built"
+            } else {
+                "its build failed"
+            };
             (index.name(), reason)
         });
         let considered = rejected.iter().map(|one| (one.index.as_str(), one.reason.as_str()));

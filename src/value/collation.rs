@@ -28,6 +28,16 @@ use super::{Raw, Value};
 /// versions bring new data of Unicode and CLDR.
 pub const DATA_VERSION: &str = "icu4x-2.4";
 
+/// Whether the data of this program is newer than other data.
+#[must_use]
+pub fn is_newer_than(other: &str) -> bool {
+    let numbers = |data: &str| -> Vec<u32> {
+        let version = data.strip_prefix("icu4x-").unwrap_or_default();
+        version.split('.').filter_map(|number| number.parse().ok()).collect()
+    };
+    numbers(DATA_VERSION) > numbers(other)
+}
+
 /// What is wrong with a collation. The messages are what the client reads.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CollationError {
@@ -461,6 +471,13 @@ mod tests {
         assert!(Arc::ptr_eq(&one.0, &two.0));
         let broken = Collation { locale: "nonsense".into(), ..collation };
         assert!(Collator::of(&broken).is_err());
+    }
+
+    #[test]
+    fn newer_data_is_known_by_its_numbers() {
+        assert!(is_newer_than("icu4x-2.3") && is_newer_than("icu4x-1.10") && is_newer_than(""));
+        assert!(!is_newer_than(DATA_VERSION));
+        assert!(!is_newer_than("icu4x-2.10") && !is_newer_than("icu4x-3.0"));
     }
 
     /// Sort keys on disk are bytes of this data: whoever updates the crate must see this fail.

@@ -30,11 +30,12 @@ use crate::codec::{BucketId, keys};
 use crate::document::{self, Home};
 use crate::error::{Error, Result};
 use crate::index::define::{self, Built};
+use crate::index::statistics::{self, Analysis};
 use crate::index::task::{self, Task};
-use crate::index::{self, Index, statistics};
+use crate::index::{self, Index, rebuild};
 use crate::metadata::{Catalog, LiveBucket};
 use crate::store::limits::TRANSACTION_BYTES_MAX;
-use crate::store::{self, RangeRead, Read, Resolve, Transaction, Watch};
+use crate::store::{RangeRead, Read, Resolve, Transaction, Watch};
 
 use super::{DEADMAN, Workers, put_off};
 
@@ -44,8 +45,10 @@ const DOCUMENTS: usize = 200;
 const READ_BYTES: usize = 1 << 20;
 const WRITE_BYTES: usize = TRANSACTION_BYTES_MAX / 8;
 const BATCH_TIME: Duration = Duration::from_secs(1);
-/// Entries that an analysis reads in one transaction.
-const ENTRIES: usize = 2_000;
+/// Entries that an analysis reads at once, and how often in one transaction: once
+/// at first, and more often as there is more to be kept of what was found.
+const ENTRIES: usize = 1_000;
+const PAGES: usize = 20;
 /// Tasks of one node at the same time.
 const TASKS_MAX: usize = 4;
 /// Queue rows taken in one transaction.
@@ -63,7 +66,8 @@ enum End {
     Done,
     /// It was told to stop: look again whether it is still ours.
     Stopped,
-    /// The bucket is not active, and somebody will say when it is.
+    /// The bucket is not active, and somebody will say when it is; or the index
+    /// has newer collation data than this program, and waits for a newer one.
     Aside,
     /// It could not be done now.
     Later,
@@ -220,7 +224,8 @@ impl Job {
                 Error::BucketBeingRemoved(_)
                 | Error::NoSuchBucket(_)
                 | Error::NamespaceBeingRemoved(_)
-                | Error::NoSuchNamespace(_),
+                | Error::NoSuchNamespace(_)
+                | Error::IndexStale { .. },
             ) => End::Aside,
             Err(error) => {
                 put_off("index-task", &self.bucket, &error);
@@ -244,6 +249,13 @@ impl Job {
         let live = self.catalog().handles().open_id(txn, self.bucket).await?;
         let task = task::read(txn, self.bucket, self.index, self.kind, Read::Conflict).await?;
         let task = task.filter(|task| task.record.status.is_open());
+        // Between entries of other collation data none of ours may stand.
+        if let Some(index) = live.indexes().by_id(self.index).filter(|index| index.is_stale()) {
+            if rebuild::refresh(txn, &live, self.catalog().now())? {
+                return Ok(Found::Nothing);
+            }
+            return Err(index::stale(index));
+        }
         let wanted = |index: &Index| match self.kind {
             TaskKind::Build => index.is_building(),
             TaskKind::Analyze => index.is_ready(),
@@ -399,51 +411,79 @@ impl Job {
         Ok(left > 0 || page.more)
     }
 
-    /// Reads all entries once, in order, and writes how they are spread. What
-    /// was read is kept in memory only: begun again it starts anew.
+    /// Reads all entries once, in order, and writes how they are spread. What was
+    /// found so far is in the task, so that another owner goes on from there.
+    ///
+    /// All are read, not a sample: in an ordered store nobody knows how many lie
+    /// between two keys, so a sample would not say how much it stands for.
     async fn analyze(&self, work: &Work) -> Result<End> {
         let begun = self.transact("index-analyze", |txn, _, _, mut task| async move {
+            if task.record.analysis.is_some() {
+                return Ok(());
+            }
             let entries = statistics::cardinality(&txn, self.bucket, self.index).await?;
             task.record.status = TaskStatus::Running;
             task.record.started_at = Some(self.catalog().now());
             task.record.total = entries;
-            task::write(&txn, self.bucket, self.index, &task)?;
-            Ok(entries)
+            task.record.analysis = Some(Box::new(Analysis::new(entries).record()));
+            task::write(&txn, self.bucket, self.index, &task)
         });
-        let ControlFlow::Continue(entries) = begun.await? else { return Ok(End::Done) };
+        if begun.await?.is_break() {
+            return Ok(End::Done);
+        }
         if work.open().is_err() {
             return Ok(End::Stopped);
         }
-        let mut analysis = statistics::Analysis::new(entries);
-        let prefix = keys::index::entries(self.bucket, self.index);
-        let mut next = Some(RangeRead::prefix(prefix).limit(ENTRIES).snapshot());
-        while let Some(range) = next {
+        loop {
             if self.is_stopped(work) {
                 return Ok(End::Stopped);
             }
-            let range = &range;
-            let page = self.catalog().read("index-analyze", |txn: Transaction| async move {
-                self.workers.check_shard(&txn, self.shard, self.epoch).await?;
-                self.catalog().handles().open_id(&txn, self.bucket).await?;
-                Ok::<store::Page, Error>(txn.range(range.clone()).await?)
+            let part = self.transact("index-analyze", |txn, attempt, _, task| async move {
+                self.analyze_part(&txn, attempt, task).await
             });
-            let page = page.await?;
+            match part.await? {
+                ControlFlow::Continue(true) => {}
+                ControlFlow::Continue(false) | ControlFlow::Break(()) => return Ok(End::Done),
+            }
+        }
+    }
+
+    /// Looks at the next entries; whether there are more. Behind the last the histogram is written.
+    async fn analyze_part(&self, txn: &Transaction, attempt: u32, mut task: Task) -> Result<bool> {
+        let Some(found) = task.record.analysis.take() else { return Ok(false) };
+        let (mut analysis, started) = (Analysis::resume(*found), Instant::now());
+        let prefix = keys::index::entries(self.bucket, self.index);
+        let mut range = RangeRead::prefix(prefix.clone()).limit(ENTRIES).snapshot();
+        if let Some(last) = analysis.last() {
+            range.begin = keys::next(&[prefix, last].concat());
+        }
+        let mut next = Some(range);
+        let seen = usize::try_from(analysis.entries()).unwrap_or(usize::MAX);
+        let pages = (seen / ENTRIES).clamp(1, PAGES) >> attempt.min(8);
+        for _ in 0..pages.max(1) {
+            let Some(range) = next else { break };
+            let page = txn.range(range.clone()).await?;
             for (key, _) in &page.rows {
-                analysis.show(keys::index::parse_entry(key)?.values);
+                let entry = keys::index::parse_entry(key)?;
+                analysis.show(entry.values, entry.id);
             }
             next = range.after(&page);
+            if started.elapsed() >= BATCH_TIME {
+                break;
+            }
         }
-        let done = analysis.entries();
-        let histogram = &analysis.finish(self.catalog().now());
-        let ended = self.transact("index-analyzed", |txn, _, _, mut task| async move {
-            let row = record::encode(histogram);
+        task.record.done = analysis.entries();
+        let more = next.is_some();
+        if more {
+            task.record.analysis = Some(Box::new(analysis.record()));
+        } else {
+            let now = self.catalog().now();
+            let row = record::encode(&analysis.finish(now));
             txn.set(&keys::index::histogram(self.bucket, self.index), &row)?;
             task.record.status = TaskStatus::Completed;
-            task.record.ended_at = Some(self.catalog().now());
-            task.record.done = done;
-            task::write(&txn, self.bucket, self.index, &task)
-        });
-        let (ControlFlow::Break(()) | ControlFlow::Continue(())) = ended.await?;
-        Ok(End::Done)
+            task.record.ended_at = Some(now);
+        }
+        task::write(txn, self.bucket, self.index, &task)?;
+        Ok(more)
     }
 }

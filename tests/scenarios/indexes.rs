@@ -6,9 +6,12 @@ use std::time::Duration;
 
 use bson::oid::ObjectId;
 use lethe::cluster::mutation::Mutations;
-use lethe::codec::record::{self, IndexTaskRecord, TaskKind, TaskStatus};
+use lethe::codec::record::{
+    self, BucketRecord, HistogramRecord, IndexTaskRecord, TaskKind, TaskStatus,
+};
 use lethe::codec::{BucketId, keys};
 use lethe::document::{self, Document, Home, Limits, NewDocument, Origin};
+use lethe::metadata::bucket::invalidate;
 use lethe::resp::Reply;
 use lethe::store::{Error as StoreError, Read};
 
@@ -102,8 +105,12 @@ async fn ready(cluster: &Cluster, node: &str, entries: i64) -> Claim {
 }
 
 async fn task(cluster: &Cluster, bucket: BucketId) -> Claim<IndexTaskRecord> {
-    let row = cluster.get(&keys::index::task(bucket, 1, TaskKind::Build.number())).await?;
-    let row = row.ok_or("there is no build")?;
+    task_of(cluster, bucket, TaskKind::Build).await
+}
+
+async fn task_of(cluster: &Cluster, bucket: BucketId, kind: TaskKind) -> Claim<IndexTaskRecord> {
+    let row = cluster.get(&keys::index::task(bucket, 1, kind.number())).await?;
+    let row = row.ok_or("there is no such task")?;
     record::decode_versioned("task", &row).map(|(_, task)| task).map_err(fail)
 }
 
@@ -336,5 +343,139 @@ pub async fn an_index_on_an_empty_bucket_is_ready_at_once(mutations: Mutations) 
     cluster.insert("B", "b", 7).await?;
     let twice = cluster.insert_later("A", "b", 7);
     twice.expect("DUPLICATEKEY Duplicate key: 'number' 7").await?;
+    cluster.finish().await
+}
+
+/// Documents with so many entries together that an analysis takes several transactions.
+async fn many_entries(cluster: &Cluster) -> Claim<i64> {
+    const EACH: u32 = 499;
+    let ids = &cluster.node("A").services().object_ids;
+    for part in 0..5 {
+        let numbers: Vec<String> = (0..EACH).map(|n| (part * EACH + n).to_string()).collect();
+        let text = format!("{{\"number\":[{}]}}", numbers.join(","));
+        let document = Document::from_json(text.as_bytes(), Limits::default()).map_err(fail)?;
+        let new = NewDocument::new(document, Origin::Json, ids).map_err(fail)?;
+        let batch = std::slice::from_ref(&new);
+        let catalog = cluster.node("A").lifecycle().catalog();
+        let body = |txn, live| async move {
+            let home = Home::from(&live);
+            document::insert(&txn, &home, batch, 0).await
+        };
+        catalog.write_data("insert", NAMESPACE, "b", body).await.map_err(fail)?;
+    }
+    // Each array has an entry as a whole, too.
+    Ok(i64::from(5 * (EACH + 1)))
+}
+
+pub async fn an_analysis_goes_on_after_the_death_of_its_node(mutations: Mutations) -> Claim {
+    let mut cluster = Cluster::with(&["A", "B"], mutations, |_| {}).await?;
+    cluster.expect("A", "BUCKET.CREATE b", "OK").await?;
+    cluster.expect("A", &format!("BUCKET.INDEX CREATE b {NUMBERS}"), "OK").await?;
+    let entries = many_entries(&cluster).await?;
+    let id = cluster.id("A", "b").await?;
+    let owner = builder(&cluster, id);
+    let mut held = cluster.hold(owner, "index-analyze");
+    cluster.expect(other(owner), "BUCKET.INDEX ANALYZE b n", "OK").await?;
+    // Its beginning and its first part land, the second does not.
+    for _ in 0..2 {
+        held.arrived().await;
+        let next = cluster.hold(owner, "index-analyze");
+        claim!(held.release().is_some_and(|landed| landed.is_ok()), "nothing was in its way");
+        held = next;
+    }
+    held.arrived().await;
+    let before = task_of(&cluster, id, TaskKind::Analyze).await?;
+    claim!(before.analysis.is_some() && before.done > 0 && before.done < entries, "{before:?}");
+    cluster.kill(owner).await;
+    drop(held);
+    cluster
+        .eventually("the end of the analysis", SOON, async || {
+            Ok(task_of(&cluster, id, TaskKind::Analyze).await?.status == TaskStatus::Completed)
+        })
+        .await?;
+    let after = task_of(&cluster, id, TaskKind::Analyze).await?;
+    claim!(after.done == entries && after.analysis.is_none(), "{after:?}");
+    claim!(after.started_at == before.started_at, "it began anew: {after:?}");
+    let row = cluster.get(&keys::index::histogram(id, 1)).await?.ok_or("no histogram")?;
+    let found: HistogramRecord = record::decode("histogram", &row).map_err(fail)?;
+    let sum: i64 = found.buckets.iter().map(|bucket| bucket.entries).sum();
+    claim!((found.entries, sum, found.distinct) == (entries, entries, entries), "{found:?}");
+    cluster.finish().await
+}
+
+const NAMES: &str =
+    r#"{"name":{"bson_type":"string","name":"n","unique":true,"collation":{"locale":"en"}}}"#;
+
+/// A bucket with a unique index by collation on three documents, which claims to
+/// be built with this data.
+async fn built_with(cluster: &Cluster, data: &str) -> Claim<BucketId> {
+    cluster.expect("A", &format!("BUCKET.CREATE b INDEXES {NAMES}"), "OK").await?;
+    for name in ["ada", "Bob", "eve"] {
+        insert_name(cluster, "A", name).await?;
+    }
+    let id = cluster.id("A", "b").await?;
+    let txn = cluster.store().begin("tamper");
+    let key = keys::bucket_record(id);
+    let value = txn.get(&key, Read::Conflict).await.map_err(fail)?.ok_or("no record")?;
+    let mut record: BucketRecord = record::decode("bucket/record", &value).map_err(fail)?;
+    for index in &mut record.indexes {
+        index.collation_data = data.to_owned();
+    }
+    txn.set(&key, &record::encode(&record)).map_err(fail)?;
+    invalidate(&txn, id.0).map_err(fail)?;
+    txn.commit().await.map_err(fail)?;
+    claim!(status(cluster, "B").await? == "STALE", "it is taken for current");
+    Ok(id)
+}
+
+async fn insert_name(cluster: &Cluster, node: &str, name: &str) -> Claim<String> {
+    let document = format!("{{\"name\":\"{name}\"}}");
+    Ok(line(&cluster.run(node, &format!("BUCKET.INSERT b DOCS {document}")).await?))
+}
+
+/// What a query finds must not depend on the index, and EXPLAIN says why it is not used.
+async fn found_without_it(cluster: &Cluster) -> Claim {
+    let query = r#"b {"name":{"$gte":"b"}} COLLATION {"locale":"en"}"#;
+    cluster.expect("B", &format!("BUCKET.COUNT {query}"), "2").await?;
+    let explained = line(&cluster.run("B", &format!("BUCKET.EXPLAIN {query}")).await?);
+    claim!(explained.contains("FULL_SCAN"), "{explained}");
+    claim!(explained.contains("it was built with other collation data"), "{explained}");
+    Ok(())
+}
+
+pub async fn an_index_of_older_collation_data_is_built_anew_by_the_next_write(
+    mutations: Mutations,
+) -> Claim {
+    let cluster = Cluster::with(&["A", "B"], mutations, |_| {}).await?;
+    let id = built_with(&cluster, "icu4x-2.3").await?;
+    found_without_it(&cluster).await?;
+    // The write is done, and the index is on its way.
+    let answer = insert_name(&cluster, "B", "zoe").await?;
+    claim!(!answer.contains("INDEXSTALE"), "{answer}");
+    ready(&cluster, "A", 4).await?;
+    claim!(cluster.rows(&keys::index::entries(id, 1)).await?.is_empty(), "old entries are left");
+    let twice = insert_name(&cluster, "A", "Bob").await?;
+    claim!(twice == "DUPLICATEKEY Duplicate key: 'name' Bob", "{twice}");
+    cluster.finish().await
+}
+
+pub async fn an_index_of_newer_collation_data_is_not_written_and_not_read(
+    mutations: Mutations,
+) -> Claim {
+    let cluster = Cluster::with(&["A", "B"], mutations, |_| {}).await?;
+    let id = built_with(&cluster, "icu4x-99.1").await?;
+    found_without_it(&cluster).await?;
+    let before = cluster.raw_scan(id).await?;
+    let answer = insert_name(&cluster, "B", "zoe").await?;
+    claim!(
+        answer.starts_with("INDEXSTALE Index 'n' was built with collation data icu4x-99.1"),
+        "{answer}"
+    );
+    claim!(cluster.raw_scan(id).await? == before, "a refused write left keys");
+    // Whoever goes back to older data says so.
+    cluster.expect("B", "BUCKET.INDEX REINDEX b n", "OK").await?;
+    ready(&cluster, "A", 3).await?;
+    let answer = insert_name(&cluster, "B", "ada").await?;
+    claim!(answer == "DUPLICATEKEY Duplicate key: 'name' ada", "{answer}");
     cluster.finish().await
 }

@@ -96,7 +96,10 @@ scenarios! {
         a_batch_of_a_build_of_a_former_incarnation_is_refused
         a_build_that_finds_a_duplicate_fails_and_lets_writes_alone
         an_index_that_is_dropped_while_it_is_built_is_gone
-        an_index_on_an_empty_bucket_is_ready_at_once;
+        an_index_on_an_empty_bucket_is_ready_at_once
+        an_analysis_goes_on_after_the_death_of_its_node
+        an_index_of_older_collation_data_is_built_anew_by_the_next_write
+        an_index_of_newer_collation_data_is_not_written_and_not_read;
     copies:
         a_copy_loses_no_write_and_a_swap_fails_none
         a_copy_is_its_source_key_by_key

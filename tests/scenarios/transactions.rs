@@ -49,6 +49,7 @@ pub async fn index(cluster: &Cluster, bucket: &str, field: &str) -> Claim {
         }],
         unique: false,
         collation: None,
+        collation_data: String::new(),
         status: IndexStatus::Ready,
         created_at: 0,
     });

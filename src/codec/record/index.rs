@@ -100,8 +100,16 @@ pub struct IndexRecord {
     /// How its strings are ordered; `None`: by their bytes.
     #[serde(default)]
     pub collation: Option<Collation>,
+    /// The data that the keys of its strings are made of, where there is a collation.
+    #[serde(default = "first_collation_data")]
+    pub collation_data: String,
     pub status: IndexStatus,
     pub created_at: i64,
+}
+
+/// That of indexes from before it was written down: there had been only one.
+fn first_collation_data() -> String {
+    "icu4x-2.4".to_owned()
 }
 
 /// What is done about an index in the background.
@@ -196,6 +204,9 @@ pub struct IndexTaskRecord {
     pub total: i64,
     #[serde(default)]
     pub error: Option<String>,
+    /// What an analysis has found so far.
+    #[serde(default)]
+    pub analysis: Option<Box<AnalysisRecord>>,
 }
 
 impl IndexTaskRecord {
@@ -213,6 +224,7 @@ impl IndexTaskRecord {
             done: 0,
             total: 0,
             error: None,
+            analysis: None,
         }
     }
 }
@@ -234,4 +246,16 @@ pub struct HistogramBucket {
     /// The values of the last one as they stand in its key, cut where they are long.
     pub last: bson::Binary,
     pub entries: i64,
+}
+
+/// How far an analysis is: what it takes to go on elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AnalysisRecord {
+    pub histogram: HistogramRecord,
+    /// Entries of one bucket, and how many the open one has.
+    pub width: i64,
+    pub open: i64,
+    /// The last entry: the keys of its values, and its document.
+    pub last: bson::Binary,
+    pub last_id: ObjectId,
 }

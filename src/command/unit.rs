@@ -145,8 +145,9 @@ impl<'a> Unit<'a> {
         let result = run().await;
         let Err(error @ Error::IndexStale { .. }) = result else { return result };
         let now = self.catalog.now();
-        let refresh =
-            |txn: Transaction, live: LiveBucket| async move { rebuild::refresh(&txn, &live, now) };
+        let refresh = |txn: Transaction, live: LiveBucket| async move {
+            rebuild::refresh(&txn, &live, now).await
+        };
         let refreshed = self.catalog.write_data("reindex", namespace, bucket, refresh).await?;
         if refreshed.value && !self.is_open() { run().await } else { Err(error) }
     }

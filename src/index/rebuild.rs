@@ -13,7 +13,7 @@ use super::task;
 use crate::codec::BucketId;
 use crate::codec::record::{BucketRecord, IndexStatus, TaskKind};
 use crate::error::{Error, Result};
-use crate::metadata::bucket;
+use crate::metadata::bucket::{self, Found};
 use crate::metadata::namespace::Resolved;
 use crate::metadata::{Caller, LiveBucket};
 use crate::store::Transaction;
@@ -37,6 +37,7 @@ pub async fn reindex(
     if index == PRIMARY {
         return Err(Error::syntax("Cannot reindex the primary index"));
     }
+    bucket::expect_same_indexes(txn, &found).await?;
     let at = found.record.indexes.iter().position(|record| record.name == index);
     let at = at.ok_or_else(|| Error::NoSuchIndex(index.to_owned()))?;
     let building = found.record.indexes.get(at).is_some_and(|record| {
@@ -54,8 +55,8 @@ pub async fn reindex(
 /// there is none: those with newer data wait for a newer program. The caller has checked the fence.
 ///
 /// # Errors
-/// Those of the store.
-pub fn refresh(txn: &Transaction, live: &LiveBucket, now: i64) -> Result<bool> {
+/// `ERR` while the bucket is being copied; those of the store.
+pub async fn refresh(txn: &Transaction, live: &LiveBucket, now: i64) -> Result<bool> {
     let old: Vec<usize> = live
         .indexes()
         .iter()
@@ -68,11 +69,12 @@ pub fn refresh(txn: &Transaction, live: &LiveBucket, now: i64) -> Result<bool> {
     if old.is_empty() {
         return Ok(false);
     }
-    let mut record = live.record().clone();
+    let mut found = Found { id: live.id(), record: live.record().clone() };
+    bucket::expect_same_indexes(txn, &found).await?;
     for at in old {
-        anew(txn, live.id(), &mut record, at, now)?;
+        anew(txn, found.id, &mut found.record, at, now)?;
     }
-    define::changed(txn, live.id(), &record)?;
+    define::changed(txn, found.id, &found.record)?;
     Ok(true)
 }
 

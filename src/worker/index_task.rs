@@ -251,7 +251,7 @@ impl Job {
         let task = task.filter(|task| task.record.status.is_open());
         // Between entries of other collation data none of ours may stand.
         if let Some(index) = live.indexes().by_id(self.index).filter(|index| index.is_stale()) {
-            if rebuild::refresh(txn, &live, self.catalog().now())? {
+            if rebuild::refresh(txn, &live, self.catalog().now()).await? {
                 return Ok(Found::Nothing);
             }
             return Err(index::stale(index));

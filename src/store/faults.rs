@@ -102,6 +102,7 @@ struct Board {
 struct Orders {
     once: VecDeque<(Matcher, Order)>,
     outages: BTreeSet<String>,
+    spared: BTreeSet<String>,
     chaos: Option<(Chaos, StdRng)>,
 }
 
@@ -307,6 +308,13 @@ impl Faults {
         });
     }
 
+    /// Nothing happens by chance to this client: it looks on.
+    pub fn spare(&self, client: &str) {
+        self.order(|orders| {
+            orders.spared.insert(client.to_owned());
+        });
+    }
+
     fn order(&self, change: impl FnOnce(&mut Orders)) {
         let mut orders = lock(&self.board.orders);
         change(&mut orders);
@@ -334,7 +342,7 @@ impl Faults {
         let delay = {
             let mut orders = lock(&self.board.orders);
             orders.check_outage(client)?;
-            orders.chaos.as_mut().and_then(|(chaos, random)| chaos.delay(random))
+            orders.chance(client).and_then(|(chaos, random)| chaos.delay(random))
         };
         if let Some(delay) = delay {
             tokio::time::sleep(delay).await;
@@ -400,7 +408,7 @@ impl Faults {
                 Order::Fail(error) => Fate::Fail(error),
             };
         }
-        let Some((chaos, random)) = orders.chaos.as_mut() else { return Fate::Land };
+        let Some((chaos, random)) = orders.chance(client) else { return Fate::Land };
         let mut chance = random.random::<f64>();
         let mut happens = |probability: f64| {
             chance -= probability;
@@ -428,6 +436,11 @@ impl Chaos {
 }
 
 impl Orders {
+    /// What decides by chance about this client, if anything does.
+    fn chance(&mut self, client: &str) -> Option<&mut (Chaos, StdRng)> {
+        self.chaos.as_mut().filter(|_| !self.spared.contains(client))
+    }
+
     fn check_outage(&self, client: &str) -> Result<()> {
         if self.outages.contains(client) {
             return Err(Error::Unavailable(format!("'{client}' is cut off")));

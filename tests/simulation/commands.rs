@@ -1,0 +1,224 @@
+//! What clients ask for: one line of the table for each kind of command.
+//!
+//! A command is one or several lines for one session; what the model has to
+//! know of it is its [`Effect`].
+
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+/// The names that buckets have, in every namespace.
+pub const NAMES: [&str; 2] = ["x", "y"];
+/// The namespaces.
+pub const NAMESPACES: [&str; 2] = ["global", "n.m"];
+
+/// What a command may bring about, for the model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Nothing that the model follows.
+    Other,
+    Insert,
+    Increment,
+    Delete,
+    Undelete,
+    Expunge,
+    Read,
+    /// Buckets of this name are removed and kept so long.
+    Remove {
+        serial: u32,
+        retain: Option<Duration>,
+    },
+    /// Removed buckets of this name may be purged.
+    Purge(&'static str),
+    /// Removed buckets of this name may expire so much later.
+    Retain(&'static str, Duration),
+    Unhold(&'static str),
+    Resume,
+    Confirm,
+}
+
+/// A command: what is sent, line by line.
+#[derive(Clone, Debug)]
+pub struct Order {
+    pub script: Vec<String>,
+    pub effect: Effect,
+}
+
+/// All chance of a run.
+#[derive(Debug)]
+pub struct Dice {
+    random: StdRng,
+    serial: u32,
+}
+
+impl Dice {
+    pub fn new(seed: u64) -> Self {
+        Self { random: StdRng::seed_from_u64(seed), serial: 0 }
+    }
+
+    pub fn below(&mut self, end: usize) -> usize {
+        self.random.random_range(0..end)
+    }
+
+    pub fn chance(&mut self, probability: f64) -> bool {
+        self.random.random_bool(probability)
+    }
+
+    pub fn one_of<T: Copy>(&mut self, all: &[T]) -> T {
+        all[self.below(all.len())]
+    }
+
+    /// Milliseconds, up to this many.
+    pub fn millis(&mut self, longest: u64) -> Duration {
+        Duration::from_millis(self.random.random_range(0..longest))
+    }
+
+    /// A line of a table, by its weight.
+    pub fn line<T>(&mut self, table: &'static [(u32, T)]) -> &'static T {
+        let all = table.iter().map(|(weight, _)| weight).sum();
+        let mut chosen = self.random.random_range(0..all);
+        for (weight, line) in table {
+            match chosen.checked_sub(*weight) {
+                Some(rest) => chosen = rest,
+                None => return line,
+            }
+        }
+        unreachable!("less than the sum of all weights")
+    }
+
+    /// A number that no other command has.
+    pub fn serial(&mut self) -> u32 {
+        self.serial += 1;
+        self.serial
+    }
+
+    fn name(&mut self) -> &'static str {
+        self.one_of(&NAMES)
+    }
+
+    fn key(&mut self) -> usize {
+        self.below(3)
+    }
+}
+
+/// Draws a command.
+pub fn draw(dice: &mut Dice) -> Order {
+    let make = dice.line(COMMANDS);
+    let mut order = make(dice);
+    if dice.chance(0.2) {
+        order.script.insert(0, format!("NAMESPACE USE {}", NAMESPACES[1]));
+    }
+    order
+}
+
+fn order(effect: Effect, line: impl Into<String>) -> Order {
+    Order { script: vec![line.into()], effect }
+}
+
+/// How long something is kept: mostly short, so that it expires while we look.
+const RETENTIONS: [Option<u64>; 5] = [None, Some(0), Some(1), Some(3), Some(600)];
+
+const COMMANDS: &[(u32, fn(&mut Dice) -> Order)] = &[
+    (8, |dice| order(Effect::Other, format!("BUCKET.CREATE {}", dice.name()))),
+    (10, |dice| {
+        let (name, serial) = (dice.name(), dice.serial());
+        let retain = dice.one_of(&RETENTIONS).map(Duration::from_secs);
+        let mut line = format!("BUCKET.REMOVE {name} REASON c{serial}");
+        if let Some(retain) = retain {
+            line += &format!(" RETAIN {}s", retain.as_secs());
+        }
+        if dice.chance(0.1) {
+            line += &format!(" OPID o{serial}");
+        }
+        if dice.chance(0.05) {
+            line += " RESERVE-NAME";
+        }
+        order(Effect::Remove { serial, retain }, line)
+    }),
+    (8, |dice| {
+        let mut line = format!("BUCKET.RESTORE {} LATEST", dice.name());
+        if dice.chance(0.3) {
+            line += &format!(" AS {}", dice.name());
+        }
+        if dice.chance(0.2) {
+            line += &format!(" INTO {}", dice.one_of(&NAMESPACES));
+        }
+        if dice.chance(0.3) {
+            line += " REPLACE";
+        }
+        order(Effect::Other, line)
+    }),
+    (8, |dice| {
+        let (name, wait) = (dice.name(), dice.one_of(&["NOWAIT", "TIMEOUT 300", "TIMEOUT 3000"]));
+        order(Effect::Purge(name), format!("BUCKET.PURGE {name} LATEST {wait}"))
+    }),
+    (14, |dice| {
+        let name = dice.name();
+        let documents: Vec<String> = (0..=dice.below(3))
+            .map(|_| format!(r#"{{"k":{},"n":0,"s":{}}}"#, dice.key(), dice.serial()))
+            .collect();
+        order(Effect::Insert, format!("BUCKET.INSERT {name} DOCS {}", documents.join(" ")))
+    }),
+    (5, |dice| {
+        let (name, key) = (dice.name(), dice.key());
+        let line = format!(r#"BUCKET.UPDATE {name} {{"k":{key}}} {{"$inc":{{"n":1}}}} LIMIT 999"#);
+        order(Effect::Increment, line)
+    }),
+    (5, |dice| {
+        let (name, key) = (dice.name(), dice.key());
+        let mut line = format!(r#"BUCKET.DELETE {name} {{"k":{key}}} LIMIT {}"#, 1 + dice.below(4));
+        if let Some(retain) = dice.one_of(&RETENTIONS) {
+            line += &format!(" RETAIN {retain}s");
+        }
+        order(Effect::Delete, line)
+    }),
+    (8, |dice| {
+        let name = dice.name();
+        let filter =
+            if dice.chance(0.5) { "{}".to_owned() } else { format!(r#"{{"k":{}}}"#, dice.key()) };
+        order(Effect::Read, format!("BUCKET.QUERY {name} {filter} LIMIT 999"))
+    }),
+    (3, |dice| {
+        let (name, new) = (dice.name(), dice.name());
+        order(Effect::Other, format!("BUCKET.RENAME {name} {new}"))
+    }),
+    (2, |dice| {
+        let (name, retain) = (dice.name(), Duration::from_secs(dice.one_of(&[1, 5, 600])));
+        let line = format!("BUCKET.RETAIN {name} LATEST {}s", retain.as_secs());
+        order(Effect::Retain(name, retain), line)
+    }),
+    (1, |dice| order(Effect::Other, format!("BUCKET.HOLD {} LATEST REASON r", dice.name()))),
+    (2, |dice| {
+        let name = dice.name();
+        order(Effect::Unhold(name), format!("BUCKET.UNHOLD {name} LATEST"))
+    }),
+    (2, |dice| {
+        let on = dice.one_of(&["ON", "OFF", "OFF"]);
+        order(Effect::Other, format!("BUCKET.PROTECT {} {on}", dice.name()))
+    }),
+    (1, |_| order(Effect::Other, "PURGE.PAUSE")),
+    (3, |_| order(Effect::Resume, "PURGE.RESUME")),
+    (2, |dice| {
+        let schema = r#"{"k":{"bson_type":"int32","name":"k"}}"#;
+        order(Effect::Other, format!("BUCKET.INDEX CREATE {} {schema}", dice.name()))
+    }),
+    (1, |dice| order(Effect::Other, format!("BUCKET.INDEX DROP {} k", dice.name()))),
+    (2, |dice| {
+        let (name, other) = (dice.name(), dice.name());
+        let insert = |dice: &mut Dice, name| {
+            let (key, serial) = (dice.key(), dice.serial());
+            format!(r#"BUCKET.INSERT {name} DOCS {{"k":{key},"n":0,"s":{serial}}}"#)
+        };
+        let script = vec![
+            "BEGIN".to_owned(),
+            insert(dice, name),
+            format!(r#"BUCKET.QUERY {other} {{}}"#),
+            insert(dice, other),
+            "COMMIT".to_owned(),
+        ];
+        Order { script, effect: Effect::Insert }
+    }),
+    (1, |_| order(Effect::Other, "CLUSTER.DESCRIBE")),
+    (1, |dice| order(Effect::Other, format!("BUCKET.BARRIER {} LATEST", dice.name()))),
+];

@@ -1,0 +1,217 @@
+//! What the store holds at one moment, taken apart: the ground that the model stands on.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::Duration;
+
+use bytes::Bytes;
+use lethe::codec::record::{
+    self, BeatRecord, BucketRecord, BusyRecord, Change, ClusterTimeRecord, GraveRecord,
+    MemberRecord, PauseRecord, RemovalRecord, RetentionRecord, ShardRecord,
+};
+use lethe::codec::{Versionstamp, keys};
+use lethe::document::Tombstone;
+use lethe::store::{RangeRead, Read, Store, Transaction};
+use serde::de::DeserializeOwned;
+
+use crate::cluster::{Claim, fail};
+
+pub type Oid = [u8; 12];
+
+/// A deleted document: which, and by which removal.
+pub type Deleted = (Oid, u64);
+
+/// What lies below the prefix of one bucket.
+#[derive(Debug, Default)]
+pub struct Content {
+    /// What stands under the document's key.
+    pub documents: BTreeMap<Oid, Bytes>,
+    /// Tombstones and when they expire, on the bucket's own clock.
+    pub tombstones: BTreeMap<Deleted, Option<i64>>,
+    pub changes: Vec<(Versionstamp, Change)>,
+    /// Of all that may not change while the bucket is removed.
+    pub digest: u64,
+    pub rows: usize,
+}
+
+/// One snapshot of the store.
+#[derive(Debug, Default)]
+pub struct Look {
+    /// Since the beginning.
+    pub at: Duration,
+    /// No commit that it shows is newer.
+    pub version: u64,
+    pub buckets: BTreeMap<u64, BucketRecord>,
+    pub removals: BTreeMap<u64, (Versionstamp, RemovalRecord)>,
+    pub retention: BTreeMap<u64, Option<i64>>,
+    pub holds: BTreeSet<u64>,
+    pub requests: BTreeSet<u64>,
+    pub graves: BTreeMap<u64, GraveRecord>,
+    pub reclaims: BTreeSet<u64>,
+    pub members: BTreeMap<String, MemberRecord>,
+    pub beats: BTreeMap<String, BeatRecord>,
+    pub seen: BTreeMap<String, Bytes>,
+    pub shards: BTreeMap<u16, ShardRecord>,
+    pub witnesses: BTreeMap<u16, Bytes>,
+    pub busy: Vec<(u64, String, BusyRecord)>,
+    pub pause: Option<PauseRecord>,
+    pub time: Option<ClusterTimeRecord>,
+    /// By bucket; only of a thorough look.
+    pub contents: Option<BTreeMap<u64, Content>>,
+}
+
+/// Reads all there is of one kind.
+async fn rows(txn: &Transaction, prefix: Vec<u8>) -> Claim<Vec<(Bytes, Bytes)>> {
+    let mut rows = Vec::new();
+    let mut next = Some(RangeRead::prefix(prefix).snapshot());
+    while let Some(range) = next {
+        let page = txn.range(range.clone()).await.map_err(fail)?;
+        next = range.after(&page);
+        rows.extend(page.rows);
+    }
+    Ok(rows)
+}
+
+async fn of_kind(txn: &Transaction, kind: u16) -> Claim<Vec<(Bytes, Bytes)>> {
+    rows(txn, keys::kind_prefix(kind)).await
+}
+
+fn numbered(key: &[u8]) -> Claim<u64> {
+    keys::parse_number("look", key).map_err(fail)
+}
+
+async fn records<T: DeserializeOwned>(txn: &Transaction, kind: u16) -> Claim<BTreeMap<u64, T>> {
+    let mut records = BTreeMap::new();
+    for (key, value) in of_kind(txn, kind).await? {
+        records.insert(numbered(&key)?, record::decode("look", &value).map_err(fail)?);
+    }
+    Ok(records)
+}
+
+async fn numbers(txn: &Transaction, kind: u16) -> Claim<BTreeSet<u64>> {
+    of_kind(txn, kind).await?.iter().map(|(key, _)| numbered(key)).collect()
+}
+
+async fn nodes<T>(
+    txn: &Transaction,
+    kind: u16,
+    value: impl Fn(&Bytes) -> Claim<T>,
+) -> Claim<BTreeMap<String, T>> {
+    let mut nodes = BTreeMap::new();
+    for (key, row) in of_kind(txn, kind).await? {
+        nodes.insert(keys::parse_node(&key).map_err(fail)?, value(&row)?);
+    }
+    Ok(nodes)
+}
+
+fn decoded<T: DeserializeOwned>(value: &[u8]) -> Claim<T> {
+    record::decode("look", value).map_err(fail)
+}
+
+impl Look {
+    /// Looks at the store; thoroughly, also at what lies in the buckets.
+    pub async fn take(store: &Store, at: Duration, thorough: bool) -> Claim<Self> {
+        use keys::kind;
+        let txn = &store.begin("look");
+        let mut look = Self {
+            at,
+            version: txn.read_version().await.map_err(fail)?,
+            buckets: records(txn, kind::BUCKET_RECORD).await?,
+            holds: numbers(txn, kind::HOLD).await?,
+            requests: numbers(txn, kind::REQUEST).await?,
+            graves: records(txn, kind::GRAVE).await?,
+            reclaims: numbers(txn, kind::RECLAIM).await?,
+            members: nodes(txn, kind::MEMBER, |row| decoded(row)).await?,
+            beats: nodes(txn, kind::BEAT, |row| decoded(row)).await?,
+            seen: nodes(txn, kind::SEEN, |row| Ok(row.clone())).await?,
+            ..Self::default()
+        };
+        for (key, value) in of_kind(txn, kind::REMOVAL).await? {
+            let removal = record::decode_versioned("removal", &value).map_err(fail)?;
+            look.removals.insert(numbered(&key)?, removal);
+        }
+        for (removal, row) in records::<RetentionRecord>(txn, kind::RETENTION).await? {
+            look.retention.insert(removal, row.expires_at);
+        }
+        for (key, value) in of_kind(txn, kind::SHARD).await? {
+            look.shards.insert(keys::parse_shard(&key).map_err(fail)?, decoded(&value)?);
+        }
+        for (key, value) in of_kind(txn, kind::WITNESS).await? {
+            look.witnesses.insert(keys::parse_shard(&key).map_err(fail)?, value);
+        }
+        for (key, value) in of_kind(txn, kind::BUSY).await? {
+            let (object, node, _) = keys::parse_busy(&key).map_err(fail)?;
+            look.busy.push((object, node, decoded(&value)?));
+        }
+        let pause = txn.get(&keys::purge_pause(), Read::Snapshot).await.map_err(fail)?;
+        look.pause = pause.map(|row| decoded(&row)).transpose()?;
+        let time = txn.get(&keys::cluster_time(), Read::Snapshot).await.map_err(fail)?;
+        look.time = time.map(|row| decoded(&row)).transpose()?;
+        if thorough {
+            look.contents = Some(contents(txn).await?);
+        }
+        Ok(look)
+    }
+
+    /// In which removal an instance is.
+    pub fn removal_of(&self, bucket: u64) -> Option<u64> {
+        let found = self.removals.iter().find(|(_, (_, removal))| removal.bucket.0 == bucket);
+        found.map(|(removal, _)| *removal)
+    }
+
+    /// A digest of all of it, for the trace.
+    pub fn digest(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        (self.at, self.version).hash(&mut hasher);
+        for (id, bucket) in &self.buckets {
+            (id, &bucket.name, bucket.created_at, bucket.stood_still_ms).hash(&mut hasher);
+        }
+        for (id, (version, removal)) in &self.removals {
+            (id, version, removal.removed_at).hash(&mut hasher);
+        }
+        (&self.retention, &self.holds, &self.requests, &self.seen).hash(&mut hasher);
+        for (node, beat) in &self.beats {
+            (node, beat.incarnation, beat.counter, beat.clock).hash(&mut hasher);
+        }
+        for (id, content) in self.contents.iter().flatten() {
+            (id, content.digest, content.rows).hash(&mut hasher);
+        }
+        hasher.finish()
+    }
+}
+
+async fn contents(txn: &Transaction) -> Claim<BTreeMap<u64, Content>> {
+    use keys::data;
+    let mut contents: BTreeMap<u64, (Content, DefaultHasher)> = BTreeMap::new();
+    for (key, value) in of_kind(txn, keys::kind::DATA).await? {
+        let (bucket, part) = keys::parse_data(&key).map_err(fail)?;
+        let (content, digest) = contents.entry(bucket.0).or_default();
+        content.rows += 1;
+        let frozen = [data::DOCUMENT, data::BODY, data::TOMBSTONE, data::CHANGE, data::INDEX];
+        if frozen.contains(&part) {
+            (&key, &value).hash(digest);
+        }
+        match part {
+            data::DOCUMENT => {
+                let (_, oid) = keys::parse_document(&key).map_err(fail)?;
+                content.documents.insert(oid, value);
+            }
+            data::TOMBSTONE => {
+                let tombstone = Tombstone::decode(&key, &value).map_err(fail)?;
+                let deleted = (tombstone.id.bytes(), tombstone.removal.0);
+                content.tombstones.insert(deleted, tombstone.record.expires_at);
+            }
+            data::CHANGE => {
+                let (_, _, version, _) = keys::parse_change(&key).map_err(fail)?;
+                let change = record::decode_change(&value).map_err(fail)?;
+                content.changes.push((version, change));
+            }
+            _ => {}
+        }
+    }
+    let finish = |(bucket, (mut content, digest)): (u64, (Content, DefaultHasher))| {
+        content.digest = digest.finish();
+        (bucket, content)
+    };
+    Ok(contents.into_iter().map(finish).collect())
+}

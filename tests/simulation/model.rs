@@ -1,0 +1,393 @@
+//! What must always hold, seen from outside: each look at the store against the
+//! one before, and against what clients asked for and were told.
+//!
+//! The numbers in brackets are those of the invariants of the design.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use lethe::clock::milliseconds;
+use lethe::codec::record::{ChangeOp, State};
+use lethe::codec::{BucketId, RemovalId};
+use lethe::document::Stored;
+
+use crate::cluster::{Claim, EPOCH, SILENT_AFTER, claim};
+use crate::commands::Effect;
+use crate::look::{Content, Look, Oid};
+use crate::told::Told;
+
+/// Without RETAIN.
+const DEFAULT_RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// What was promised about a removal.
+#[derive(Debug)]
+struct Promise {
+    /// It was committed after this look.
+    since: Duration,
+    /// The earliest true time at which it may be purged unasked.
+    until: i64,
+}
+
+/// What is known of the past.
+#[derive(Debug, Default)]
+pub struct Model {
+    pub told: Told,
+    promises: BTreeMap<u64, Promise>,
+    /// Where a document was seen.
+    home: BTreeMap<Oid, u64>,
+    /// Buckets that are no more.
+    gone: BTreeSet<u64>,
+    /// When a member's heart beat last: incarnation, counter, not before this.
+    hearts: BTreeMap<String, (u64, i64, Duration)>,
+    /// Incarnations that were members no more soon after a beat.
+    early: BTreeSet<u64>,
+    /// Documents that workers write, and under which epoch of which shard.
+    batches: BTreeMap<Oid, (u16, i64)>,
+    /// How far ahead of the truth cluster time may be: what an administrator has accepted.
+    ahead: i64,
+    /// How far ahead any clock has ever been.
+    farthest: i64,
+}
+
+/// A document that a client was given.
+#[derive(Debug)]
+pub struct Given<'a> {
+    pub command: &'a str,
+    /// The states of all buckets when the command was sent.
+    pub before: &'a BTreeMap<u64, Option<u64>>,
+    pub documents: &'a [Oid],
+}
+
+fn true_time(at: Duration) -> i64 {
+    EPOCH + milliseconds(at)
+}
+
+impl Model {
+    /// A clock is now so far ahead of the truth.
+    pub fn note_clock(&mut self, ahead: i64) {
+        self.farthest = self.farthest.max(ahead);
+    }
+
+    /// A worker writes this document.
+    pub fn batch(&mut self, oid: Oid, shard: u16, epoch: i64) {
+        self.batches.insert(oid, (shard, epoch));
+    }
+
+    /// Compares a look with the one before it.
+    pub fn compare(&mut self, before: &Look, now: &Look) -> Claim {
+        if self.told.under_way(Duration::ZERO, now.at, |effect| *effect == Effect::Confirm) {
+            self.ahead = self.farthest;
+        }
+        self.instances(before, now)?;
+        self.removals(before, now);
+        self.purges(before, now)?;
+        self.members(before, now)?;
+        shards(before, now)
+    }
+
+    /// No id twice; states and rows agree; what is gone was removed [6, 8].
+    fn instances(&mut self, before: &Look, now: &Look) -> Claim {
+        let mut names = BTreeSet::new();
+        for (id, bucket) in &now.buckets {
+            let id = BucketId(*id);
+            claim!(!self.gone.contains(&id.0), "{id} was purged and is there again");
+            let removal = now.removal_of(id.0);
+            let removed = bucket.state == State::Removed;
+            claim!(removed == removal.is_some(), "{id} is {:?}, removal {removal:?}", bucket.state);
+            let first = removed || names.insert((bucket.namespace.0, &bucket.name));
+            claim!(first, "two active buckets are called {}", bucket.name);
+        }
+        for id in before.buckets.keys().filter(|id| !now.buckets.contains_key(id)) {
+            let id = BucketId(*id);
+            let grave = now.graves.values().find(|grave| grave.bucket == id);
+            claim!(grave.is_some(), "{id} is gone and has no grave");
+        }
+        for (removal, grave) in &now.graves {
+            self.gone.insert(grave.bucket.0);
+            let known = before.removals.get(removal);
+            let same = known.is_none_or(|(_, known)| known.bucket == grave.bucket);
+            claim!(same, "the purge of {} took another bucket", RemovalId(*removal));
+        }
+        Ok(())
+    }
+
+    /// Notes what new removals were promised.
+    fn removals(&mut self, before: &Look, now: &Look) {
+        for (id, (_, removal)) in &now.removals {
+            let reason = removal.reason.as_deref().unwrap_or_default();
+            let retain = self.told.sent.iter().find_map(|sent| match sent.effect {
+                Effect::Remove { serial, retain } if reason == format!("c{serial}") => retain,
+                _ => None,
+            });
+            let retain = milliseconds(retain.unwrap_or(DEFAULT_RETENTION));
+            let since = before.at;
+            let until = true_time(since).saturating_add(retain);
+            let promise = self.promises.entry(*id).or_insert(Promise { since, until });
+            for sent in &self.told.sent {
+                if let Effect::Retain(name, retain) = sent.effect
+                    && name == removal.name
+                    && sent.over.is_none_or(|over| over >= promise.since)
+                {
+                    let from = true_time(sent.asked.max(promise.since));
+                    promise.until = promise.until.min(from + milliseconds(retain));
+                }
+            }
+        }
+    }
+
+    /// Nothing is purged that nobody asked to purge and that has not expired, whatever
+    /// the clocks show; nothing on hold, nothing while destruction is paused [3].
+    fn purges(&self, before: &Look, now: &Look) -> Claim {
+        for (id, grave) in now.graves.iter().filter(|(id, _)| !before.graves.contains_key(id)) {
+            let removal = RemovalId(*id);
+            let since = self.promises.get(id).map_or(before.at, |promise| promise.since);
+            let asked = self.told.under_way(
+                since,
+                now.at,
+                |effect| matches!(effect, Effect::Purge(name) if *name == grave.name),
+            );
+            // One that came and went between two looks: its promise is not known.
+            let expired = self.promises.get(id).is_none_or(|promise| {
+                promise.until <= true_time(now.at).saturating_add(self.ahead)
+            });
+            claim!(asked || expired, "{removal} was purged before its time, and nobody asked for it");
+            let unheld = |effect: &Effect| matches!(effect, Effect::Unhold(name) if *name == grave.name);
+            let held = before.holds.contains(id) && !self.told.under_way(before.at, now.at, unheld);
+            claim!(!held, "{removal} was purged though it was on hold");
+            let paused = before.pause.is_some() && before.pause == now.pause;
+            claim!(!paused, "{removal} was purged though purging was paused");
+        }
+        Ok(())
+    }
+
+    /// Members are put out only when their hearts stand still, and report nothing afterwards [4].
+    fn members(&mut self, before: &Look, now: &Look) -> Claim {
+        for (node, member) in &before.members {
+            let is = now.members.get(node).map(|is| is.incarnation);
+            if let Some((incarnation, _, beaten)) = self.hearts.get(node)
+                && is != Some(member.incarnation)
+                && *incarnation == member.incarnation
+                && now.at.saturating_sub(*beaten) < SILENT_AFTER
+            {
+                self.early.insert(member.incarnation);
+            }
+        }
+        for (node, beat) in &now.beats {
+            let heart = self.hearts.get(node);
+            let moved = heart.is_none_or(|(incarnation, counter, _)| {
+                (*incarnation, *counter) != (beat.incarnation, beat.counter)
+            });
+            if moved {
+                self.hearts.insert(node.clone(), (beat.incarnation, beat.counter, before.at));
+            }
+        }
+        for (node, seen) in &now.seen {
+            let was = before.seen.get(node);
+            let out = !before.members.contains_key(node) && !now.members.contains_key(node);
+            claim!(!out || was == Some(seen), "{node} is no member and has reported");
+            let same = before.members.get(node) == now.members.get(node);
+            let grown = was.is_none_or(|was| was <= seen);
+            claim!(!same || grown, "what {node} has seen has gone back");
+        }
+        Ok(())
+    }
+
+    /// Whether this incarnation was no member any more soon after its heart had beaten.
+    pub fn ended_early(&self, incarnation: u64) -> bool {
+        self.early.contains(&incarnation)
+    }
+
+    /// Compares what lies in the buckets with a former thorough look.
+    pub fn compare_contents(&mut self, before: &Look, now: &Look) -> Claim {
+        let none = BTreeMap::new();
+        let was = before.contents.as_ref().unwrap_or(&none);
+        let is = now.contents.as_ref().unwrap_or(&none);
+        for (id, content) in is {
+            let bucket = BucketId(*id);
+            self.home.extend(content.documents.keys().map(|oid| (*oid, *id)));
+            let Some(record) = now.buckets.get(id) else {
+                let purging = now.reclaims.iter().any(|removal| {
+                    now.graves.get(removal).is_some_and(|grave| grave.bucket == bucket)
+                });
+                claim!(purging, "{bucket} is no more, and {} keys of it are", content.rows);
+                continue;
+            };
+            if let Some(removal) = now.removal_of(*id) {
+                let (removed, _) = now.removals[&removal];
+                for (version, change) in &content.changes {
+                    let op = change.op;
+                    claim!(*version < removed, "{bucket} was written to ({op:?}) after its removal");
+                }
+                let same = before.removal_of(*id) == Some(removal);
+                let digest = was.get(id).map_or(content.digest, |was| was.digest);
+                claim!(!same || digest == content.digest, "{bucket} has changed while it was removed");
+            }
+            explained(bucket, content)?;
+            if let Some(was) = was.get(id) {
+                self.restored(bucket, (before, was), (now, content))?;
+                self.tombstones((before, was), (now, content), record.stood_still_ms)?;
+            }
+            self.counted(content)?;
+            self.epochs(before, content)?;
+        }
+        Ok(())
+    }
+
+    /// A worker writes nothing once its shard has another epoch [4].
+    fn epochs(&self, before: &Look, content: &Content) -> Claim {
+        for (version, change) in content.changes.iter().filter(|(v, _)| v.version() > before.version)
+        {
+            let Some((shard, epoch)) = self.batches.get(&change.oid) else { continue };
+            let moved = before.shards.get(shard).is_some_and(|shard| shard.epoch > *epoch);
+            claim!(
+                !moved || change.op != ChangeOp::Insert,
+                "a batch of a former epoch of shard {shard} landed at {version}"
+            );
+        }
+        Ok(())
+    }
+
+    /// What was removed came back as it was, but for what was written since [5].
+    fn restored(
+        &self,
+        bucket: BucketId,
+        (before, was): (&Look, &Content),
+        (now, is): (&Look, &Content),
+    ) -> Claim {
+        let Some(removal) = before.removal_of(bucket.0) else { return Ok(()) };
+        if now.removal_of(bucket.0) == Some(removal) {
+            return Ok(());
+        }
+        let (removed, _) = before.removals[&removal];
+        let since = is.changes.iter().filter(|(version, _)| *version > removed);
+        let touched: BTreeSet<Oid> = since.map(|(_, change)| change.oid).collect();
+        let untouched = |content: &Content| -> BTreeMap<Oid, bytes::Bytes> {
+            let kept = content.documents.iter().filter(|(oid, _)| !touched.contains(*oid));
+            kept.map(|(oid, value)| (*oid, value.clone())).collect()
+        };
+        let same = untouched(was) == untouched(is);
+        claim!(same, "{bucket} was restored with other documents than it had");
+        Ok(())
+    }
+
+    /// A deleted document is destroyed when it has expired, or when somebody asked for it.
+    fn tombstones(
+        &self,
+        (before, was): (&Look, &Content),
+        (now, is): (&Look, &Content),
+        stood_still: i64,
+    ) -> Claim {
+        let asked = self.told.under_way(before.at, now.at, |effect| {
+            matches!(effect, Effect::Expunge | Effect::Undelete)
+        });
+        let clock = true_time(now.at).saturating_add(self.ahead).saturating_sub(stood_still);
+        for (deleted, expires_at) in &was.tombstones {
+            let expired = expires_at.is_some_and(|at| at <= clock);
+            let there = is.tombstones.contains_key(deleted);
+            claim!(
+                there || expired || asked,
+                "a deleted document was destroyed before its time: {expires_at:?} at {clock}"
+            );
+        }
+        Ok(())
+    }
+
+    /// What was acknowledged has happened, and once.
+    fn counted(&self, content: &Content) -> Claim {
+        let asked = self.told.sent.iter().filter(|sent| sent.effect == Effect::Increment).count();
+        for (oid, value) in &content.documents {
+            let id = bson::oid::ObjectId::from_bytes(*oid);
+            let Ok(Stored::Inline(document)) = Stored::decode(value) else { continue };
+            let document: bson::Document =
+                bson::deserialize_from_slice(document.bytes()).map_err(|error| error.to_string())?;
+            let Ok(count) = document.get_i32("n").map(i64::from) else { continue };
+            let acknowledged = self.told.increments.get(oid).copied().unwrap_or_default();
+            claim!(
+                count >= acknowledged && count <= i64::try_from(asked).unwrap_or(i64::MAX),
+                "{id} counts {count}; {acknowledged} increments were acknowledged, {asked} asked for"
+            );
+        }
+        Ok(())
+    }
+
+    /// At the end: what was acknowledged is in its bucket's change log, or went with the bucket.
+    pub fn acknowledged(&self, end: &Look) -> Claim {
+        let logged = |oid: &Oid, wanted: ChangeOp| {
+            end.contents.iter().flatten().any(|(_, content)| {
+                let mut changes = content.changes.iter().map(|(_, change)| change);
+                changes.any(|change| change.oid == *oid && change.op == wanted)
+            })
+        };
+        let purged = |oid: &Oid| match self.home.get(oid) {
+            Some(home) => self.gone.contains(home),
+            // It came and went with its bucket between two looks.
+            None => !self.gone.is_empty(),
+        };
+        for oid in &self.told.inserted {
+            let id = bson::oid::ObjectId::from_bytes(*oid);
+            let there = logged(oid, ChangeOp::Insert) || purged(oid);
+            claim!(there, "{id} was inserted, as was acknowledged, and is lost");
+        }
+        for oid in self.told.deleted.keys() {
+            let id = bson::oid::ObjectId::from_bytes(*oid);
+            let there = logged(oid, ChangeOp::Delete) || purged(oid);
+            claim!(there, "{id} was deleted, as was acknowledged, and nothing tells of it");
+        }
+        Ok(())
+    }
+
+    /// A command was given no document of a bucket that was removed all the while [1, 2].
+    pub fn given(&self, given: &Given<'_>, now: &Look) -> Claim {
+        for oid in given.documents {
+            let Some(home) = self.home.get(oid) else { continue };
+            let Some(Some(removal)) = given.before.get(home) else { continue };
+            let same = now.removal_of(*home) == Some(*removal) || !now.buckets.contains_key(home);
+            claim!(
+                !same,
+                "'{}' was given a document of {}, which was removed before",
+                given.command,
+                BucketId(*home)
+            );
+        }
+        Ok(())
+    }
+}
+
+/// Epochs and witnesses only grow.
+fn shards(before: &Look, now: &Look) -> Claim {
+    for (shard, record) in &now.shards {
+        let Some(was) = before.shards.get(shard) else { continue };
+        claim!(record.epoch >= was.epoch, "the epoch of shard {shard} has gone back");
+        let moved = record.owner != was.owner;
+        claim!(!moved || record.epoch > was.epoch, "shard {shard} moved without a new epoch");
+    }
+    for (shard, witness) in &before.witnesses {
+        let is = now.witnesses.get(shard);
+        claim!(is.is_some_and(|is| is >= witness), "the witness of shard {shard} has gone back");
+    }
+    Ok(())
+}
+
+/// The change log tells how the documents came to be what they are.
+fn explained(bucket: BucketId, content: &Content) -> Claim {
+    let mut changes: Vec<_> = content.changes.iter().collect();
+    changes.sort_by_key(|(version, _)| *version);
+    let mut live: BTreeSet<Oid> = BTreeSet::new();
+    for (_, change) in changes {
+        let id = bson::oid::ObjectId::from_bytes(change.oid);
+        let (op, was) = (change.op, live.contains(&change.oid));
+        let sensible = match op {
+            ChangeOp::Insert | ChangeOp::Undelete => !was && live.insert(change.oid),
+            ChangeOp::Update => was,
+            ChangeOp::Delete => was && live.remove(&change.oid),
+            ChangeOp::Purge => true,
+        };
+        claim!(sensible, "the log of {bucket} has {op:?} of {id}, which was there: {was}");
+    }
+    let documents: BTreeSet<Oid> = content.documents.keys().copied().collect();
+    let differ = live.symmetric_difference(&documents).next();
+    let Some(differ) = differ.map(|oid| bson::oid::ObjectId::from_bytes(*oid)) else {
+        return Ok(());
+    };
+    Err(format!("the log of {bucket} does not explain document {differ}"))
+}

@@ -1,0 +1,392 @@
+//! One run: the nodes, what is under way on them, and the looks in between.
+
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::rc::Rc;
+use std::time::Duration;
+
+use lethe::cluster::Ended;
+use lethe::cluster::mutation::Mutations;
+use lethe::cluster::work::Work;
+use lethe::codec::record::State;
+use lethe::codec::{BucketId, RemovalId, keys};
+use lethe::resp::Reply;
+use lethe::store::{Chaos, Held, Lost, Store};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
+
+use crate::actions;
+use crate::cluster::{Claim, Cluster, SILENT_AFTER, claim, fail, line, patiently};
+use crate::commands::{Dice, Effect, NAMESPACES, Order};
+use crate::look::Look;
+use crate::model::{Given, Model};
+use crate::seat::Seat;
+use crate::told::documents;
+
+const STEPS: usize = 150;
+/// Looks into the buckets, too, once in so many.
+const THOROUGH: usize = 5;
+pub const NODES: [&str; 3] = ["A", "B", "C"];
+/// Who looks on; nothing happens to it.
+const LOOKER: &str = "looker";
+
+/// A command that was sent and not answered yet.
+struct Flying {
+    node: &'static str,
+    number: usize,
+    task: JoinHandle<Vec<Reply>>,
+    /// In which removal each bucket was when it was sent.
+    before: BTreeMap<u64, Option<u64>>,
+}
+
+/// Work that is open on a bucket that was active when it began.
+pub struct Open {
+    pub node: &'static str,
+    pub incarnation: u64,
+    pub bucket: BucketId,
+    pub work: Work,
+}
+
+/// A commit that is kept back.
+pub enum Kept {
+    Held(Held),
+    Lost(Lost),
+}
+
+pub struct World {
+    pub cluster: Cluster,
+    pub dice: Dice,
+    pub model: Model,
+    pub open: Vec<Open>,
+    /// Commits that land when their time has come.
+    pub kept: Vec<(Duration, Kept)>,
+    /// Nodes that stand still until then.
+    pub dozing: Vec<(Duration, &'static str)>,
+    /// How far ahead of the truth the clock of a node is.
+    pub ahead: BTreeMap<&'static str, i64>,
+    flying: Vec<Flying>,
+    looker: Store,
+    began: Instant,
+    last: Rc<Look>,
+    last_thorough: Rc<Look>,
+    trace: DefaultHasher,
+    told: bool,
+}
+
+impl World {
+    async fn new(seed: u64, mutations: Mutations) -> Claim<Self> {
+        let mut dice = Dice::new(seed);
+        // With two shards there is a member that owns none.
+        let shards = dice.one_of(&[2, 4]);
+        let cluster =
+            Cluster::with(&NODES, mutations, |config| config.cluster.shards = shards).await?;
+        for namespace in &NAMESPACES[1..] {
+            cluster.expect("A", &format!("NAMESPACE CREATE {namespace}"), "OK").await?;
+        }
+        let looker = cluster.store().as_client(LOOKER);
+        let faults = cluster.store().faults().ok_or("the store in memory has faults")?;
+        faults.spare(LOOKER);
+        // Every fourth run is without faults by chance, so that what is found is not always theirs.
+        let chaos = Chaos { delay_max: Duration::from_millis(30), ..Chaos::with_seed(seed) };
+        cluster.chaos((!seed.is_multiple_of(4)).then_some(chaos));
+        Ok(Self {
+            cluster,
+            dice,
+            model: Model::default(),
+            open: Vec::new(),
+            kept: Vec::new(),
+            dozing: Vec::new(),
+            ahead: BTreeMap::new(),
+            flying: Vec::new(),
+            looker,
+            // Clocks began when the nodes did.
+            began: Instant::now() - Duration::from_secs(2),
+            last: Rc::default(),
+            last_thorough: Rc::default(),
+            trace: DefaultHasher::new(),
+            told: std::env::var("LETHE_TELL").is_ok(),
+        })
+    }
+
+    pub fn now(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    /// Notes something for the trace, and says it when asked to.
+    pub fn note(&mut self, text: &str) {
+        text.hash(&mut self.trace);
+        if self.told {
+            println!("{:>7} ms  {text}", self.now().as_millis());
+        }
+    }
+
+    /// Sends a command of a client of its own.
+    pub fn send(&mut self, node: &'static str, order: Order) {
+        self.note(&format!("{node}: {}", order.script.join("; ")));
+        let number = self.model.told.send(order.effect, &order.script, self.now());
+        let mut seat = Seat::at(&self.cluster, node);
+        let task = tokio::spawn(async move {
+            let mut replies = Vec::new();
+            for line in order.script {
+                replies.push(seat.ask(&line).await);
+            }
+            replies
+        });
+        let ids = self.last.buckets.keys();
+        let before = ids.map(|id| (*id, self.last.removal_of(*id))).collect();
+        self.flying.push(Flying { node, number, task, before });
+    }
+
+    /// Crashes a node: its clients get no answers.
+    pub async fn kill(&mut self, node: &'static str) {
+        let now = self.now();
+        for flying in self.flying.extract_if(.., |flying| flying.node == node) {
+            flying.task.abort();
+            self.model.told.lose(flying.number, now);
+        }
+        self.open.retain(|open| open.node != node);
+        self.dozing.retain(|(_, dozing)| *dozing != node);
+        self.cluster.end_outage(node);
+        self.cluster.kill(node).await;
+    }
+
+    /// A node leaves in order, and comes back.
+    pub async fn leave(&mut self, node: &'static str) -> Claim {
+        let now = self.now();
+        for flying in self.flying.extract_if(.., |flying| flying.node == node) {
+            flying.task.abort();
+            self.model.told.lose(flying.number, now);
+        }
+        self.dozing.retain(|(_, dozing)| *dozing != node);
+        self.cluster.leave(node).await;
+        self.cluster.start(node).await
+    }
+
+    pub async fn restart(&mut self, node: &'static str) -> Claim {
+        self.kill(node).await;
+        self.cluster.start(node).await
+    }
+
+    /// Sets how far a node's clock is ahead of the truth.
+    pub fn set_clock(&mut self, node: &'static str, ahead: i64) {
+        let was = self.ahead.insert(node, ahead).unwrap_or_default();
+        self.cluster.clock(node).jump(ahead - was);
+        self.model.note_clock(ahead);
+    }
+
+    async fn step(&mut self, thorough: bool) -> Claim {
+        actions::act(self).await?;
+        // Mostly close together, so that they meet.
+        let longest = if self.dice.chance(0.8) { 10 } else { 1_500 };
+        sleep(self.dice.millis(longest)).await;
+        self.what_is_due();
+        self.replace_the_ended().await?;
+        self.look(thorough).await
+    }
+
+    /// Commits land, and nodes wake up.
+    fn what_is_due(&mut self) {
+        let now = self.now();
+        for (_, kept) in self.kept.extract_if(.., |(at, _)| *at <= now) {
+            land(kept);
+        }
+        for (_, node) in self.dozing.extract_if(.., |(at, _)| *at <= now) {
+            self.cluster.resume(node);
+        }
+    }
+
+    /// An incarnation that is over is followed by another.
+    async fn replace_the_ended(&mut self) -> Claim {
+        for node in NODES {
+            if self.cluster.is_over(node).await {
+                let ended = self.cluster.ended(node).await?;
+                let incarnation = self.cluster.node(node).cluster().incarnation();
+                self.note(&format!("{node} has ended: {ended:?}"));
+                self.look(false).await?;
+                let early = ended == Ended::Evicted && self.model.ended_early(incarnation);
+                claim!(!early, "{node} was put out though its heart had just beaten");
+                self.restart(node).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn look(&mut self, thorough: bool) -> Claim {
+        let look = Look::take(&self.looker, self.now(), thorough).await?;
+        look.digest().hash(&mut self.trace);
+        self.model.compare(&self.last, &look)?;
+        self.nothing_open_is_purged(&look)?;
+        if thorough {
+            self.model.compare_contents(&self.last_thorough, &look)?;
+        }
+        self.answers(&look).await?;
+        self.last = Rc::new(look);
+        if thorough {
+            self.last_thorough = Rc::clone(&self.last);
+        }
+        Ok(())
+    }
+
+    /// As long as a node is a member its open work keeps what it works on.
+    fn nothing_open_is_purged(&self, look: &Look) -> Claim {
+        for Open { node, incarnation, bucket, work } in &self.open {
+            let live = look.members.get(*node).is_some_and(|m| m.incarnation == *incarnation);
+            claim!(
+                !live || look.buckets.contains_key(&bucket.0),
+                "{bucket} was purged while {node} had work open on it, stopped: {}",
+                work.is_stopped()
+            );
+        }
+        Ok(())
+    }
+
+    /// Takes in what was answered since the last look.
+    async fn answers(&mut self, look: &Look) -> Claim {
+        let answered: Vec<Flying> =
+            self.flying.extract_if(.., |flying| flying.task.is_finished()).collect();
+        for Flying { number, task, before, node } in answered {
+            let replies = task.await.map_err(fail)?;
+            let texts: Vec<String> = replies.iter().map(line).collect();
+            self.note(&format!("{node} answered {number}: {}", texts.join("; ")));
+            self.model.told.answer(number, &replies, self.now())?;
+            let sent = &self.model.told.sent[number];
+            if sent.effect == Effect::Read {
+                let documents: Vec<_> = replies.iter().flat_map(documents).collect();
+                let given =
+                    Given { command: &sent.script, before: &before, documents: &documents };
+                self.model.given(&given, look)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Heals everything; then all comes to rest, can be purged, and nothing is left of it.
+    async fn end(mut self) -> Claim<String> {
+        self.note("the end");
+        self.cluster.chaos(None);
+        for (_, kept) in self.kept.drain(..) {
+            land(kept);
+        }
+        for node in NODES {
+            self.cluster.end_outage(node);
+            self.cluster.resume(node);
+            self.set_clock(node, 0);
+        }
+        self.open.clear();
+        sleep(SILENT_AFTER * 2).await;
+        self.replace_the_ended().await?;
+        sleep(SILENT_AFTER).await;
+        self.replace_the_ended().await?;
+        self.look(true).await?;
+        claim!(self.flying.is_empty(), "a command was never answered");
+        self.model.acknowledged(&self.last)?;
+        self.purge_all().await?;
+        let end = Look::take(&self.looker, self.now(), true).await?;
+        end.digest().hash(&mut self.trace);
+        self.nothing_names_what_was_purged(&end).await?;
+        let trace = format!("{:016x}", self.trace.finish());
+        self.cluster.finish().await?;
+        Ok(trace)
+    }
+
+    /// Nothing that is left stands in the way of a purge.
+    async fn purge_all(&mut self) -> Claim {
+        let mut seat = Seat::at(&self.cluster, "A");
+        seat.done("CLUSTER.CLOCK CONFIRM").await?;
+        seat.done("PURGE.RESUME").await?;
+        let active = |look: &Look| {
+            let active = look.buckets.iter().filter(|(_, bucket)| bucket.state == State::Active);
+            active.map(|(id, bucket)| (BucketId(*id), bucket.name.clone())).collect::<Vec<_>>()
+        };
+        let look = Look::take(&self.looker, self.now(), false).await?;
+        for (id, name) in active(&look) {
+            for namespace in NAMESPACES {
+                seat.done(&format!("NAMESPACE USE {namespace}")).await?;
+                seat.say(&format!("BUCKET.PROTECT {name} OFF")).await;
+                let removed = seat.say(&format!("BUCKET.REMOVE {name}")).await;
+                let known = ["OK", "NOSUCHBUCKET", "BUCKETBEINGREMOVED"];
+                let fine = known.iter().any(|known| removed.starts_with(known));
+                claim!(fine, "{id}: REMOVE at the end answered '{removed}'");
+            }
+        }
+        let look = Look::take(&self.looker, self.now(), false).await?;
+        claim!(active(&look).is_empty(), "active at the end: {:?}", active(&look));
+        for removal in look.removals.keys().map(|removal| RemovalId(*removal)) {
+            if look.holds.contains(&removal.0) {
+                seat.done(&format!("BUCKET.UNHOLD {removal}")).await?;
+            }
+            seat.expect(&format!("BUCKET.PURGE {removal} TIMEOUT 5000"), "OK").await?;
+        }
+        let (store, began) = (&self.looker, self.began);
+        let given_back = async || {
+            let look = Look::take(store, began.elapsed(), false).await?;
+            Ok(look.reclaims.is_empty())
+        };
+        let limit = Duration::from_secs(5);
+        self.cluster.eventually("giving back what was purged", limit, given_back).await?;
+        Ok(())
+    }
+
+    /// A scan of everything finds no key that belongs to a purged bucket [7].
+    async fn nothing_names_what_was_purged(&self, end: &Look) -> Claim {
+        claim!(end.buckets.is_empty(), "{} buckets are left", end.buckets.len());
+        for (kind, what) in [
+            (keys::kind::BUCKET_NAME, "name"),
+            (keys::kind::BUCKET_RECORD, "record"),
+            (keys::kind::REMOVAL, "removal"),
+            (keys::kind::RETENTION, "retention"),
+            (keys::kind::HOLD, "hold"),
+            (keys::kind::REMOVED_BY_NAME, "entry by name"),
+            (keys::kind::REMOVED_BY_TIME, "entry by time"),
+            (keys::kind::RESERVED_NAME, "reserved name"),
+            (keys::kind::REQUEST, "request"),
+            (keys::kind::RECLAIM, "reclaim job"),
+            (keys::kind::INDEX_TASK, "index task"),
+            (keys::kind::DATA, "row of data"),
+            (keys::kind::BUSY, "busy row"),
+            (keys::kind::REPLICA, "replica"),
+        ] {
+            let left = self.cluster.rows(&keys::kind_prefix(kind)).await?;
+            claim!(left.is_empty(), "all is purged, and {} has a {what}", left.len());
+        }
+        for (key, _) in self.cluster.rows(&keys::kind_prefix(keys::kind::EXPIRY)).await? {
+            let (_, what, _) = keys::parse_expiry(&key).map_err(fail)?;
+            let ours = [keys::due::OPERATION, keys::due::GRAVE].contains(&what);
+            claim!(ours, "all is purged, and something of kind {what} is still due");
+        }
+        Ok(())
+    }
+}
+
+/// Lets a commit that was kept back land; whether it does is its own affair.
+fn land(kept: Kept) {
+    match kept {
+        Kept::Held(held) => drop(held.release()),
+        Kept::Lost(lost) => drop(lost.land()),
+    }
+}
+
+/// Runs a seed; gives the hash of its trace.
+pub async fn simulate(seed: u64, mutations: Mutations) -> Claim<String> {
+    let mut trace = String::new();
+    let run = async {
+        let mut world = World::new(seed, mutations).await?;
+        for step in 1..=STEPS {
+            world.step(step.is_multiple_of(THOROUGH)).await?;
+        }
+        trace = world.end().await?;
+        Ok(())
+    };
+    patiently(run).await?;
+    Ok(trace)
+}
+
+/// A point in time, so many milliseconds of true time after the beginning.
+pub fn later(world: &mut World, longest: u64) -> Duration {
+    let pause = world.dice.millis(longest);
+    world.now() + pause
+}
+
+/// An hour and a year, there and back.
+pub const JUMPS: [i64; 5] = [0, 3_600_000, -3_600_000, YEAR, -YEAR];
+const YEAR: i64 = 365 * 24 * 3_600_000;

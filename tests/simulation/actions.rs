@@ -3,23 +3,34 @@
 use std::time::Duration;
 
 use lethe::cluster::work::Scope;
-use lethe::codec::BucketId;
+use lethe::codec::{BucketId, RemovalId};
 use lethe::document::{self, Document, Home, Limits, NewDocument, Origin};
 use lethe::error::{Error, Result as DomainResult};
 use lethe::lifecycle::Lifecycle;
 use lethe::store::{Resolve, Transaction};
 
-use crate::cluster::{Claim, NAMESPACE, SILENT_AFTER};
+use crate::cluster::{Claim, GRACE, NAMESPACE, SILENT_AFTER};
 use crate::commands::{self, Effect, NAMES, Order};
-use crate::world::{JUMPS, Kept, NODES, Open, World, later};
+use crate::world::{JUMPS, Kept, NODES, Open, World, land_after};
 
 #[derive(Clone, Copy, Debug)]
-enum Action {
+pub enum Action {
     Command,
     /// Several commands at the same time, to the same few names.
     Burst,
+    /// Commands whose order matters, one after the other.
+    Tale,
     BeginWork,
+    /// Work is entered, and looks later whether its bucket is active.
+    EnterWork,
+    OpenWork,
     EndWork,
+    /// A removal is announced once more, as is done for those whose purge waits.
+    Announce,
+    /// A removal comes while the node still waits for the work of another one.
+    Overtake,
+    /// Work is entered and reported as busy just when the purge commits.
+    Squeeze,
     /// A batch of a worker, whose result is unknown and which may land late.
     Batch,
     /// A commit of some kind is held back, or lost and landed late.
@@ -37,11 +48,17 @@ enum Action {
     Confirm,
 }
 
-const ACTIONS: &[(u32, Action)] = &[
+pub const ACTIONS: &[(u32, Action)] = &[
     (110, Action::Command),
     (12, Action::Burst),
-    (25, Action::BeginWork),
+    (8, Action::Tale),
+    (22, Action::BeginWork),
+    (8, Action::EnterWork),
+    (8, Action::OpenWork),
     (18, Action::EndWork),
+    (4, Action::Announce),
+    (3, Action::Overtake),
+    (5, Action::Squeeze),
     (5, Action::Batch),
     (14, Action::KeepBack),
     (6, Action::Crash),
@@ -90,7 +107,35 @@ pub async fn act(world: &mut World) -> Claim {
                 world.send(node, order);
             }
         }
+        Action::Tale => {
+            let mut at = world.now();
+            for order in commands::tale(&mut world.dice) {
+                let node = world.dice.one_of(&NODES);
+                world.follow.push((at, node, order));
+                let longest = if world.dice.chance(0.7) { 40 } else { 1_200 };
+                at += world.dice.millis(longest);
+            }
+        }
         Action::BeginWork => begin_work(world, node).await,
+        Action::EnterWork => {
+            if let Some(bucket) = world.some_bucket() {
+                enter_work(world, node, bucket);
+            }
+        }
+        Action::OpenWork => {
+            if !world.entered.is_empty() {
+                let opens = world.dice.below(world.entered.len());
+                let entered = world.entered.swap_remove(opens);
+                open_work(world, entered).await;
+            }
+        }
+        Action::Announce => {
+            if let Some((removal, bucket)) = world.some_removal() {
+                announce(world, node, removal, bucket).await;
+            }
+        }
+        Action::Overtake => overtake(world, node).await,
+        Action::Squeeze => squeeze(world, node).await,
         Action::EndWork => {
             if !world.open.is_empty() {
                 let ends = world.dice.below(world.open.len());
@@ -103,27 +148,38 @@ pub async fn act(world: &mut World) -> Claim {
         Action::Leave => {
             world.cluster.resume(node);
             world.cluster.end_outage(node);
-            world.open.retain(|open| open.node != node);
             world.leave(node).await?;
         }
         Action::Pause => world.cluster.pause(node),
         Action::Doze => {
             world.cluster.pause(node);
-            let wakes = later(world, 1_500) + SILENT_AFTER.mul_f64(0.8);
-            world.dozing.push((wakes, node));
+            let nap = SILENT_AFTER.mul_f64(0.8) + world.dice.millis(1_500);
+            world.heals.push((world.now() + nap, node));
+            // Sometimes it wakes when it is just being put out.
+            if world.dice.chance(0.4) {
+                let evict = world.cluster.hold_any("evict");
+                land_after(world.dice.millis(1_000), Kept::Held(evict));
+            }
         }
-        Action::Outage => world.cluster.outage(node),
+        Action::Outage => {
+            world.cluster.outage(node);
+            let lasts = world.dice.millis(5_000);
+            world.heals.push((world.now() + lasts, node));
+        }
         Action::Heal => {
             for node in NODES {
                 world.cluster.resume(node);
                 world.cluster.end_outage(node);
             }
-            world.dozing.clear();
+            world.heals.clear();
         }
         Action::Jump => {
             let ahead = world.dice.one_of(&JUMPS);
             world.note(&format!("the clock of {node} is {ahead} ms ahead"));
             world.set_clock(node, ahead);
+            if world.dice.chance(0.7) {
+                world.back.push((world.now() + world.dice.millis(3_000), node));
+            }
         }
         Action::Confirm => {
             let script = vec!["CLUSTER.CLOCK CONFIRM".to_owned()];
@@ -136,19 +192,83 @@ pub async fn act(world: &mut World) -> Claim {
 /// As a worker does: entered, then the check in a snapshot, then opened.
 async fn begin_work(world: &mut World, node: &'static str) {
     let name = world.dice.one_of(&NAMES);
-    let by_shard = world.dice.chance(0.5);
     let catalog = world.cluster.node(node).lifecycle().catalog().clone();
-    let member = catalog.cluster();
     let Ok((bucket, _)) = catalog.bucket(NAMESPACE, name).await else { return };
+    enter_work(world, node, bucket);
+    if let Some(entered) = world.entered.pop() {
+        open_work(world, entered).await;
+    }
+}
+
+/// The first half: nobody has looked yet whether the bucket is active.
+fn enter_work(world: &mut World, node: &'static str, bucket: BucketId) {
+    let by_shard = world.dice.chance(0.5);
+    let member = world.cluster.node(node).cluster();
     let shard = member.owned_shards().borrow().keys().next().copied();
     let scope = shard.filter(|_| by_shard).map_or(Scope::Member, Scope::Shard);
     let work = member.work().enter(bucket, scope, "simulated work");
+    let incarnation = member.incarnation();
+    world.entered.push(Open { node, incarnation, bucket, work });
+}
+
+/// The second half.
+async fn open_work(world: &mut World, entered: Open) {
+    let catalog = world.cluster.node(entered.node).lifecycle().catalog().clone();
     let txn: Transaction = catalog.store().begin("work");
-    let active = catalog.handles().open_id(&txn, bucket).await.is_ok();
-    if active && work.open().is_ok() {
-        let incarnation = member.incarnation();
-        world.open.push(Open { node, incarnation, bucket, work });
+    let active = catalog.handles().open_id(&txn, entered.bucket).await.is_ok();
+    if active && entered.work.open().is_ok() {
+        world.open.push(entered);
     }
+}
+
+async fn announce(world: &World, node: &'static str, removal: RemovalId, bucket: BucketId) {
+    let member = world.cluster.node(node).cluster();
+    let txn = world.cluster.store().begin("announce");
+    // An announcement that is lost is no announcement.
+    if member.announce(&txn, bucket.0, removal).is_ok() {
+        drop(txn.commit().await);
+    }
+}
+
+/// A node has work open on two buckets. Both are removed, the second when the
+/// node is about to report what is left of the first.
+async fn overtake(world: &mut World, node: &'static str) {
+    for name in NAMES {
+        let catalog = world.cluster.node(node).lifecycle().catalog().clone();
+        let Ok((bucket, _)) = catalog.bucket(NAMESPACE, name).await else { return };
+        enter_work(world, node, bucket);
+        if let Some(entered) = world.entered.pop() {
+            open_work(world, entered).await;
+        }
+    }
+    let removals = NAMES.map(|name| commands::remove(&mut world.dice, name));
+    for (order, name) in removals.into_iter().zip(NAMES) {
+        let asked = world.dice.one_of(&NODES);
+        world.send(asked, order);
+        let pause = GRACE.mul_f64(0.75) + world.dice.millis(200);
+        if name == NAMES[0] {
+            tokio::time::sleep(pause).await;
+        }
+    }
+    let asked = world.dice.one_of(&NODES);
+    world.send(asked, commands::purge(NAMES[1], "TIMEOUT 900"));
+}
+
+/// Work is entered on a removed bucket, the removal is announced again, and the
+/// flip commits at about the time when the busy row does.
+async fn squeeze(world: &mut World, node: &'static str) {
+    let Some((removal, bucket)) = world.some_removal() else { return };
+    enter_work(world, node, bucket);
+    announce(world, node, removal, bucket).await;
+    let pause = GRACE.mul_f64(0.7) + world.dice.millis(300);
+    tokio::time::sleep(pause).await;
+    let flip = world.cluster.hold_any("flip");
+    if let Some(name) = world.name_of(bucket) {
+        let script = vec![format!("BUCKET.PURGE {removal} TIMEOUT 300")];
+        let asked = world.dice.one_of(&NODES);
+        world.send(asked, Order { script, effect: Effect::Purge(name) });
+    }
+    land_after(world.dice.millis(400), Kept::Held(flip));
 }
 
 /// A worker inserts a document under the epoch of its shard. Its commit is lost,
@@ -189,8 +309,7 @@ async fn batch(world: &mut World, node: &'static str) -> Claim {
     if world.dice.chance(0.7) {
         world.restart(node).await?;
     }
-    let lands = later(world, 100);
-    world.kept.push((lands, Kept::Lost(lost)));
+    land_after(world.dice.millis(100), Kept::Lost(lost));
     Ok(())
 }
 
@@ -200,10 +319,13 @@ fn keep_back(world: &mut World, node: &'static str) {
     world.note(label);
     let any = world.dice.chance(0.5);
     let kept = if world.dice.chance(0.5) {
-        Kept::Held(if any { world.cluster.hold_any(label) } else { world.cluster.hold(node, label) })
+        Kept::Held(if any {
+            world.cluster.hold_any(label)
+        } else {
+            world.cluster.hold(node, label)
+        })
     } else {
         Kept::Lost(world.cluster.lose(node, label))
     };
-    let lands = later(world, 4_000);
-    world.kept.push((lands, kept));
+    land_after(world.dice.millis(1_500), kept);
 }

@@ -3,6 +3,7 @@
 //! A command is one or several lines for one session; what the model has to
 //! know of it is its [`Effect`].
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use rand::rngs::StdRng;
@@ -50,11 +51,23 @@ pub struct Order {
 pub struct Dice {
     random: StdRng,
     serial: u32,
+    /// Lines of the tables that this run goes without: what always comes in
+    /// between would hide what needs its absence.
+    without: BTreeSet<(usize, usize)>,
 }
 
 impl Dice {
     pub fn new(seed: u64) -> Self {
-        Self { random: StdRng::seed_from_u64(seed), serial: 0 }
+        Self { random: StdRng::seed_from_u64(seed), serial: 0, without: BTreeSet::new() }
+    }
+
+    /// Goes without some lines of a table of this size, but never without its first.
+    pub fn thin<T>(&mut self, table: &'static [(u32, T)]) {
+        for line in 1..table.len() {
+            if self.chance(0.3) {
+                self.without.insert((table.as_ptr().addr(), line));
+            }
+        }
     }
 
     pub fn below(&mut self, end: usize) -> usize {
@@ -76,10 +89,12 @@ impl Dice {
 
     /// A line of a table, by its weight.
     pub fn line<T>(&mut self, table: &'static [(u32, T)]) -> &'static T {
-        let all = table.iter().map(|(weight, _)| weight).sum();
-        let mut chosen = self.random.random_range(0..all);
-        for (weight, line) in table {
-            match chosen.checked_sub(*weight) {
+        let at = table.as_ptr().addr();
+        let lines = (0..).zip(table).filter(|(line, _)| !self.without.contains(&(at, *line)));
+        let left: Vec<(u32, &T)> = lines.map(|(_, (weight, line))| (*weight, line)).collect();
+        let mut chosen = self.random.random_range(0..left.iter().map(|(weight, _)| weight).sum());
+        for (weight, line) in left {
+            match chosen.checked_sub(weight) {
                 Some(rest) => chosen = rest,
                 None => return line,
             }
@@ -112,6 +127,70 @@ pub fn draw(dice: &mut Dice) -> Order {
     order
 }
 
+/// A tale: commands whose order matters, about two names.
+pub fn tale(dice: &mut Dice) -> Vec<Order> {
+    let make = dice.line(TALES);
+    let (one, other) = if dice.chance(0.5) { ("x", "y") } else { ("y", "x") };
+    make(dice, one, other)
+}
+
+type Tale = fn(&mut Dice, &'static str, &'static str) -> Vec<Order>;
+
+fn create(name: &str) -> Order {
+    order(Effect::Other, format!("BUCKET.CREATE {name}"))
+}
+
+/// Removes for as long as buckets are kept by default.
+pub fn remove(dice: &mut Dice, name: &str) -> Order {
+    let serial = dice.serial();
+    let effect = Effect::Remove { serial, retain: None };
+    order(effect, format!("BUCKET.REMOVE {name} REASON c{serial}"))
+}
+
+fn restore(name: &str) -> Order {
+    order(Effect::Other, format!("BUCKET.RESTORE {name} LATEST"))
+}
+
+/// Purges what is called so.
+pub fn purge(name: &'static str, wait: &str) -> Order {
+    order(Effect::Purge(name), format!("BUCKET.PURGE {name} LATEST {wait}"))
+}
+
+fn insert(dice: &mut Dice, name: &str) -> Order {
+    let (key, serial) = (dice.key(), dice.serial());
+    let line = format!(r#"BUCKET.INSERT {name} DOCS {{"k":{key},"n":0,"s":{serial}}}"#);
+    order(Effect::Insert, line)
+}
+
+fn read(name: &str) -> Order {
+    order(Effect::Read, format!("BUCKET.QUERY {name} {{}} LIMIT 999"))
+}
+
+const TALES: &[(u32, Tale)] = &[
+    // A removal that comes while another one drains.
+    (3, |dice, one, other| {
+        let second = remove(dice, other);
+        vec![remove(dice, one), second, purge(other, "TIMEOUT 900"), purge(one, "NOWAIT")]
+    }),
+    // A request that outlives what it was about.
+    (3, |dice, one, _| {
+        let first = remove(dice, one);
+        vec![first, purge(one, "NOWAIT"), restore(one), remove(dice, one)]
+    }),
+    // A namesake.
+    (2, |dice, one, _| {
+        let (first, document) = (remove(dice, one), insert(dice, one));
+        vec![first, create(one), document, purge(one, "TIMEOUT 3000"), read(one)]
+    }),
+    // Restored, or purged.
+    (2, |dice, one, _| vec![remove(dice, one), purge(one, "NOWAIT"), restore(one), read(one)]),
+    // Clients of nodes that have not heard of it.
+    (2, |dice, one, _| {
+        let (first, document) = (remove(dice, one), insert(dice, one));
+        vec![insert(dice, one), first, purge(one, "TIMEOUT 9000"), read(one), document]
+    }),
+];
+
 fn order(effect: Effect, line: impl Into<String>) -> Order {
     Order { script: vec![line.into()], effect }
 }
@@ -119,7 +198,7 @@ fn order(effect: Effect, line: impl Into<String>) -> Order {
 /// How long something is kept: mostly short, so that it expires while we look.
 const RETENTIONS: [Option<u64>; 5] = [None, Some(0), Some(1), Some(3), Some(600)];
 
-const COMMANDS: &[(u32, fn(&mut Dice) -> Order)] = &[
+pub const COMMANDS: &[(u32, fn(&mut Dice) -> Order)] = &[
     (8, |dice| order(Effect::Other, format!("BUCKET.CREATE {}", dice.name()))),
     (10, |dice| {
         let (name, serial) = (dice.name(), dice.serial());
@@ -206,15 +285,12 @@ const COMMANDS: &[(u32, fn(&mut Dice) -> Order)] = &[
     (1, |dice| order(Effect::Other, format!("BUCKET.INDEX DROP {} k", dice.name()))),
     (2, |dice| {
         let (name, other) = (dice.name(), dice.name());
-        let insert = |dice: &mut Dice, name| {
-            let (key, serial) = (dice.key(), dice.serial());
-            format!(r#"BUCKET.INSERT {name} DOCS {{"k":{key},"n":0,"s":{serial}}}"#)
-        };
+        let mut insert = |name| insert(dice, name).script.remove(0);
         let script = vec![
             "BEGIN".to_owned(),
-            insert(dice, name),
+            insert(name),
             format!(r#"BUCKET.QUERY {other} {{}}"#),
-            insert(dice, other),
+            insert(other),
             "COMMIT".to_owned(),
         ];
         Order { script, effect: Effect::Insert }

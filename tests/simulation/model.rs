@@ -19,6 +19,9 @@ use crate::told::Told;
 /// Without RETAIN.
 const DEFAULT_RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);
 
+/// Cluster time is as old as the heartbeats and rounds that carry the clocks.
+const TOLERANCE: i64 = 2_000;
+
 /// What was promised about a removal.
 #[derive(Debug)]
 struct Promise {
@@ -148,10 +151,17 @@ impl Model {
             );
             // One that came and went between two looks: its promise is not known.
             let expired = self.promises.get(id).is_none_or(|promise| {
-                promise.until <= true_time(now.at).saturating_add(self.ahead)
+                promise.until <= true_time(now.at).saturating_add(self.ahead + TOLERANCE)
             });
-            claim!(asked || expired, "{removal} was purged before its time, and nobody asked for it");
-            let unheld = |effect: &Effect| matches!(effect, Effect::Unhold(name) if *name == grave.name);
+            claim!(
+                asked || expired,
+                "{removal} of {} was purged at {} before its time, and nobody asked for it: {:?}",
+                grave.name,
+                true_time(now.at),
+                self.promises.get(id)
+            );
+            let unheld =
+                |effect: &Effect| matches!(effect, Effect::Unhold(name) if *name == grave.name);
             let held = before.holds.contains(id) && !self.told.under_way(before.at, now.at, unheld);
             claim!(!held, "{removal} was purged though it was on hold");
             let paused = before.pause.is_some() && before.pause == now.pause;
@@ -216,11 +226,17 @@ impl Model {
                 let (removed, _) = now.removals[&removal];
                 for (version, change) in &content.changes {
                     let op = change.op;
-                    claim!(*version < removed, "{bucket} was written to ({op:?}) after its removal");
+                    claim!(
+                        *version < removed,
+                        "{bucket} was written to ({op:?}) after its removal"
+                    );
                 }
                 let same = before.removal_of(*id) == Some(removal);
                 let digest = was.get(id).map_or(content.digest, |was| was.digest);
-                claim!(!same || digest == content.digest, "{bucket} has changed while it was removed");
+                claim!(
+                    !same || digest == content.digest,
+                    "{bucket} has changed while it was removed"
+                );
             }
             explained(bucket, content)?;
             if let Some(was) = was.get(id) {
@@ -235,7 +251,8 @@ impl Model {
 
     /// A worker writes nothing once its shard has another epoch [4].
     fn epochs(&self, before: &Look, content: &Content) -> Claim {
-        for (version, change) in content.changes.iter().filter(|(v, _)| v.version() > before.version)
+        for (version, change) in
+            content.changes.iter().filter(|(v, _)| v.version() > before.version)
         {
             let Some((shard, epoch)) = self.batches.get(&change.oid) else { continue };
             let moved = before.shards.get(shard).is_some_and(|shard| shard.epoch > *epoch);
@@ -280,7 +297,8 @@ impl Model {
         let asked = self.told.under_way(before.at, now.at, |effect| {
             matches!(effect, Effect::Expunge | Effect::Undelete)
         });
-        let clock = true_time(now.at).saturating_add(self.ahead).saturating_sub(stood_still);
+        let ahead = self.ahead + TOLERANCE;
+        let clock = true_time(now.at).saturating_add(ahead).saturating_sub(stood_still);
         for (deleted, expires_at) in &was.tombstones {
             let expired = expires_at.is_some_and(|at| at <= clock);
             let there = is.tombstones.contains_key(deleted);
@@ -298,8 +316,8 @@ impl Model {
         for (oid, value) in &content.documents {
             let id = bson::oid::ObjectId::from_bytes(*oid);
             let Ok(Stored::Inline(document)) = Stored::decode(value) else { continue };
-            let document: bson::Document =
-                bson::deserialize_from_slice(document.bytes()).map_err(|error| error.to_string())?;
+            let document: bson::Document = bson::deserialize_from_slice(document.bytes())
+                .map_err(|error| error.to_string())?;
             let Ok(count) = document.get_i32("n").map(i64::from) else { continue };
             let acknowledged = self.told.increments.get(oid).copied().unwrap_or_default();
             claim!(
@@ -341,7 +359,7 @@ impl Model {
         for oid in given.documents {
             let Some(home) = self.home.get(oid) else { continue };
             let Some(Some(removal)) = given.before.get(home) else { continue };
-            let same = now.removal_of(*home) == Some(*removal) || !now.buckets.contains_key(home);
+            let same = now.removal_of(*home) == Some(*removal) || now.graves.contains_key(removal);
             claim!(
                 !same,
                 "'{}' was given a document of {}, which was removed before",

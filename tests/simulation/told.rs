@@ -18,7 +18,7 @@ const UNKNOWN: [&str; 3] =
     ["COMMIT_UNKNOWN_RESULT", "TRANSACTION_TIMED_OUT", "TRANSACTION_CANCELLED"];
 
 /// What a command may be refused with. Anything else is a mistake of the server.
-const REFUSALS: [&str; 26] = [
+const REFUSALS: [&str; 27] = [
     "NOSUCHBUCKET",
     "NOSUCHNAMESPACE",
     "NAMESPACEBEINGREMOVED",
@@ -45,6 +45,7 @@ const REFUSALS: [&str; 26] = [
     "FEEDTRUNCATED",
     "ERR Bucket '",
     "ERR An index ",
+    "ERR server is ",
 ];
 
 /// A command that was sent.

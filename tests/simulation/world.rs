@@ -5,6 +5,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::rc::Rc;
 use std::time::Duration;
 
+use lethe::clock::Clock;
 use lethe::cluster::Ended;
 use lethe::cluster::mutation::Mutations;
 use lethe::cluster::work::Work;
@@ -13,17 +14,19 @@ use lethe::codec::{BucketId, RemovalId, keys};
 use lethe::resp::Reply;
 use lethe::store::{Chaos, Held, Lost, Store};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
-use crate::actions;
-use crate::cluster::{Claim, Cluster, SILENT_AFTER, claim, fail, line, patiently};
-use crate::commands::{Dice, Effect, NAMESPACES, Order};
+use crate::cluster::{Claim, Cluster, EPOCH, SILENT_AFTER, claim, fail, line, patiently};
+use crate::commands::{Dice, Effect, NAMES, NAMESPACES, Order};
 use crate::look::Look;
 use crate::model::{Given, Model};
 use crate::seat::Seat;
 use crate::told::documents;
+use crate::{actions, commands};
 
 const STEPS: usize = 150;
+/// A commit that is to be kept back comes within this, or not at all.
+const COMES_WITHIN: Duration = Duration::from_secs(3);
 /// Looks into the buckets, too, once in so many.
 const THOROUGH: usize = 5;
 pub const NODES: [&str; 3] = ["A", "B", "C"];
@@ -58,10 +61,14 @@ pub struct World {
     pub dice: Dice,
     pub model: Model,
     pub open: Vec<Open>,
-    /// Commits that land when their time has come.
-    pub kept: Vec<(Duration, Kept)>,
-    /// Nodes that stand still until then.
-    pub dozing: Vec<(Duration, &'static str)>,
+    /// Work that was entered and has not looked yet whether its bucket is active.
+    pub entered: Vec<Open>,
+    /// What is sent when its time has come.
+    pub follow: Vec<(Duration, &'static str, Order)>,
+    /// Until when nodes stand still or are cut off.
+    pub heals: Vec<(Duration, &'static str)>,
+    /// Until when clocks show another time.
+    pub back: Vec<(Duration, &'static str)>,
     /// How far ahead of the truth the clock of a node is.
     pub ahead: BTreeMap<&'static str, i64>,
     flying: Vec<Flying>,
@@ -76,6 +83,8 @@ pub struct World {
 impl World {
     async fn new(seed: u64, mutations: Mutations) -> Claim<Self> {
         let mut dice = Dice::new(seed);
+        dice.thin(actions::ACTIONS);
+        dice.thin(commands::COMMANDS);
         // With two shards there is a member that owns none.
         let shards = dice.one_of(&[2, 4]);
         let cluster =
@@ -89,18 +98,22 @@ impl World {
         // Every fourth run is without faults by chance, so that what is found is not always theirs.
         let chaos = Chaos { delay_max: Duration::from_millis(30), ..Chaos::with_seed(seed) };
         cluster.chaos((!seed.is_multiple_of(4)).then_some(chaos));
+        // True time is what the clock of the first node showed, which never jumped so far.
+        let shown = u64::try_from(cluster.clock("A").now() - EPOCH).map_err(fail)?;
+        let began = Instant::now() - Duration::from_millis(shown);
         Ok(Self {
             cluster,
             dice,
             model: Model::default(),
             open: Vec::new(),
-            kept: Vec::new(),
-            dozing: Vec::new(),
+            entered: Vec::new(),
+            follow: Vec::new(),
+            heals: Vec::new(),
+            back: Vec::new(),
             ahead: BTreeMap::new(),
             flying: Vec::new(),
             looker,
-            // Clocks began when the nodes did.
-            began: Instant::now() - Duration::from_secs(2),
+            began,
             last: Rc::default(),
             last_thorough: Rc::default(),
             trace: DefaultHasher::new(),
@@ -145,7 +158,8 @@ impl World {
             self.model.told.lose(flying.number, now);
         }
         self.open.retain(|open| open.node != node);
-        self.dozing.retain(|(_, dozing)| *dozing != node);
+        self.entered.retain(|open| open.node != node);
+        self.heals.retain(|(_, healed)| *healed != node);
         self.cluster.end_outage(node);
         self.cluster.kill(node).await;
     }
@@ -157,7 +171,9 @@ impl World {
             flying.task.abort();
             self.model.told.lose(flying.number, now);
         }
-        self.dozing.retain(|(_, dozing)| *dozing != node);
+        self.open.retain(|open| open.node != node);
+        self.entered.retain(|open| open.node != node);
+        self.heals.retain(|(_, healed)| *healed != node);
         self.cluster.leave(node).await;
         self.cluster.start(node).await
     }
@@ -184,14 +200,39 @@ impl World {
         self.look(thorough).await
     }
 
-    /// Commits land, and nodes wake up.
+    /// A bucket, removed or not.
+    pub fn some_bucket(&mut self) -> Option<BucketId> {
+        let all: Vec<u64> = self.last.buckets.keys().copied().collect();
+        (!all.is_empty()).then(|| BucketId(self.dice.one_of(&all)))
+    }
+
+    /// A removal that has not been purged.
+    pub fn some_removal(&mut self) -> Option<(RemovalId, BucketId)> {
+        let all = self.last.removals.iter();
+        let all: Vec<_> = all.map(|(id, (_, row))| (RemovalId(*id), row.bucket)).collect();
+        (!all.is_empty()).then(|| self.dice.one_of(&all))
+    }
+
+    /// What a bucket is called.
+    pub fn name_of(&self, bucket: BucketId) -> Option<&'static str> {
+        let name = &self.last.buckets.get(&bucket.0)?.name;
+        NAMES.iter().find(|known| *known == name).copied()
+    }
+
+    /// Nodes wake up, and the next command of a tale is sent.
     fn what_is_due(&mut self) {
         let now = self.now();
-        for (_, kept) in self.kept.extract_if(.., |(at, _)| *at <= now) {
-            land(kept);
+        let due: Vec<_> = self.follow.extract_if(.., |(at, ..)| *at <= now).collect();
+        for (_, node, order) in due {
+            self.send(node, order);
         }
-        for (_, node) in self.dozing.extract_if(.., |(at, _)| *at <= now) {
+        for (_, node) in self.heals.extract_if(.., |(at, _)| *at <= now) {
             self.cluster.resume(node);
+            self.cluster.end_outage(node);
+        }
+        let back: Vec<_> = self.back.extract_if(.., |(at, _)| *at <= now).collect();
+        for (_, node) in back {
+            self.set_clock(node, 0);
         }
     }
 
@@ -227,8 +268,19 @@ impl World {
         Ok(())
     }
 
-    /// As long as a node is a member its open work keeps what it works on.
+    /// As long as a node is a member its open work keeps what it works on, and so
+    /// does what it has reported as busy.
     fn nothing_open_is_purged(&self, look: &Look) -> Claim {
+        for Open { node, incarnation, bucket, .. } in &self.entered {
+            let live = look.members.get(*node).is_some_and(|m| m.incarnation == *incarnation);
+            let busy = self.last.busy.iter().any(|(object, busy, row)| {
+                (*object, busy.as_str(), row.incarnation) == (bucket.0, *node, *incarnation)
+            });
+            claim!(
+                !live || !busy || look.buckets.contains_key(&bucket.0),
+                "{bucket} was purged while {node} had reported work on it as busy"
+            );
+        }
         for Open { node, incarnation, bucket, work } in &self.open {
             let live = look.members.get(*node).is_some_and(|m| m.incarnation == *incarnation);
             claim!(
@@ -252,8 +304,7 @@ impl World {
             let sent = &self.model.told.sent[number];
             if sent.effect == Effect::Read {
                 let documents: Vec<_> = replies.iter().flat_map(documents).collect();
-                let given =
-                    Given { command: &sent.script, before: &before, documents: &documents };
+                let given = Given { command: &sent.script, before: &before, documents: &documents };
                 self.model.given(&given, look)?;
             }
         }
@@ -264,15 +315,14 @@ impl World {
     async fn end(mut self) -> Claim<String> {
         self.note("the end");
         self.cluster.chaos(None);
-        for (_, kept) in self.kept.drain(..) {
-            land(kept);
-        }
         for node in NODES {
             self.cluster.end_outage(node);
             self.cluster.resume(node);
             self.set_clock(node, 0);
         }
         self.open.clear();
+        self.entered.clear();
+        self.follow.clear();
         sleep(SILENT_AFTER * 2).await;
         self.replace_the_ended().await?;
         sleep(SILENT_AFTER).await;
@@ -358,12 +408,23 @@ impl World {
     }
 }
 
-/// Lets a commit that was kept back land; whether it does is its own affair.
-fn land(kept: Kept) {
-    match kept {
-        Kept::Held(held) => drop(held.release()),
-        Kept::Lost(lost) => drop(lost.land()),
-    }
+/// Lets a commit that is kept back land so long after it has come; whether it does is its own affair.
+pub fn land_after(pause: Duration, kept: Kept) {
+    tokio::spawn(async move {
+        let arrived = async {
+            match &kept {
+                Kept::Held(held) => held.arrived().await,
+                Kept::Lost(lost) => lost.arrived().await,
+            }
+        };
+        // One that does not come is not waited for any more.
+        drop(timeout(COMES_WITHIN, arrived).await);
+        sleep(pause).await;
+        match kept {
+            Kept::Held(held) => drop(held.release()),
+            Kept::Lost(lost) => drop(lost.land()),
+        }
+    });
 }
 
 /// Runs a seed; gives the hash of its trace.
@@ -381,12 +442,6 @@ pub async fn simulate(seed: u64, mutations: Mutations) -> Claim<String> {
     Ok(trace)
 }
 
-/// A point in time, so many milliseconds of true time after the beginning.
-pub fn later(world: &mut World, longest: u64) -> Duration {
-    let pause = world.dice.millis(longest);
-    world.now() + pause
-}
-
 /// An hour and a year, there and back.
-pub const JUMPS: [i64; 5] = [0, 3_600_000, -3_600_000, YEAR, -YEAR];
+pub const JUMPS: [i64; 7] = [0, 0, 0, 3_600_000, -3_600_000, YEAR, -YEAR];
 const YEAR: i64 = 365 * 24 * 3_600_000;

@@ -20,6 +20,8 @@ pub enum Action {
     Burst,
     /// Commands whose order matters, one after the other.
     Tale,
+    /// A replica follows a bucket for a while.
+    Mirror,
     BeginWork,
     /// Work is entered, and looks later whether its bucket is active.
     EnterWork,
@@ -52,6 +54,7 @@ pub const ACTIONS: &[(u32, Action)] = &[
     (110, Action::Command),
     (12, Action::Burst),
     (8, Action::Tale),
+    (10, Action::Mirror),
     (22, Action::BeginWork),
     (8, Action::EnterWork),
     (8, Action::OpenWork),
@@ -115,6 +118,11 @@ pub async fn act(world: &mut World) -> Claim {
                 let longest = if world.dice.chance(0.7) { 40 } else { 1_200 };
                 at += world.dice.millis(longest);
             }
+        }
+        Action::Mirror => {
+            let mirror = world.dice.one_of(&[0, 1, 2]);
+            let pauses = (0..6).map(|_| world.dice.millis(300)).collect();
+            world.follow_with(node, mirror, pauses);
         }
         Action::BeginWork => begin_work(world, node).await,
         Action::EnterWork => {

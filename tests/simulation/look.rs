@@ -7,9 +7,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use lethe::codec::record::{
     self, BeatRecord, BucketRecord, BusyRecord, Change, ClusterTimeRecord, GraveRecord,
-    MemberRecord, PauseRecord, RemovalRecord, RetentionRecord, ShardRecord,
+    MemberRecord, PauseRecord, RemovalRecord, ReplicaRecord, RetentionRecord, ShardRecord,
 };
-use lethe::codec::{Versionstamp, keys};
+use lethe::codec::{BucketId, Sequence, Versionstamp, keys};
 use lethe::document::Tombstone;
 use lethe::store::{RangeRead, Read, Store, Transaction};
 use serde::de::DeserializeOwned;
@@ -56,6 +56,10 @@ pub struct Look {
     pub busy: Vec<(u64, String, BusyRecord)>,
     pub pause: Option<PauseRecord>,
     pub time: Option<ClusterTimeRecord>,
+    /// By bucket and name.
+    pub replicas: BTreeMap<(u64, String), ReplicaRecord>,
+    /// By bucket: up to where the past is no longer kept.
+    pub floors: BTreeMap<u64, Sequence>,
     /// By bucket; only of a thorough look.
     pub contents: Option<BTreeMap<u64, Content>>,
 }
@@ -142,6 +146,16 @@ impl Look {
         for (key, value) in of_kind(txn, kind::BUSY).await? {
             let (object, node, _) = keys::parse_busy(&key).map_err(fail)?;
             look.busy.push((object, node, decoded(&value)?));
+        }
+        for (key, value) in of_kind(txn, kind::REPLICA).await? {
+            let (bucket, name) = keys::feed::parse_replica(&key).map_err(fail)?;
+            look.replicas.insert((bucket.0, name), decoded(&value)?);
+        }
+        for id in look.buckets.keys() {
+            let floor = keys::feed::floor(BucketId(*id));
+            if let Some(floor) = txn.get(&floor, Read::Snapshot).await.map_err(fail)? {
+                look.floors.insert(*id, Sequence::decode(&floor).map_err(fail)?);
+            }
         }
         let pause = txn.get(&keys::purge_pause(), Read::Snapshot).await.map_err(fail)?;
         look.pause = pause.map(|row| decoded(&row)).transpose()?;

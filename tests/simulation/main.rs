@@ -30,6 +30,7 @@ mod actions;
 mod commands;
 mod entropy;
 mod look;
+mod mirror;
 mod mistakes;
 mod model;
 mod runner;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use lethe::clock::milliseconds;
 use lethe::codec::record::{ChangeOp, State};
-use lethe::codec::{BucketId, RemovalId};
+use lethe::codec::{BucketId, RemovalId, Sequence};
 use lethe::document::Stored;
 
 use crate::cluster::{Claim, EPOCH, SILENT_AFTER, claim};
@@ -85,6 +85,7 @@ impl Model {
         self.removals(before, now);
         self.purges(before, now)?;
         self.members(before, now)?;
+        self.replicas(now)?;
         shards(before, now)
     }
 
@@ -198,6 +199,24 @@ impl Model {
             let same = before.members.get(node) == now.members.get(node);
             let grown = was.is_none_or(|was| was <= seen);
             claim!(!same || grown, "what {node} has seen has gone back");
+        }
+        Ok(())
+    }
+
+    /// What a replica has not read is kept, as long as its lease lasts [9].
+    fn replicas(&self, now: &Look) -> Claim {
+        for ((bucket, name), replica) in &now.replicas {
+            let Some(record) = now.buckets.get(bucket) else {
+                return Err(format!("{} is no more, and replica {name} is", BucketId(*bucket)));
+            };
+            let floor = now.floors.get(bucket).copied().unwrap_or(Sequence::START);
+            let clock = true_time(now.at) + self.ahead + TOLERANCE - record.stood_still_ms;
+            let live = !replica.stale && replica.lease_until.is_none_or(|until| until > clock);
+            claim!(
+                !live || replica.checkpoint >= floor,
+                "replica {name} has read up to {}, and {floor} is no longer kept",
+                replica.checkpoint
+            );
         }
         Ok(())
     }

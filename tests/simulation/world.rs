@@ -19,6 +19,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::cluster::{Claim, Cluster, EPOCH, SILENT_AFTER, claim, fail, line, patiently};
 use crate::commands::{Dice, Effect, NAMES, NAMESPACES, Order};
 use crate::look::Look;
+use crate::mirror::Mirror;
 use crate::model::{Given, Model};
 use crate::seat::Seat;
 use crate::told::documents;
@@ -65,6 +66,8 @@ pub struct World {
     pub entered: Vec<Open>,
     /// What is sent when its time has come.
     pub follow: Vec<(Duration, &'static str, Order)>,
+    /// Replicas, of one name each.
+    mirrors: Vec<Mirror>,
     /// Until when nodes stand still or are cut off.
     pub heals: Vec<(Duration, &'static str)>,
     /// Until when clocks show another time.
@@ -108,6 +111,7 @@ impl World {
             open: Vec::new(),
             entered: Vec::new(),
             follow: Vec::new(),
+            mirrors: (0..).zip(["x", "y", "x"]).map(|(n, name)| Mirror::new(n, name)).collect(),
             heals: Vec::new(),
             back: Vec::new(),
             ahead: BTreeMap::new(),
@@ -145,6 +149,23 @@ impl World {
             }
             replies
         });
+        self.fly(node, number, task);
+    }
+
+    /// Lets a replica follow its bucket for some rounds; one client at a time.
+    pub fn follow_with(&mut self, node: &'static str, mirror: usize, pauses: Vec<Duration>) {
+        let Mirror { name, bucket, .. } = &self.mirrors[mirror];
+        let script = [format!("{name} follows {bucket}")];
+        let sent = &self.model.told.sent;
+        if self.flying.iter().any(|flying| sent[flying.number].script == script[0]) {
+            return;
+        }
+        let number = self.model.told.send(Effect::Other, &script, self.now());
+        let task = self.mirrors[mirror].clone().follow(Seat::at(&self.cluster, node), pauses);
+        self.fly(node, number, tokio::spawn(task));
+    }
+
+    fn fly(&mut self, node: &'static str, number: usize, task: JoinHandle<Vec<Reply>>) {
         let ids = self.last.buckets.keys();
         let before = ids.map(|id| (*id, self.last.removal_of(*id))).collect();
         self.flying.push(Flying { node, number, task, before });
@@ -330,6 +351,10 @@ impl World {
         self.look(true).await?;
         claim!(self.flying.is_empty(), "a command was never answered");
         self.model.acknowledged(&self.last)?;
+        let mut seat = Seat::at(&self.cluster, "A");
+        for mirror in &self.mirrors {
+            mirror.is_true(&mut seat).await?;
+        }
         self.purge_all().await?;
         let end = Look::take(&self.looker, self.now(), true).await?;
         end.digest().hash(&mut self.trace);

@@ -1,0 +1,194 @@
+//! Clocks that jump: nothing is purged before its time, it is said why purging
+//! has stopped, and it goes on when the clocks agree or somebody confirms them.
+
+use std::io::Write;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use lethe::cluster::mutation::Mutations;
+use lethe::config::Config;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::sleep;
+
+use crate::cluster::{Claim, Cluster, Removed, claim, fail, field, line};
+
+const HOUR: i64 = 3_600_000;
+const YEAR: i64 = 365 * 24 * HOUR;
+const JUMPS: [i64; 4] = [HOUR, -HOUR, YEAR, -YEAR];
+/// Longer than the observer's rounds and any worker's sleep.
+const LONG: Duration = Duration::from_secs(90);
+/// So long all clocks have to agree on a new time before it is believed.
+const QUIET: Duration = Duration::from_secs(600);
+
+/// What the nodes log while this lives.
+struct Log(Arc<Mutex<Vec<u8>>>, tracing::subscriber::DefaultGuard);
+
+#[derive(Clone)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Log {
+    fn keep() -> Self {
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let writer = Lines(Arc::clone(&lines));
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::WARN)
+            .with_ansi(false)
+            .with_writer(move || writer.clone())
+            .finish();
+        Self(lines, tracing::subscriber::set_default(subscriber))
+    }
+
+    fn has(&self, text: &str) -> bool {
+        String::from_utf8_lossy(&self.0.lock().unwrap()).contains(text)
+    }
+}
+
+/// A bucket with a document, removed for this long.
+async fn removed(cluster: &Cluster, name: &str, retain: &str) -> Claim<Removed> {
+    cluster.expect("A", &format!("BUCKET.CREATE {name}"), "OK").await?;
+    cluster.insert("A", name, 1).await?;
+    cluster.remove("A", &format!("{name} RETAIN {retain}")).await
+}
+
+/// What CLUSTER.DESCRIBE tells of why nothing is purged; `null` while all is well.
+async fn stopped(cluster: &Cluster) -> Claim<String> {
+    let reply = cluster.run("A", "CLUSTER.DESCRIBE").await?;
+    field(&reply, "purging_stopped").map(line)
+}
+
+async fn metric(cluster: &Cluster, name: &str) -> Claim<String> {
+    let address = cluster.node("A").http_addresses()[0];
+    let mut stream = TcpStream::connect(address).await.map_err(fail)?;
+    let request = "GET /metrics HTTP/1.1\r\nHost: lethe\r\nConnection: close\r\n\r\n";
+    stream.write_all(request.as_bytes()).await.map_err(fail)?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await.map_err(fail)?;
+    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    value.map(str::to_owned).ok_or_else(|| format!("no metric {name}"))
+}
+
+/// One of three jumps.
+pub async fn a_clock_that_jumps_purges_nothing_early_and_says_why(mutations: Mutations) -> Claim {
+    for jump in JUMPS {
+        let log = Log::keep();
+        let http = |config: &mut Config| config.http.listen = vec![([127, 0, 0, 1], 0).into()];
+        let cluster = Cluster::with(&["A", "B", "C"], mutations, http).await?;
+        let long = removed(&cluster, "long", "30m").await?;
+        let short = removed(&cluster, "short", "60s").await?;
+        claim!(stopped(&cluster).await? == "null", "purging is stopped while all clocks agree");
+        claim!(metric(&cluster, "lethe_clock_suspect").await? == "0", "the metric says otherwise");
+        cluster.clock("B").jump(jump);
+        sleep(LONG).await;
+        let why = stopped(&cluster).await?;
+        claim!(why.contains("the clock of") && why.contains('B'), "it says '{why}', for {jump}");
+        claim!(metric(&cluster, "lethe_clock_suspect").await? == "1", "no metric tells of it");
+        claim!(log.has("purging is stopped"), "the log does not tell of it");
+        cluster.expect_start("C", "BUCKET.PURGE long", "CLOCKSUSPECT ").await?;
+        for removed in [&long, &short] {
+            claim!(!cluster.is_purged(removed).await?, "{} was purged", removed.bucket);
+        }
+        // Everything but destroying goes on.
+        cluster.expect("C", "BUCKET.RESTORE long", "OK").await?;
+        let again = cluster.remove("B", "long RETAIN 30m").await?;
+        cluster.clock("B").jump(-jump);
+        // What was due meanwhile is purged now, and nothing else.
+        cluster.purged(&short, LONG).await?;
+        claim!(stopped(&cluster).await? == "null", "purging is still stopped");
+        sleep(Duration::from_secs(25 * 60)).await;
+        claim!(!cluster.is_purged(&again).await?, "purged before its time");
+        cluster.purged(&again, Duration::from_secs(10 * 60)).await?;
+        cluster.finish().await?;
+    }
+    Ok(())
+}
+
+/// All jump by the same: nobody can tell whether time has passed.
+pub async fn when_all_clocks_jump_nothing_is_purged_until_they_have_agreed(
+    mutations: Mutations,
+) -> Claim {
+    for jump in JUMPS {
+        let cluster = Cluster::with(&["A", "B", "C"], mutations, |_| {}).await?;
+        let before = removed(&cluster, "before", "30m").await?;
+        for node in ["A", "B", "C"] {
+            cluster.clock(node).jump(jump);
+        }
+        sleep(LONG).await;
+        let why = stopped(&cluster).await?;
+        let told = if jump > 0 { "have jumped" } else { "behind cluster time" };
+        claim!(why.contains(told), "it says '{why}', for {jump}");
+        // What is promised now is kept for as long as was promised, whatever is believed later.
+        let meanwhile = removed(&cluster, "meanwhile", "30m").await?;
+        sleep(QUIET - LONG - LONG).await;
+        claim!(!cluster.is_purged(&before).await?, "purged by a time that nobody believes");
+        sleep(LONG + LONG).await;
+        claim!(stopped(&cluster).await? == "null", "not believed after ten quiet minutes: {jump}");
+        if jump > 0 {
+            // The new time is believed, and by that it has expired.
+            cluster.purged(&before, LONG).await?;
+        }
+        sleep(Duration::from_secs(15 * 60)).await;
+        claim!(!cluster.is_purged(&meanwhile).await?, "a promise was cut short, for {jump}");
+        cluster.expect("B", "BUCKET.RESTORE meanwhile", "OK").await?;
+        cluster.finish().await?;
+    }
+    Ok(())
+}
+
+/// A single node whose clock is wrong when it starts.
+pub async fn a_clock_that_is_wrong_at_the_start_purges_nothing(mutations: Mutations) -> Claim {
+    for jump in JUMPS {
+        let mut cluster = Cluster::with(&["A"], mutations, |_| {}).await?;
+        let kept = removed(&cluster, "kept", "7d").await?;
+        cluster.kill("A").await;
+        cluster.clock("A").jump(jump);
+        cluster.start("A").await?;
+        sleep(LONG).await;
+        claim!(stopped(&cluster).await? != "null", "nothing is noticed of {jump}");
+        sleep(QUIET - LONG - LONG).await;
+        claim!(!cluster.is_purged(&kept).await?, "purged by the clock at the start");
+        cluster.expect("A", "BUCKET.RESTORE kept ALLOW-EXPIRED", "OK").await?;
+        claim!(cluster.documents(kept.bucket).await? == 1, "the document is gone");
+        cluster.finish().await?;
+    }
+    Ok(())
+}
+
+/// An administrator knows better.
+pub async fn a_confirmed_time_is_believed_at_once(mutations: Mutations) -> Claim {
+    let cluster = Cluster::with(&["A", "B", "C"], mutations, |_| {}).await?;
+    let due = removed(&cluster, "due", "30m").await?;
+    for node in ["A", "B", "C"] {
+        cluster.clock(node).jump(HOUR);
+    }
+    sleep(LONG).await;
+    claim!(!cluster.is_purged(&due).await?, "purged by a time that nobody has confirmed");
+    let reply = cluster.run("B", "CLUSTER.CLOCK").await?;
+    claim!(line(field(&reply, "suspect")?).contains("jumped"), "CLUSTER.CLOCK is content");
+    let reply = cluster.run("B", "CLUSTER.CLOCK CONFIRM").await?;
+    claim!(line(field(&reply, "suspect")?) == "null", "it was not confirmed");
+    cluster.purged(&due, LONG).await?;
+    // Confirming accepts the difference that there is, and no greater one.
+    let kept = removed(&cluster, "kept", "30m").await?;
+    cluster.clock("A").jump(HOUR);
+    sleep(LONG).await;
+    cluster.run("C", "CLUSTER.CLOCK CONFIRM").await?;
+    sleep(LONG).await;
+    claim!(stopped(&cluster).await? == "null", "what was confirmed is suspect again");
+    claim!(!cluster.is_purged(&kept).await?, "one clock of three decides");
+    cluster.clock("A").jump(HOUR);
+    sleep(LONG).await;
+    claim!(stopped(&cluster).await?.contains("ahead"), "a greater difference is accepted, too");
+    cluster.finish().await
+}

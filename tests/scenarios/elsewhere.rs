@@ -9,10 +9,13 @@ use std::time::Duration;
 use lethe::cluster::mutation::Mutations;
 use lethe::codec::keys;
 use lethe::codec::record::{self, GraveRecord, ShardRecord};
+use lethe::config::Config;
 use lethe::store::Error as StoreError;
 use tokio::time::sleep;
 
-use crate::cluster::{Claim, Cluster, NAMESPACE, Removed, SILENT_AFTER, claim, fail, field, line};
+use crate::cluster::{
+    Claim, Cluster, NAMESPACE, Removed, SILENT_AFTER, claim, fail, field, line, within,
+};
 
 const SOON: Duration = Duration::from_secs(5);
 const LONG: Duration = Duration::from_secs(90);
@@ -76,6 +79,9 @@ pub async fn a_shard_without_an_owner_blocks_nothing(mutations: Mutations) -> Cl
     let txn = cluster.store().begin("damage");
     let row = ShardRecord { owner: "ghost".to_owned(), epoch: epoch + 1 };
     txn.set(&keys::shard(shard), &record::encode(&row)).map_err(fail)?;
+    // As every change of owners does, so that all look.
+    let signal = [&[0xff; 10][..], &[0; 4]].concat();
+    txn.set_versionstamped_value(&keys::membership_signal(), &signal).map_err(fail)?;
     txn.commit().await.map_err(fail)?;
     let removed = cluster.remove("A", "b").await?;
     purge_within(&cluster, &removed, SILENT_AFTER * 3).await?;
@@ -84,9 +90,15 @@ pub async fn a_shard_without_an_owner_blocks_nothing(mutations: Mutations) -> Cl
 
 /// A member that was away for longer than the journal is kept, while more was
 /// removed than any list would remember.
-pub async fn who_was_away_longer_than_the_journal_is_kept_reloads(mutations: Mutations) -> Claim {
+async fn away_for_hours() -> Claim {
     const REMOVALS: usize = 501;
-    let mut cluster = one_bucket(&["A", "B", "C"], mutations).await?;
+    let calm = |config: &mut Config| {
+        config.cluster.heartbeat = Duration::from_secs(5);
+        config.cluster.silent_after = Duration::from_secs(20);
+    };
+    let mut cluster = Cluster::with(&["A", "C"], Mutations::default(), calm).await?;
+    cluster.expect("A", "BUCKET.CREATE b", "OK").await?;
+    cluster.insert("A", "b", 1).await?;
     // C has handles of all of them.
     for number in 0..REMOVALS {
         cluster.expect("A", &format!("BUCKET.CREATE x{number}"), "OK").await?;
@@ -95,6 +107,8 @@ pub async fn who_was_away_longer_than_the_journal_is_kept_reloads(mutations: Mut
         cluster.insert("C", &format!("x{number}"), 1).await?;
     }
     cluster.pause("C");
+    let out = async || Ok(!cluster.is_member("C").await?);
+    cluster.eventually("putting C out", LONG, out).await?;
     for number in 0..REMOVALS {
         let name = format!("x{number}");
         cluster.expect("A", &format!("BUCKET.REMOVE {name} RETAIN 0s"), "OK").await?;
@@ -128,7 +142,15 @@ pub async fn who_was_away_longer_than_the_journal_is_kept_reloads(mutations: Mut
     cluster.insert("C", "b", 2).await?;
     let removed = cluster.remove("A", "b").await?;
     purge_within(&cluster, &removed, SOON).await?;
+    sleep(LONG).await;
     cluster.finish().await
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_was_away_longer_than_the_journal_is_kept_reloads() {
+    if let Err(violated) = within(Duration::from_secs(6 * 3_600), away_for_hours()).await {
+        panic!("{violated}");
+    }
 }
 
 /// All nodes die; what was promised about a removal is what it was.

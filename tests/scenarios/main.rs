@@ -172,14 +172,8 @@ scenarios! {
     elsewhere:
         a_purge_that_is_sent_again_leaves_the_namesake_alone
         a_shard_without_an_owner_blocks_nothing
-        who_was_away_longer_than_the_journal_is_kept_reloads
         a_restart_forgets_nothing_of_a_removal
         a_replica_that_registers_stops_a_vacuum_under_way
         a_replica_that_was_silent_too_long_starts_anew
         commands_of_redis_that_destroy_are_refused;
-    time:
-        a_clock_that_jumps_purges_nothing_early_and_says_why
-        when_all_clocks_jump_nothing_is_purged_until_they_have_agreed
-        a_clock_that_is_wrong_at_the_start_purges_nothing
-        a_confirmed_time_is_believed_at_once;
 }

@@ -11,18 +11,22 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::sleep;
 
-use crate::cluster::{Claim, Cluster, Removed, claim, fail, field, line};
+use crate::cluster::{Claim, Cluster, Removed, claim, fail, field, line, within};
 
 const HOUR: i64 = 3_600_000;
 const YEAR: i64 = 365 * 24 * HOUR;
-const JUMPS: [i64; 4] = [HOUR, -HOUR, YEAR, -YEAR];
+/// Longer than all of one scenario.
+const LIMIT: Duration = Duration::from_secs(2 * 3_600);
 /// Longer than the observer's rounds and any worker's sleep.
 const LONG: Duration = Duration::from_secs(90);
 /// So long all clocks have to agree on a new time before it is believed.
 const QUIET: Duration = Duration::from_secs(600);
 
 /// What the nodes log while this lives.
-struct Log(Arc<Mutex<Vec<u8>>>, tracing::subscriber::DefaultGuard);
+struct Log {
+    lines: Arc<Mutex<Vec<u8>>>,
+    _collecting: tracing::subscriber::DefaultGuard,
+}
 
 #[derive(Clone)]
 struct Lines(Arc<Mutex<Vec<u8>>>);
@@ -47,12 +51,22 @@ impl Log {
             .with_ansi(false)
             .with_writer(move || writer.clone())
             .finish();
-        Self(lines, tracing::subscriber::set_default(subscriber))
+        Self { lines, _collecting: tracing::subscriber::set_default(subscriber) }
     }
 
     fn has(&self, text: &str) -> bool {
-        String::from_utf8_lossy(&self.0.lock().unwrap()).contains(text)
+        String::from_utf8_lossy(&self.lines.lock().unwrap()).contains(text)
     }
+}
+
+/// Nodes that are not in a hurry, since hours pass here.
+async fn nodes(names: &[&'static str]) -> Claim<Cluster> {
+    let calm = |config: &mut Config| {
+        config.http.listen = vec![([127, 0, 0, 1], 0).into()];
+        config.cluster.heartbeat = Duration::from_secs(2);
+        config.cluster.silent_after = Duration::from_secs(10);
+    };
+    Cluster::with(names, Mutations::default(), calm).await
 }
 
 /// A bucket with a document, removed for this long.
@@ -80,94 +94,82 @@ async fn metric(cluster: &Cluster, name: &str) -> Claim<String> {
 }
 
 /// One of three jumps.
-pub async fn a_clock_that_jumps_purges_nothing_early_and_says_why(mutations: Mutations) -> Claim {
-    for jump in JUMPS {
-        let log = Log::keep();
-        let http = |config: &mut Config| config.http.listen = vec![([127, 0, 0, 1], 0).into()];
-        let cluster = Cluster::with(&["A", "B", "C"], mutations, http).await?;
-        let long = removed(&cluster, "long", "30m").await?;
-        let short = removed(&cluster, "short", "60s").await?;
-        claim!(stopped(&cluster).await? == "null", "purging is stopped while all clocks agree");
-        claim!(metric(&cluster, "lethe_clock_suspect").await? == "0", "the metric says otherwise");
-        cluster.clock("B").jump(jump);
-        sleep(LONG).await;
-        let why = stopped(&cluster).await?;
-        claim!(why.contains("the clock of") && why.contains('B'), "it says '{why}', for {jump}");
-        claim!(metric(&cluster, "lethe_clock_suspect").await? == "1", "no metric tells of it");
-        claim!(log.has("purging is stopped"), "the log does not tell of it");
-        cluster.expect_start("C", "BUCKET.PURGE long", "CLOCKSUSPECT ").await?;
-        for removed in [&long, &short] {
-            claim!(!cluster.is_purged(removed).await?, "{} was purged", removed.bucket);
-        }
-        // Everything but destroying goes on.
-        cluster.expect("C", "BUCKET.RESTORE long", "OK").await?;
-        let again = cluster.remove("B", "long RETAIN 30m").await?;
-        cluster.clock("B").jump(-jump);
-        // What was due meanwhile is purged now, and nothing else.
-        cluster.purged(&short, LONG).await?;
-        claim!(stopped(&cluster).await? == "null", "purging is still stopped");
-        sleep(Duration::from_secs(25 * 60)).await;
-        claim!(!cluster.is_purged(&again).await?, "purged before its time");
-        cluster.purged(&again, Duration::from_secs(10 * 60)).await?;
-        cluster.finish().await?;
+async fn one_clock_jumps(jump: i64) -> Claim {
+    let log = Log::keep();
+    let cluster = nodes(&["A", "B", "C"]).await?;
+    let long = removed(&cluster, "long", "30m").await?;
+    let short = removed(&cluster, "short", "60s").await?;
+    claim!(stopped(&cluster).await? == "null", "purging is stopped while all clocks agree");
+    claim!(metric(&cluster, "lethe_clock_suspect").await? == "0", "the metric says otherwise");
+    cluster.clock("B").jump(jump);
+    sleep(LONG).await;
+    let why = stopped(&cluster).await?;
+    claim!(why.contains("the clock of") && why.contains('B'), "it says '{why}', for {jump}");
+    claim!(metric(&cluster, "lethe_clock_suspect").await? == "1", "no metric tells of it");
+    claim!(log.has("purging is stopped"), "the log does not tell of it");
+    cluster.expect_start("C", "BUCKET.PURGE long", "CLOCKSUSPECT ").await?;
+    for removed in [&long, &short] {
+        claim!(!cluster.is_purged(removed).await?, "{} was purged", removed.bucket);
     }
-    Ok(())
+    // Everything but destroying goes on.
+    cluster.expect("C", "BUCKET.RESTORE long", "OK").await?;
+    let again = cluster.remove("B", "long RETAIN 30m").await?;
+    cluster.clock("B").jump(-jump);
+    // What was due meanwhile is purged now, and nothing else.
+    cluster.purged(&short, LONG).await?;
+    claim!(stopped(&cluster).await? == "null", "purging is still stopped");
+    sleep(Duration::from_secs(25 * 60)).await;
+    claim!(!cluster.is_purged(&again).await?, "purged before its time");
+    cluster.purged(&again, Duration::from_secs(10 * 60)).await?;
+    cluster.finish().await
 }
 
 /// All jump by the same: nobody can tell whether time has passed.
-pub async fn when_all_clocks_jump_nothing_is_purged_until_they_have_agreed(
-    mutations: Mutations,
-) -> Claim {
-    for jump in JUMPS {
-        let cluster = Cluster::with(&["A", "B", "C"], mutations, |_| {}).await?;
-        let before = removed(&cluster, "before", "30m").await?;
-        for node in ["A", "B", "C"] {
-            cluster.clock(node).jump(jump);
-        }
-        sleep(LONG).await;
-        let why = stopped(&cluster).await?;
-        let told = if jump > 0 { "have jumped" } else { "behind cluster time" };
-        claim!(why.contains(told), "it says '{why}', for {jump}");
-        // What is promised now is kept for as long as was promised, whatever is believed later.
-        let meanwhile = removed(&cluster, "meanwhile", "30m").await?;
-        sleep(QUIET - LONG - LONG).await;
-        claim!(!cluster.is_purged(&before).await?, "purged by a time that nobody believes");
-        sleep(LONG + LONG).await;
-        claim!(stopped(&cluster).await? == "null", "not believed after ten quiet minutes: {jump}");
-        if jump > 0 {
-            // The new time is believed, and by that it has expired.
-            cluster.purged(&before, LONG).await?;
-        }
-        sleep(Duration::from_secs(15 * 60)).await;
-        claim!(!cluster.is_purged(&meanwhile).await?, "a promise was cut short, for {jump}");
-        cluster.expect("B", "BUCKET.RESTORE meanwhile", "OK").await?;
-        cluster.finish().await?;
+async fn all_clocks_jump(jump: i64) -> Claim {
+    let cluster = nodes(&["A", "B", "C"]).await?;
+    let before = removed(&cluster, "before", "30m").await?;
+    for node in ["A", "B", "C"] {
+        cluster.clock(node).jump(jump);
     }
-    Ok(())
+    sleep(LONG).await;
+    let why = stopped(&cluster).await?;
+    let told = if jump > 0 { "have jumped" } else { "behind cluster time" };
+    claim!(why.contains(told), "it says '{why}', for {jump}");
+    // What is promised now is kept for as long as was promised, whatever is believed later.
+    let meanwhile = removed(&cluster, "meanwhile", "30m").await?;
+    sleep(QUIET - LONG - LONG).await;
+    claim!(!cluster.is_purged(&before).await?, "purged by a time that nobody believes");
+    sleep(LONG + LONG).await;
+    claim!(stopped(&cluster).await? == "null", "not believed after ten quiet minutes: {jump}");
+    if jump > 0 {
+        // The new time is believed, and by that it has expired.
+        cluster.purged(&before, LONG).await?;
+    }
+    sleep(Duration::from_secs(15 * 60)).await;
+    claim!(!cluster.is_purged(&meanwhile).await?, "a promise was cut short, for {jump}");
+    cluster.expect("B", "BUCKET.RESTORE meanwhile", "OK").await?;
+    cluster.finish().await
 }
 
 /// A single node whose clock is wrong when it starts.
-pub async fn a_clock_that_is_wrong_at_the_start_purges_nothing(mutations: Mutations) -> Claim {
-    for jump in JUMPS {
-        let mut cluster = Cluster::with(&["A"], mutations, |_| {}).await?;
-        let kept = removed(&cluster, "kept", "7d").await?;
-        cluster.kill("A").await;
-        cluster.clock("A").jump(jump);
-        cluster.start("A").await?;
-        sleep(LONG).await;
-        claim!(stopped(&cluster).await? != "null", "nothing is noticed of {jump}");
-        sleep(QUIET - LONG - LONG).await;
-        claim!(!cluster.is_purged(&kept).await?, "purged by the clock at the start");
-        cluster.expect("A", "BUCKET.RESTORE kept ALLOW-EXPIRED", "OK").await?;
-        claim!(cluster.documents(kept.bucket).await? == 1, "the document is gone");
-        cluster.finish().await?;
-    }
-    Ok(())
+async fn a_clock_is_wrong_at_the_start(jump: i64) -> Claim {
+    let mut cluster = nodes(&["A"]).await?;
+    let kept = removed(&cluster, "kept", "7d").await?;
+    cluster.kill("A").await;
+    cluster.clock("A").jump(jump);
+    cluster.start("A").await?;
+    sleep(LONG).await;
+    claim!(stopped(&cluster).await? != "null", "nothing is noticed of {jump}");
+    sleep(QUIET - LONG - LONG).await;
+    claim!(!cluster.is_purged(&kept).await?, "purged by the clock at the start");
+    cluster.expect("A", "BUCKET.RESTORE kept ALLOW-EXPIRED", "OK").await?;
+    claim!(cluster.documents(kept.bucket).await? == 1, "the document is gone");
+    cluster.finish().await
 }
 
 /// An administrator knows better.
-pub async fn a_confirmed_time_is_believed_at_once(mutations: Mutations) -> Claim {
-    let cluster = Cluster::with(&["A", "B", "C"], mutations, |_| {}).await?;
+async fn a_time_is_confirmed() -> Claim {
+    let cluster = nodes(&["A", "B", "C"]).await?;
     let due = removed(&cluster, "due", "30m").await?;
     for node in ["A", "B", "C"] {
         cluster.clock(node).jump(HOUR);
@@ -191,4 +193,33 @@ pub async fn a_confirmed_time_is_believed_at_once(mutations: Mutations) -> Claim
     sleep(LONG).await;
     claim!(stopped(&cluster).await?.contains("ahead"), "a greater difference is accepted, too");
     cluster.finish().await
+}
+
+macro_rules! jumps {
+    ($($test:ident: $scenario:ident($($jump:expr)?);)*) => {
+        $(
+            #[tokio::test(start_paused = true)]
+            async fn $test() {
+                if let Err(violated) = within(LIMIT, $scenario($($jump)?)).await {
+                    panic!("{violated}");
+                }
+            }
+        )*
+    };
+}
+
+jumps! {
+    a_clock_an_hour_ahead_purges_nothing_early_and_says_why: one_clock_jumps(HOUR);
+    a_clock_an_hour_behind_purges_nothing_early_and_says_why: one_clock_jumps(-HOUR);
+    a_clock_a_year_ahead_purges_nothing_early_and_says_why: one_clock_jumps(YEAR);
+    a_clock_a_year_behind_purges_nothing_early_and_says_why: one_clock_jumps(-YEAR);
+    when_all_clocks_jump_an_hour_ahead_they_must_agree_first: all_clocks_jump(HOUR);
+    when_all_clocks_jump_an_hour_back_they_must_agree_first: all_clocks_jump(-HOUR);
+    when_all_clocks_jump_a_year_ahead_they_must_agree_first: all_clocks_jump(YEAR);
+    when_all_clocks_jump_a_year_back_they_must_agree_first: all_clocks_jump(-YEAR);
+    a_clock_that_is_an_hour_ahead_at_the_start_purges_nothing: a_clock_is_wrong_at_the_start(HOUR);
+    a_clock_that_is_an_hour_behind_at_the_start_purges_nothing: a_clock_is_wrong_at_the_start(-HOUR);
+    a_clock_that_is_a_year_ahead_at_the_start_purges_nothing: a_clock_is_wrong_at_the_start(YEAR);
+    a_clock_that_is_a_year_behind_at_the_start_purges_nothing: a_clock_is_wrong_at_the_start(-YEAR);
+    a_confirmed_time_is_believed_at_once: a_time_is_confirmed();
 }

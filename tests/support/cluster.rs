@@ -611,5 +611,10 @@ pub fn put(txn: &Transaction, live: &LiveBucket, number: u32, at: i64) -> Domain
 
 /// Runs a scenario, with patience, and gives what it claims.
 pub async fn patiently(scenario: impl Future<Output = Claim>) -> Claim {
-    timeout(PATIENCE * 2, scenario).await.unwrap_or_else(|_| Err("it never ended".to_owned()))
+    within(PATIENCE * 2, scenario).await
+}
+
+/// Runs a scenario that must have ended after so long.
+pub async fn within(limit: Duration, scenario: impl Future<Output = Claim>) -> Claim {
+    timeout(limit, scenario).await.unwrap_or_else(|_| Err("it never ended".to_owned()))
 }

@@ -14,6 +14,9 @@ pub const NAMES: [&str; 2] = ["x", "y"];
 /// The namespaces.
 pub const NAMESPACES: [&str; 2] = ["global", "n.m"];
 
+/// Paths of namespaces, and what each is called where it is.
+const PATHS: [(&str, &str); 4] = [("n", "n"), ("n.m", "m"), ("k", "k"), ("k.m", "m")];
+
 /// What a command may bring about, for the model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
@@ -24,6 +27,8 @@ pub enum Effect {
     Delete,
     Undelete,
     Expunge,
+    /// Documents may be in two buckets from now on.
+    Copy,
     Read,
     /// Buckets of this name are removed and kept so long.
     Remove {
@@ -295,6 +300,52 @@ pub const COMMANDS: &[(u32, fn(&mut Dice) -> Order)] = &[
         ];
         Order { script, effect: Effect::Insert }
     }),
+    (3, |dice| {
+        let (path, serial) = (dice.one_of(&PATHS).0, dice.serial());
+        let retain = dice.one_of(&[None, Some(3), Some(600)]).map(Duration::from_secs);
+        let mut line = format!("NAMESPACE REMOVE {path} REASON c{serial}");
+        if let Some(retain) = retain {
+            line += &format!(" RETAIN {}s", retain.as_secs());
+        }
+        order(Effect::Remove { serial, retain }, line)
+    }),
+    (4, |dice| {
+        let path = dice.one_of(&PATHS).0;
+        let name =
+            if dice.chance(0.2) { format!(" AS {}", dice.one_of(&PATHS).0) } else { String::new() };
+        order(Effect::Other, format!("NAMESPACE RESTORE {path} LATEST{name}"))
+    }),
+    (2, |dice| {
+        let (path, name) = dice.one_of(&PATHS);
+        let wait = dice.one_of(&["NOWAIT", "TIMEOUT 1000"]);
+        order(Effect::Purge(name), format!("NAMESPACE PURGE {path} LATEST {wait}"))
+    }),
+    (3, |dice| order(Effect::Other, format!("NAMESPACE CREATE {}", dice.one_of(&PATHS).0))),
+    (2, |dice| {
+        let (path, new) = (dice.one_of(&PATHS).0, dice.one_of(&PATHS).0);
+        order(Effect::Other, format!("NAMESPACE MOVE {path} {new}"))
+    }),
+    (1, |dice| {
+        order(Effect::Other, format!("NAMESPACE HOLD {} LATEST REASON r", dice.one_of(&PATHS).0))
+    }),
+    (2, |dice| {
+        let (path, name) = dice.one_of(&PATHS);
+        order(Effect::Unhold(name), format!("NAMESPACE UNHOLD {path} LATEST"))
+    }),
+    (2, |dice| {
+        let live_only = dice.one_of(&["", " LIVE-ONLY"]);
+        order(Effect::Copy, format!("BUCKET.COPY {} c{live_only}", dice.name()))
+    }),
+    (2, |dice| {
+        let (name, wait) = (dice.name(), dice.one_of(&[300, 3_000]));
+        order(Effect::Copy, format!("BUCKET.SWAP {name} c TIMEOUT {wait}"))
+    }),
+    (1, |dice| {
+        let serial = dice.serial();
+        let effect = Effect::Remove { serial, retain: None };
+        order(effect, format!("BUCKET.REMOVE c REASON c{serial}"))
+    }),
+    (1, |_| order(Effect::Purge("c"), "BUCKET.PURGE c LATEST NOWAIT")),
     (1, |_| order(Effect::Other, "CLUSTER.DESCRIBE")),
     (1, |dice| order(Effect::Other, format!("BUCKET.BARRIER {} LATEST", dice.name()))),
 ];

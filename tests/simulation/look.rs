@@ -7,9 +7,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use lethe::codec::record::{
     self, BeatRecord, BucketRecord, BusyRecord, Change, ClusterTimeRecord, GraveRecord,
-    MemberRecord, PauseRecord, RemovalRecord, ReplicaRecord, RetentionRecord, ShardRecord,
+    MemberRecord, NamespaceRecord, PauseRecord, RemovalRecord, ReplicaRecord, RetentionRecord,
+    ShardRecord, State,
 };
-use lethe::codec::{BucketId, Sequence, Versionstamp, keys};
+use lethe::codec::{BucketId, NamespaceId, Sequence, Versionstamp, keys};
 use lethe::document::Tombstone;
 use lethe::store::{RangeRead, Read, Store, Transaction};
 use serde::de::DeserializeOwned;
@@ -42,6 +43,7 @@ pub struct Look {
     /// No commit that it shows is newer.
     pub version: u64,
     pub buckets: BTreeMap<u64, BucketRecord>,
+    pub namespaces: BTreeMap<u64, NamespaceRecord>,
     pub removals: BTreeMap<u64, (Versionstamp, RemovalRecord)>,
     pub retention: BTreeMap<u64, Option<i64>>,
     pub holds: BTreeSet<u64>,
@@ -121,6 +123,7 @@ impl Look {
             at,
             version: txn.read_version().await.map_err(fail)?,
             buckets: records(txn, kind::BUCKET_RECORD).await?,
+            namespaces: records(txn, kind::NAMESPACE_RECORD).await?,
             holds: numbers(txn, kind::HOLD).await?,
             requests: numbers(txn, kind::REQUEST).await?,
             graves: records(txn, kind::GRAVE).await?,
@@ -167,10 +170,51 @@ impl Look {
         Ok(look)
     }
 
-    /// In which removal an instance is.
-    pub fn removal_of(&self, bucket: u64) -> Option<u64> {
-        let found = self.removals.iter().find(|(_, (_, removal))| removal.bucket.0 == bucket);
+    /// In which removal an instance itself is.
+    pub fn own_removal_of(&self, object: u64) -> Option<u64> {
+        let found = self.removals.iter().find(|(_, (_, row))| row.object.number() == object);
         found.map(|(removal, _)| *removal)
+    }
+
+    /// The namespaces in which a bucket or a namespace is, the nearest first.
+    pub fn lineage(&self, object: u64) -> Vec<u64> {
+        let mut lineage = Vec::new();
+        let parent = self.namespaces.get(&object).map(|record| record.parent);
+        let mut next = self.buckets.get(&object).map(|record| record.namespace).or(parent);
+        while let Some(id) = next.filter(|id| !lineage.contains(&id.0)) {
+            lineage.push(id.0);
+            next = self.namespaces.get(&id.0).map(|record| record.parent);
+        }
+        lineage
+    }
+
+    /// In which removal a bucket is, be it that of a namespace.
+    pub fn removal_of(&self, bucket: u64) -> Option<u64> {
+        let above = self.lineage(bucket).into_iter().find_map(|id| self.own_removal_of(id));
+        self.own_removal_of(bucket).or(above)
+    }
+
+    /// For how long the clock of a bucket has stood still.
+    pub fn stood_still(&self, bucket: u64) -> i64 {
+        let own = self.buckets.get(&bucket).map_or(0, |record| record.stood_still_ms);
+        let above = self.lineage(bucket).into_iter().filter_map(|id| self.namespaces.get(&id));
+        above.fold(own, |sum, namespace| sum + namespace.stood_still_ms)
+    }
+
+    /// The path of an active namespace in which a bucket is; nothing when one is not active.
+    pub fn path(&self, bucket: u64) -> Option<String> {
+        let mut segments = Vec::new();
+        for id in self.lineage(bucket) {
+            match self.namespaces.get(&id) {
+                Some(namespace) if namespace.state == State::Active => {
+                    segments.push(namespace.segment.as_str());
+                }
+                None if id == NamespaceId::ROOT.0 => {}
+                Some(_) | None => return None,
+            }
+        }
+        segments.reverse();
+        Some(segments.join("."))
     }
 
     /// A digest of all of it, for the trace.

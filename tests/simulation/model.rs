@@ -36,8 +36,10 @@ struct Promise {
 pub struct Model {
     pub told: Told,
     promises: BTreeMap<u64, Promise>,
-    /// Where a document was seen.
-    home: BTreeMap<Oid, u64>,
+    /// Where a document was seen: in its bucket, and in copies of that.
+    homes: BTreeMap<Oid, BTreeSet<u64>>,
+    /// In which namespaces a bucket or a namespace was seen last.
+    lineages: BTreeMap<u64, Vec<u64>>,
     /// Buckets that are no more.
     gone: BTreeSet<u64>,
     /// When a member's heart beat last: incarnation, counter, not before this.
@@ -81,6 +83,9 @@ impl Model {
         if self.told.under_way(Duration::ZERO, now.at, |effect| *effect == Effect::Confirm) {
             self.ahead = self.farthest;
         }
+        for id in now.buckets.keys().chain(now.namespaces.keys()) {
+            self.lineages.insert(*id, now.lineage(*id));
+        }
         self.instances(before, now)?;
         self.removals(before, now);
         self.purges(before, now)?;
@@ -95,7 +100,7 @@ impl Model {
         for (id, bucket) in &now.buckets {
             let id = BucketId(*id);
             claim!(!self.gone.contains(&id.0), "{id} was purged and is there again");
-            let removal = now.removal_of(id.0);
+            let removal = now.own_removal_of(id.0);
             let removed = bucket.state == State::Removed;
             claim!(removed == removal.is_some(), "{id} is {:?}, removal {removal:?}", bucket.state);
             let first = removed || names.insert((bucket.namespace.0, &bucket.name));
@@ -103,16 +108,27 @@ impl Model {
         }
         for id in before.buckets.keys().filter(|id| !now.buckets.contains_key(id)) {
             let id = BucketId(*id);
-            let grave = now.graves.values().find(|grave| grave.bucket == id);
-            claim!(grave.is_some(), "{id} is gone and has no grave");
+            claim!(self.is_buried(id.0, now), "{id} is gone and has no grave");
         }
         for (removal, grave) in &now.graves {
-            self.gone.insert(grave.bucket.0);
+            self.gone.insert(grave.object.number());
             let known = before.removals.get(removal);
-            let same = known.is_none_or(|(_, known)| known.bucket == grave.bucket);
-            claim!(same, "the purge of {} took another bucket", RemovalId(*removal));
+            let same = known.is_none_or(|(_, known)| known.object == grave.object);
+            claim!(same, "the purge of {} took another object", RemovalId(*removal));
         }
         Ok(())
+    }
+
+    /// Whether a bucket was purged, itself or with a namespace.
+    pub fn is_buried(&self, bucket: u64, now: &Look) -> bool {
+        now.graves.values().any(|grave| grave.object.number() == bucket)
+            || self.went_with_another(bucket, now)
+    }
+
+    /// Whether a namespace was purged in which this was.
+    fn went_with_another(&self, object: u64, now: &Look) -> bool {
+        let mut above = self.lineages.get(&object).into_iter().flatten();
+        above.any(|id| now.graves.values().any(|grave| grave.object.number() == *id))
     }
 
     /// Notes what new removals were promised.
@@ -155,7 +171,7 @@ impl Model {
                 promise.until <= true_time(now.at).saturating_add(self.ahead + TOLERANCE)
             });
             claim!(
-                asked || expired,
+                asked || expired || self.went_with_another(grave.object.number(), now),
                 "{removal} of {} was purged at {} before its time, and nobody asked for it: {:?}",
                 grave.name,
                 true_time(now.at),
@@ -206,11 +222,11 @@ impl Model {
     /// What a replica has not read is kept, as long as its lease lasts [9].
     fn replicas(&self, now: &Look) -> Claim {
         for ((bucket, name), replica) in &now.replicas {
-            let Some(record) = now.buckets.get(bucket) else {
-                return Err(format!("{} is no more, and replica {name} is", BucketId(*bucket)));
-            };
+            let id = BucketId(*bucket);
+            let known = now.buckets.contains_key(bucket) || self.is_buried(*bucket, now);
+            claim!(known, "{id} is no more, and replica {name} is");
             let floor = now.floors.get(bucket).copied().unwrap_or(Sequence::START);
-            let clock = true_time(now.at) + self.ahead + TOLERANCE - record.stood_still_ms;
+            let clock = true_time(now.at) + self.ahead + TOLERANCE - now.stood_still(*bucket);
             let live = !replica.stale && replica.lease_until.is_none_or(|until| until > clock);
             claim!(
                 !live || replica.checkpoint >= floor,
@@ -233,10 +249,15 @@ impl Model {
         let is = now.contents.as_ref().unwrap_or(&none);
         for (id, content) in is {
             let bucket = BucketId(*id);
-            self.home.extend(content.documents.keys().map(|oid| (*oid, *id)));
+            for oid in content.documents.keys() {
+                self.homes.entry(*oid).or_default().insert(*id);
+            }
             let Some(record) = now.buckets.get(id) else {
+                let above = self.lineages.get(id).into_iter().flatten();
+                let objects: BTreeSet<u64> = above.copied().chain([*id]).collect();
                 let purging = now.reclaims.iter().any(|removal| {
-                    now.graves.get(removal).is_some_and(|grave| grave.bucket == bucket)
+                    let grave = now.graves.get(removal);
+                    grave.is_some_and(|grave| objects.contains(&grave.object.number()))
                 });
                 claim!(purging, "{bucket} is no more, and {} keys of it are", content.rows);
                 continue;
@@ -257,10 +278,14 @@ impl Model {
                     "{bucket} has changed while it was removed"
                 );
             }
-            explained(bucket, content)?;
+            // A copy that is still being made shows what has come so far.
+            if record.copy.is_none() {
+                explained(bucket, content)?;
+            }
             if let Some(was) = was.get(id) {
                 self.restored(bucket, (before, was), (now, content))?;
-                self.tombstones((before, was), (now, content), record.stood_still_ms)?;
+                let stood_still = now.stood_still(*id);
+                self.tombstones((before, was), (now, content), stood_still)?;
             }
             self.counted(content)?;
             self.epochs(before, content)?;
@@ -331,6 +356,10 @@ impl Model {
 
     /// What was acknowledged has happened, and once.
     fn counted(&self, content: &Content) -> Claim {
+        // What was acknowledged since the copy was made stands only in one of the two.
+        if self.told.under_way(Duration::ZERO, Duration::MAX, |effect| *effect == Effect::Copy) {
+            return Ok(());
+        }
         let asked = self.told.sent.iter().filter(|sent| sent.effect == Effect::Increment).count();
         for (oid, value) in &content.documents {
             let id = bson::oid::ObjectId::from_bytes(*oid);
@@ -355,8 +384,10 @@ impl Model {
                 changes.any(|change| change.oid == *oid && change.op == wanted)
             })
         };
-        let purged = |oid: &Oid| match self.home.get(oid) {
-            Some(home) => self.gone.contains(home),
+        let purged = |oid: &Oid| match self.homes.get(oid) {
+            Some(homes) => {
+                homes.iter().any(|home| self.gone.contains(home) || !end.buckets.contains_key(home))
+            }
             // It came and went with its bucket between two looks.
             None => !self.gone.is_empty(),
         };
@@ -376,14 +407,16 @@ impl Model {
     /// A command was given no document of a bucket that was removed all the while [1, 2].
     pub fn given(&self, given: &Given<'_>, now: &Look) -> Claim {
         for oid in given.documents {
-            let Some(home) = self.home.get(oid) else { continue };
-            let Some(Some(removal)) = given.before.get(home) else { continue };
-            let same = now.removal_of(*home) == Some(*removal) || now.graves.contains_key(removal);
+            let Some(homes) = self.homes.get(oid) else { continue };
+            let removed = |home: &u64| {
+                let Some(Some(removal)) = given.before.get(home) else { return false };
+                now.removal_of(*home) == Some(*removal) || now.graves.contains_key(removal)
+            };
             claim!(
-                !same,
-                "'{}' was given a document of {}, which was removed before",
+                !homes.iter().all(removed),
+                "'{}' was given a document of {:?}, which was removed before",
                 given.command,
-                BucketId(*home)
+                homes.iter().map(|home| BucketId(*home)).collect::<Vec<_>>()
             );
         }
         Ok(())

@@ -18,7 +18,7 @@ const UNKNOWN: [&str; 3] =
     ["COMMIT_UNKNOWN_RESULT", "TRANSACTION_TIMED_OUT", "TRANSACTION_CANCELLED"];
 
 /// What a command may be refused with. Anything else is a mistake of the server.
-const REFUSALS: [&str; 27] = [
+const REFUSALS: &[&str] = &[
     "NOSUCHBUCKET",
     "NOSUCHNAMESPACE",
     "NAMESPACEBEINGREMOVED",
@@ -46,6 +46,11 @@ const REFUSALS: [&str; 27] = [
     "ERR Bucket '",
     "ERR An index ",
     "ERR server is ",
+    "ERR Namespace ",
+    "ERR Bucket",
+    "ERR Cannot ",
+    "ERR Index ",
+    "ERR A namespace ",
 ];
 
 /// A command that was sent.

@@ -230,7 +230,8 @@ impl World {
     /// A removal that has not been purged.
     pub fn some_removal(&mut self) -> Option<(RemovalId, BucketId)> {
         let all = self.last.removals.iter();
-        let all: Vec<_> = all.map(|(id, (_, row))| (RemovalId(*id), row.bucket)).collect();
+        let all = all.filter_map(|(id, (_, row))| Some((RemovalId(*id), row.object.bucket()?)));
+        let all: Vec<_> = all.collect();
         (!all.is_empty()).then(|| self.dice.one_of(&all))
     }
 
@@ -298,14 +299,14 @@ impl World {
                 (*object, busy.as_str(), row.incarnation) == (bucket.0, *node, *incarnation)
             });
             claim!(
-                !live || !busy || look.buckets.contains_key(&bucket.0),
+                !live || !busy || !self.model.is_buried(bucket.0, look),
                 "{bucket} was purged while {node} had reported work on it as busy"
             );
         }
         for Open { node, incarnation, bucket, work } in &self.open {
             let live = look.members.get(*node).is_some_and(|m| m.incarnation == *incarnation);
             claim!(
-                !live || look.buckets.contains_key(&bucket.0),
+                !live || !self.model.is_buried(bucket.0, look),
                 "{bucket} was purged while {node} had work open on it, stopped: {}",
                 work.is_stopped()
             );
@@ -369,35 +370,46 @@ impl World {
         let mut seat = Seat::at(&self.cluster, "A");
         seat.done("CLUSTER.CLOCK CONFIRM").await?;
         seat.done("PURGE.RESUME").await?;
-        let active = |look: &Look| {
-            let active = look.buckets.iter().filter(|(_, bucket)| bucket.state == State::Active);
-            active.map(|(id, bucket)| (BucketId(*id), bucket.name.clone())).collect::<Vec<_>>()
-        };
+        self.given_back().await?;
+        // What lies in a removed namespace goes with it, so these come first.
         let look = Look::take(&self.looker, self.now(), false).await?;
-        for (id, name) in active(&look) {
-            for namespace in NAMESPACES {
-                seat.done(&format!("NAMESPACE USE {namespace}")).await?;
-                seat.say(&format!("BUCKET.PROTECT {name} OFF")).await;
-                let removed = seat.say(&format!("BUCKET.REMOVE {name}")).await;
-                let known = ["OK", "NOSUCHBUCKET", "BUCKETBEINGREMOVED"];
-                let fine = known.iter().any(|known| removed.starts_with(known));
-                claim!(fine, "{id}: REMOVE at the end answered '{removed}'");
-            }
+        for removal in &look.holds {
+            let (family, removal) = (family(&look, *removal), RemovalId(*removal));
+            seat.done(&format!("{family}UNHOLD {removal}")).await?;
+        }
+        loop {
+            let look = Look::take(&self.looker, self.now(), false).await?;
+            let namespaces =
+                look.removals.iter().filter(|(_, (_, row))| row.object.bucket().is_none());
+            let Some((removal, _)) = namespaces.last() else { break };
+            let purge = format!("NAMESPACE PURGE {} TIMEOUT 60000", RemovalId(*removal));
+            seat.expect(&purge, "OK").await?;
+            self.given_back().await?;
         }
         let look = Look::take(&self.looker, self.now(), false).await?;
-        claim!(active(&look).is_empty(), "active at the end: {:?}", active(&look));
-        for removal in look.removals.keys().map(|removal| RemovalId(*removal)) {
-            if look.holds.contains(&removal.0) {
-                seat.done(&format!("BUCKET.UNHOLD {removal}")).await?;
-            }
-            seat.expect(&format!("BUCKET.PURGE {removal} TIMEOUT 5000"), "OK").await?;
+        for (id, bucket) in &look.buckets {
+            let (Some(path), State::Active) = (look.path(*id), bucket.state) else { continue };
+            seat.done(&format!("NAMESPACE USE {path}")).await?;
+            seat.done(&format!("BUCKET.PROTECT {} OFF", bucket.name)).await?;
+            seat.expect(&format!("BUCKET.REMOVE {}", bucket.name), "OK").await?;
         }
+        let look = Look::take(&self.looker, self.now(), false).await?;
+        for (removal, (_, row)) in &look.removals {
+            claim!(row.object.bucket().is_some(), "{} is not purged", row.object);
+            let purge = format!("BUCKET.PURGE {} TIMEOUT 5000", RemovalId(*removal));
+            seat.expect(&purge, "OK").await?;
+        }
+        self.given_back().await
+    }
+
+    /// Waits until nothing is left of what was purged.
+    async fn given_back(&self) -> Claim {
         let (store, began) = (&self.looker, self.began);
         let given_back = async || {
             let look = Look::take(store, began.elapsed(), false).await?;
             Ok(look.reclaims.is_empty())
         };
-        let limit = Duration::from_secs(5);
+        let limit = Duration::from_secs(60);
         self.cluster.eventually("giving back what was purged", limit, given_back).await?;
         Ok(())
     }
@@ -431,6 +443,12 @@ impl World {
         }
         Ok(())
     }
+}
+
+/// The commands for what a removal has removed.
+fn family(look: &Look, removal: u64) -> &'static str {
+    let bucket = look.removals.get(&removal).and_then(|(_, row)| row.object.bucket());
+    if bucket.is_some() { "BUCKET." } else { "NAMESPACE " }
 }
 
 /// Lets a commit that is kept back land so long after it has come; whether it does is its own affair.

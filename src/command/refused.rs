@@ -33,7 +33,8 @@ const FOLLOW: &str = "no node takes over the data of another and loses its own. 
                       BUCKET.REPLICA are for following a bucket";
 
 refused! {
-    "COPY", "there are no keys; BUCKET.RENAME gives a bucket another name", NAME;
+    "COPY", "there are no keys; BUCKET.COPY copies a bucket",
+        "there are no keys. BUCKET.COPY copies a bucket, and writes over none";
     "DEBUG", "there is nothing to debug by command; BUCKET.DESCRIBE shows a bucket",
         "nothing is loaded anew or crashed by command. CHECK looks for damage, BUCKET.DESCRIBE shows a bucket";
     "DEL", "there are no keys; BUCKET.DELETE deletes documents", DELETE;

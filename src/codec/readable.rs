@@ -235,6 +235,7 @@ pub fn from_hex(text: &str) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::ObjectKind;
 
     #[test]
     fn keys_read_as_in_the_manual() {
@@ -265,7 +266,7 @@ mod tests {
         assert_eq!(key(&keys::busy(4, "a", -1)), "busy/4/a/-1");
         assert_eq!(key(&keys::cluster()), "cluster");
         assert_eq!(
-            key(&keys::removed_by_time(namespace, Versionstamp::new(1, 2))),
+            key(&keys::removed_by_time(ObjectKind::Bucket, namespace, Versionstamp::new(1, 2))),
             format!("removed-by-time/{namespace}/00000000000000010002+0")
         );
     }

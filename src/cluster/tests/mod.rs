@@ -106,12 +106,7 @@ impl World {
 
     /// A bucket in a namespace, both active, with their fences.
     async fn create(&self, bucket: BucketId, namespace: NamespaceId, parent: NamespaceId) {
-        let place = NamespaceRecord {
-            parent,
-            segment: format!("n{}", namespace.0),
-            state: State::Active,
-            created_at: EPOCH,
-        };
+        let place = NamespaceRecord::new(parent, &format!("n{}", namespace.0), EPOCH);
         let record = BucketRecord::new(namespace, "b", vec![0], EPOCH);
         self.write(|txn| {
             txn.set(&keys::namespace_record(namespace), &record::encode(&place)).unwrap();

@@ -487,12 +487,7 @@ async fn scenario_20_work_below_a_namespace_holds_up_its_purge_and_those_of_all_
     assert!(!world.satisfied(n.0, whole).await);
     assert!(!world.satisfied(BUCKET.0, part).await);
     // (b) moved below another namespace before that one goes.
-    let moved = NamespaceRecord {
-        parent: m,
-        segment: "x".to_owned(),
-        state: State::Active,
-        created_at: EPOCH,
-    };
+    let moved = NamespaceRecord::new(m, "x", EPOCH);
     world.write(|txn| txn.set(&keys::namespace_record(x), &record::encode(&moved)).unwrap()).await;
     let third = world.remove(m.0).await;
     sleep(Duration::from_secs(3)).await;

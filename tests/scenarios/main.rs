@@ -6,6 +6,7 @@
 //! find.
 
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc, reason = "a test fails by panicking")]
+#![allow(clippy::large_futures, reason = "nothing of a test is moved often")]
 #![allow(unreachable_pub, reason = "one binary in several files")]
 
 #[path = "../support/cluster.rs"]

@@ -251,16 +251,16 @@ impl Client {
         let Cursor { bucket, action, .. } = cursor;
         let batch = cursor.next.clone();
         let (step, last, count) = if let Action::Query = action {
-            let Some((id, found)) = documents(reply)? else { return self.again(cursor) };
+            let Some((id, found)) = documents(reply)? else { return Ok(self.again(cursor)) };
             cursor.id = id;
             let (last, count) = (found.last().map(|(id, _)| id.clone()), found.len());
             (Step::Query { bucket, batch, found }, last, count)
         } else {
-            let Some((id, answer)) = batch_answer(reply)? else { return self.again(cursor) };
+            let Some((id, answer)) = batch_answer(reply)? else { return Ok(self.again(cursor)) };
             let Answer::Ids(ids) = &answer else {
                 // What is refused leaves an open cursor as it is, and opens none.
                 let step = step_of(action, bucket, batch, answer);
-                let _kept = self.again(cursor)?;
+                self.again(cursor);
                 return Ok(Told::Step(step));
             };
             cursor.id = id;
@@ -279,11 +279,11 @@ impl Client {
         Ok(Told::Step(step))
     }
 
-    fn again(&mut self, cursor: Cursor) -> Claim<Told> {
+    fn again(&mut self, cursor: Cursor) -> Told {
         if cursor.id > 0 {
             self.cursors.push(cursor);
         }
-        Ok(Told::Failed)
+        Told::Failed
     }
 
     async fn transaction(&mut self) -> Claim<Transaction> {
@@ -362,8 +362,11 @@ fn batch_answer(reply: &Reply) -> Claim<Option<(i64, Answer)>> {
     Ok(answer(reply, ids)?.map(|answer| (id, answer)))
 }
 
+/// A cursor and documents by their ids.
+type Found = (i64, Vec<(Id, Document)>);
+
 /// The cursor and the documents of a QUERY.
-fn documents(reply: &Reply) -> Claim<Option<(i64, Vec<(Id, Document)>)>> {
+fn documents(reply: &Reply) -> Claim<Option<Found>> {
     let Reply::Array(pair) = reply else { return failed(&line(reply)) };
     let [Reply::Integer(id), Reply::Array(entries)] = pair.as_slice() else {
         return Err(format!("no batch: {}", line(reply)));

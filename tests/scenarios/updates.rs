@@ -44,7 +44,9 @@ async fn to_the_end(client: &mut Seat, command: &str) -> Claim<BTreeMap<String, 
     let (cursor, mut ids) = batch(&client.done(command).await?)?;
     let mut changed = BTreeMap::new();
     while !ids.is_empty() {
-        ids.into_iter().for_each(|id| *changed.entry(id).or_default() += 1);
+        for id in ids {
+            *changed.entry(id).or_default() += 1;
+        }
         ids = batch(&client.done(&format!("BUCKET.ADVANCE {action} {cursor}")).await?)?.1;
     }
     Ok(changed)

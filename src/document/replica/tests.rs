@@ -68,7 +68,7 @@ impl World {
     }
 }
 
-fn is_resync(result: Result<impl std::fmt::Debug>) -> bool {
+fn is_resync(result: &Result<impl std::fmt::Debug>) -> bool {
     matches!(result, Err(Error::ResyncRequired { .. }))
 }
 
@@ -143,7 +143,7 @@ async fn a_silent_replica_is_stale_for_good_and_starts_again_from_now() {
     assert!(world.readers().await.have_passed(version));
     // Marked by whoever destroyed: also if the clock is doubted afterwards.
     world.time(AT + 60_001, Some("the clocks jumped")).await;
-    assert!(is_resync(world.ack("r", begun, AT).await));
+    assert!(is_resync(&world.ack("r", begun, AT).await));
     let again = world.register("r", None).await.unwrap();
     assert!(again > begun);
     world.ack("r", again, AT).await.unwrap();
@@ -170,9 +170,9 @@ async fn below_the_floor_nobody_starts() {
     world.raise(begun).await;
     let txn = world.store.begin("floor");
     assert_eq!(floor(&txn, world.home.bucket(), Read::Snapshot).await.unwrap(), first);
-    assert!(is_resync(world.register("late", Some(begun)).await));
+    assert!(is_resync(&world.register("late", Some(begun)).await));
     world.register("exact", Some(first)).await.unwrap();
-    assert!(is_resync(world.ack("r", second, AT).await), "it was passed over");
+    assert!(is_resync(&world.ack("r", second, AT).await), "it was passed over");
 }
 
 /// Whoever commits second of a registration and a purge sees the other.
@@ -193,7 +193,7 @@ async fn a_registration_and_a_purge_at_the_same_time_are_decided_one_way() {
         if registers_first {
             assert!(!world.readers().await.have_passed(deleted));
         } else {
-            assert!(is_resync(world.register("r", Some(from)).await));
+            assert!(is_resync(&world.register("r", Some(from)).await));
         }
     }
 }

@@ -271,12 +271,15 @@ pub fn check(history: &[Transaction]) -> Result<(), String> {
         return Ok(());
     }
     let (placed, ref order) = search.best;
-    let told = order.iter().map(|number| format!("\n  {}", history[*number])).collect::<String>();
-    let stuck = search.candidates(placed).map(|number| format!("\n  {}", history[number]));
+    let list = |numbers: &mut dyn Iterator<Item = usize>| {
+        let lines: Vec<String> = numbers.map(|number| history[number].to_string()).collect();
+        lines.join("\n  ")
+    };
     Err(format!(
-        "no order of the transactions explains what they were answered. After{told}\nnone of \
-         these can come:{}",
-        stuck.collect::<String>()
+        "no order of the transactions explains what they were answered. After\n  {}\nnone of \
+         these can come:\n  {}",
+        list(&mut order.iter().copied()),
+        list(&mut search.candidates(placed))
     ))
 }
 

@@ -209,3 +209,48 @@ async fn removing_and_purging_cost_the_same_however_much_is_inside() {
     // The members, shards, busy rows, seen and witnesses are five of them, whatever is in them.
     assert_eq!(purge, Cost { transactions: 1, reads: 21, commits: 1 });
 }
+
+/// Writes buckets, all in one namespace, without the commands.
+async fn fill(world: &World, namespace: &str, buckets: usize) {
+    use lethe::codec::BucketId;
+    use lethe::codec::record::BucketRecord;
+    use lethe::metadata::{Path, bucket, namespace};
+    use lethe::store::Read;
+
+    let path = Path::parse(namespace.as_bytes()).unwrap();
+    for page in 0..buckets.div_ceil(1_000) {
+        let txn = world.store.begin("fill");
+        let parent = namespace::resolve(&txn, &path, Read::Snapshot).await.unwrap().id();
+        for number in page * 1_000..buckets.min((page + 1) * 1_000) {
+            let id = world.node.cluster().ids().next().await.unwrap();
+            let record = BucketRecord::new(parent, &format!("b{number}"), vec![0], 0);
+            bucket::write_new(&txn, BucketId(id), &record).unwrap();
+        }
+        txn.commit().await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_namespace_goes_and_comes_back_for_the_same_however_much_is_in_it() {
+    let mut costs = Vec::new();
+    for buckets in [10, 10_000] {
+        let mut world = World::start().await;
+        world.run("NAMESPACE CREATE n.x").await;
+        fill(&world, "n.x", buckets).await;
+        let mut cost = Vec::new();
+        for command in [
+            "NAMESPACE REMOVE n",
+            "NAMESPACE RESTORE n",
+            "NAMESPACE MOVE n m",
+            "NAMESPACE REMOVE m",
+        ] {
+            cost.push(world.cost(command).await);
+            world.quiet(false).await;
+            world.quiet(true).await;
+        }
+        cost.push(world.cost("NAMESPACE PURGE m").await);
+        assert!(cost.iter().all(|cost| cost.transactions == 1 && cost.commits == 1), "{cost:?}");
+        costs.push(cost);
+    }
+    assert_eq!(costs[0], costs[1]);
+}

@@ -71,7 +71,7 @@ pub(super) async fn removal(
     match look.retention(removal).await? {
         Row::Absent => report.add(Kind::Missing, "it has no retention", "a retention row"),
         // What is on hold, and what is kept for ever, is not in the queue.
-        Row::Is(RetentionRecord { expires_at: Some(at) }) if !held => {
+        Row::Is(RetentionRecord { expires_at: Some(at), .. }) if !held => {
             let due = keys::expiry(at, keys::due::REMOVAL, &id.to_be_bytes());
             let above = look.above(record.namespace).await?;
             let waits = above.going || look.is_parked(&above, at, keys::due::REMOVAL, &own).await?;

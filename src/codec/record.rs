@@ -269,6 +269,9 @@ pub struct TombstoneRecord {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RetentionRecord {
     pub expires_at: Option<i64>,
+    /// When RETAIN said so, if it did: what was restored above it before gives no grace.
+    #[serde(default)]
+    pub set_at: Option<i64>,
 }
 
 /// `hold/<removal>`.
@@ -540,7 +543,7 @@ mod tests {
 
     #[test]
     fn a_versioned_record_reads_back_and_a_short_one_does_not() {
-        let record = RetentionRecord { expires_at: Some(5) };
+        let record = RetentionRecord { expires_at: Some(5), set_at: None };
         let value = encode_versioned(Versionstamp::new(3, 1), &record);
         assert_eq!(
             decode_versioned::<RetentionRecord>("removal", &value),

@@ -155,7 +155,7 @@ impl Work<'_> {
         let (version, record) = record::decode_versioned("removal", &row)?;
         let retention = self.txn.get(&keys::retention(id), Read::Conflict).await?;
         let retention = retention.ok_or_else(|| missing("retention"))?;
-        let record::RetentionRecord { expires_at } = record::decode("retention", &retention)?;
+        let record::RetentionRecord { expires_at, .. } = record::decode("retention", &retention)?;
         Ok(OwnRemoval { id, version, record, expires_at })
     }
 

@@ -45,7 +45,7 @@ pub(super) fn put_off(txn: &Transaction, removed: &Removed, now: i64) -> Result<
     if removed.hold.is_none() {
         txn.set(&keys::expiry(later, keys::due::REMOVAL, &number), b"")?;
     }
-    let row = RetentionRecord { expires_at: Some(later) };
+    let row = RetentionRecord { expires_at: Some(later), ..removed.retention };
     txn.set(&keys::retention(removed.removal), &record::encode(&row))?;
     Ok(true)
 }

@@ -89,7 +89,7 @@ impl Rows<'_> {
             &keys::removal(self.removal),
             &record::encode_versioned_now(self.record),
         )?;
-        let retention = RetentionRecord { expires_at: self.expires_at };
+        let retention = RetentionRecord { expires_at: self.expires_at, set_at: None };
         txn.set(&keys::retention(self.removal), &record::encode(&retention))?;
         txn.set_versionstamped_value(
             &keys::removed_by_name(kind, *namespace, name, self.removal),

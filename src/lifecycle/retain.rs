@@ -40,7 +40,7 @@ impl Lifecycle {
             if let Some(at) = expires_at.filter(|_| removed.hold.is_none()) {
                 txn.set(&keys::expiry(at, keys::due::REMOVAL, &number), b"")?;
             }
-            let row = RetentionRecord { expires_at };
+            let row = RetentionRecord { expires_at, set_at: Some(now) };
             txn.set(&keys::retention(removed.removal), &record::encode(&row))?;
             let until = expires_at
                 .map_or_else(|| "forever".to_owned(), crate::codec::duration::format_instant);

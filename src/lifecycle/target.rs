@@ -171,7 +171,8 @@ impl Removed {
     #[must_use]
     pub fn expires_at(&self) -> Option<i64> {
         let expires_at = self.retention.expires_at?;
-        let restored = self.above.restored_at().filter(|at| *at >= self.record.removed_at);
+        let since = self.retention.set_at.unwrap_or(self.record.removed_at);
+        let restored = self.above.restored_at().filter(|at| *at >= since);
         let grace = restored.map(|at| at.saturating_add(CHILD_GRACE_MS));
         Some(grace.map_or(expires_at, |grace| grace.max(expires_at)))
     }
@@ -306,7 +307,9 @@ async fn not_removed(txn: &Transaction, object: Object) -> Result<Error> {
     let found = match object {
         Object::Bucket(id) => match bucket::read_record(txn, id, Read::Conflict).await {
             Ok(record) => {
-                namespace::lineage(txn, record.namespace, Read::Conflict).await.map(|_| record.name)
+                let above = namespace::lineage(txn, record.namespace, Read::Conflict).await;
+                // What is above it is removed, and it with that.
+                above.and_then(|above| above.expect_active()).map(|()| record.name)
             }
             Err(error) => Err(error),
         },

@@ -280,7 +280,7 @@ async fn rows_of_a_removal_that_are_missing_or_left_over_are_found() {
     let hold =
         HoldRecord { owner: String::new(), reason: String::new(), review_at: None, since: 0 };
     for lonely in [
-        put(keys::retention(nobody), &RetentionRecord { expires_at: None }),
+        put(keys::retention(nobody), &RetentionRecord { expires_at: None, set_at: None }),
         put(keys::hold(nobody), &hold),
         (keys::request(nobody), store.get(&keys::request(store.removal("asked"))).await),
         set(
@@ -446,4 +446,43 @@ async fn rows_of_the_cluster_that_contradict_each_other_are_found() {
         let strange = [set(key.clone(), b"")];
         store.expect("of no kind", &strange, &[(UnknownKey, key)]).await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rows_of_namespaces_that_are_missing_or_left_over_are_found() {
+    use Kind::{Dangling, Missing};
+    let store = AtRest::new().await;
+    let of = |name| store.removal(name);
+    let nobody = NamespaceId(NOBODY);
+    for lonely in [
+        keys::guard(keys::guard::PROTECTION, store.global, NOBODY),
+        keys::guard(keys::guard::HOLD, nobody, NOBODY),
+        keys::parked(nobody, NOW, keys::due::TRIM, &NOBODY.to_be_bytes()),
+        keys::expiry(NOW, keys::due::UNPARK, &NOBODY.to_be_bytes()),
+    ] {
+        let rows = [set(lonely.clone(), b"")];
+        store.expect("a row of nobody", &rows, &[(Dangling, lonely)]).await;
+    }
+    // Nobody puts back what is parked under a namespace that is active.
+    let parked = keys::parked(store.global, NOW, keys::due::TRIM, &NOBODY.to_be_bytes());
+    store.expect("parked for ever", &[set(parked.clone(), b"")], &[(Missing, parked)]).await;
+    // A namespace without its record takes what is below it out of reach, unless that is being taken apart.
+    let row = keys::removal(of("gone"));
+    let (version, removal) = record::decode_versioned::<record::RemovalRecord>(
+        "removal",
+        &store.get(&row).await.unwrap(),
+    )
+    .unwrap();
+    let id = NamespaceId(removal.object.number());
+    let below = pointer(&store.store, &keys::namespace_name(id, "x")).await;
+    let record = keys::namespace_record(id);
+    let expected = [
+        (Dangling, keys::fence(id.0)),
+        (Dangling, row.clone()),
+        (Dangling, keys::namespace_record(NamespaceId(below))),
+        (Dangling, keys::guard(keys::guard::HOLD, removal.namespace, id.0)),
+    ];
+    store.expect("no record", &[clear(record)], &expected).await;
+    let by_time = keys::removed_by_time(ObjectKind::Namespace, removal.namespace, version);
+    store.expect("not listed", &[clear(by_time)], &[(Missing, row)]).await;
 }

@@ -14,6 +14,7 @@ use lethe::document::{self, Deletion, Document, Home, Limits, NewDocument, Origi
 use lethe::error::{Error, Result};
 use lethe::index;
 use lethe::lifecycle::copy::CopyRequest;
+use lethe::lifecycle::namespace::RestoreNamespaceRequest;
 use lethe::lifecycle::purge::PurgeRequest;
 use lethe::lifecycle::remove::{Keep, Removal, RemoveRequest};
 use lethe::lifecycle::restore::RestoreRequest;
@@ -183,6 +184,7 @@ impl World {
         self.copy_some(&mut filled).await;
         self.remove_some(&mut filled.removals).await;
         self.restore_some(&mut filled.removals).await;
+        self.namespaces(&mut filled.removals).await;
         self.purge_some(&mut filled).await;
         filled
     }
@@ -253,6 +255,49 @@ impl World {
             }
             removals.insert(name, removal);
         }
+    }
+
+    /// Namespaces: removed with what is in them, on hold, reserved, protected below, moved,
+    /// and back again.
+    async fn namespaces(&self, removals: &mut BTreeMap<&'static str, RemovalId>) {
+        let (lifecycle, caller) = (self.lifecycle(), &caller());
+        let catalog = lifecycle.catalog();
+        let path = |text: &str| Path::parse(text.as_bytes()).unwrap();
+        for name in ["n.gone.x", "n.held", "n.kept", "n.back.x", "n.from.y", "safe.x"] {
+            catalog.create_namespace(caller, &path(name)).await.unwrap();
+            let new = NewBucket { shards: Some(vec![1, 4]), ..NewBucket::default() };
+            catalog.create_bucket(caller, &path(name), "inside", &new).await.unwrap();
+        }
+        catalog.protect_bucket(caller, &path("safe.x"), "inside", true).await.unwrap();
+        catalog.protect_namespace(caller, &path("n.from.y"), true).await.unwrap();
+        catalog.move_namespace(caller, &path("n.from"), &path("to.here")).await.unwrap();
+        let own = self.remove("inside", |r| r.namespace = path("n.gone.x")).await.removal;
+        removals.insert("inside", own);
+        let target = Target::Removal(own);
+        let here = path("global");
+        lifecycle.hold(caller, &here, &target, false, "for the court", None).await.unwrap();
+        for (name, namespace) in [
+            ("n.gone", "gone"),
+            ("n.held", "held-namespace"),
+            ("n.kept", "kept"),
+            ("n.back", "back"),
+        ] {
+            let change = |r: &mut RemoveRequest| {
+                (r.namespace, r.bucket) = (path(name), None);
+                r.reserve_name = name == "n.kept";
+            };
+            removals.insert(namespace, self.remove("", change).await.removal);
+        }
+        let target = Target::NamespaceRemoval(removals["held-namespace"]);
+        lifecycle.hold(caller, &here, &target, false, "for the court", None).await.unwrap();
+        let request = RestoreNamespaceRequest {
+            target: Target::NamespaceRemoval(removals["back"]),
+            latest: false,
+            path: Some(path("back.again")),
+            allow_expired: false,
+            dry_run: false,
+        };
+        lifecycle.restore_namespace(caller, &request).await.unwrap();
     }
 
     async fn restore_some(&self, removals: &mut BTreeMap<&'static str, RemovalId>) {

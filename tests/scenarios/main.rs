@@ -20,6 +20,7 @@ mod history;
 mod indexes;
 mod members;
 mod mutations;
+mod namespace_purge;
 mod namespaces;
 mod purge;
 mod race;
@@ -149,7 +150,21 @@ scenarios! {
         a_reserved_name_is_taken_until_the_purge
         a_restore_gives_back_exactly_what_was_removed;
     namespaces:
-        what_is_in_a_removed_namespace_is_removed_with_it;
+        what_is_in_a_removed_namespace_is_removed_with_it
+        a_moved_namespace_is_reached_by_its_new_path_only
+        of_two_moves_into_each_other_one_fails
+        what_a_move_rests_on_makes_it_look_again
+        what_is_guarded_guards_what_is_above_it
+        the_expiry_of_a_child_waits_for_what_is_above_it
+        the_clocks_of_what_is_removed_stand_still
+        one_bucket_comes_out_of_a_removed_namespace;
+    namespace_purge:
+        work_below_a_namespace_is_waited_for
+        a_bucket_that_comes_out_at_the_flip_is_out_or_gone
+        a_hold_below_a_namespace_before_its_flip_wins
+        of_a_restore_and_a_purge_of_a_namespace_one_wins
+        commands_on_namespaces_with_unknown_results_happen_once
+        a_purged_namespace_goes_whole_also_over_the_death_of_its_node;
     unknown:
         a_removal_that_is_tried_again_happens_once
         an_operation_is_answered_again_by_another_node

@@ -21,6 +21,7 @@ mod indexes;
 mod members;
 mod mutations;
 mod namespace_purge;
+mod namespace_sets;
 mod namespaces;
 mod purge;
 mod race;

@@ -15,18 +15,18 @@ use crate::cluster::{Claim, Cluster, NAMESPACE, claim, fail, line};
 const NAME: &str = "b";
 
 /// What is expected, made of the same calls as the real thing.
-struct Expected(Transaction);
+pub struct Expected(pub Transaction);
 
 impl Expected {
-    fn new(store: &Store) -> Self {
+    pub fn new(store: &Store) -> Self {
         Self(store.begin("expected"))
     }
 
-    fn reads(&self, all: &[Vec<u8>]) -> Claim {
+    pub fn reads(&self, all: &[Vec<u8>]) -> Claim {
         all.iter().try_for_each(|key| self.0.add_read_conflict_key(key)).map_err(fail)
     }
 
-    fn reads_prefixes(&self, all: &[Vec<u8>]) -> Claim {
+    pub fn reads_prefixes(&self, all: &[Vec<u8>]) -> Claim {
         let read = |prefix: &Vec<u8>| {
             let (begin, end) = keys::range(prefix);
             self.0.add_read_conflict_range(&begin, &end)
@@ -34,20 +34,20 @@ impl Expected {
         all.iter().try_for_each(read).map_err(fail)
     }
 
-    fn writes(&self, all: &[Vec<u8>]) -> Claim {
+    pub fn writes(&self, all: &[Vec<u8>]) -> Claim {
         all.iter().try_for_each(|key| self.0.set(key, b"")).map_err(fail)
     }
 
-    fn stamped(&self, all: &[Vec<u8>]) -> Claim {
+    pub fn stamped(&self, all: &[Vec<u8>]) -> Claim {
         all.iter().try_for_each(|key| self.0.set_versionstamped_key(key, b"")).map_err(fail)
     }
 
-    fn clears(&self, begin: &[u8], end: &[u8]) -> Claim {
+    pub fn clears(&self, begin: &[u8], end: &[u8]) -> Claim {
         self.0.clear_range(begin, end).map_err(fail)
     }
 
     /// An event and an audit row, as every transition has them.
-    fn transition(&self) -> Claim {
+    pub fn transition(&self) -> Claim {
         self.writes(&[keys::journal_head()])?;
         self.stamped(&[keys::journal_now(0), keys::audit_now(0)])
     }
@@ -135,12 +135,12 @@ impl Scene {
 }
 
 /// Copies the sets, lets the commit land, and gives it back as a held one would.
-struct Sets {
-    reads: Vec<(Vec<u8>, Vec<u8>)>,
-    writes: Vec<(Vec<u8>, Vec<u8>)>,
+pub struct Sets {
+    pub reads: Vec<(Vec<u8>, Vec<u8>)>,
+    pub writes: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
-async fn landed(held: Held) -> Claim<Sets> {
+pub async fn landed(held: Held) -> Claim<Sets> {
     held.arrived().await;
     let (reads, writes) = held.conflicts().ok_or("nothing is held")?;
     claim!(held.release().is_some_and(|landed| landed.is_ok()), "it did not land");
@@ -150,7 +150,7 @@ async fn landed(held: Held) -> Claim<Sets> {
 }
 
 impl Sets {
-    fn check(&self, expected: &Expected) -> Claim {
+    pub fn check(&self, expected: &Expected) -> Claim {
         same("reads", &self.reads, &expected.0.read_conflicts())?;
         same("writes", &self.writes, &expected.0.write_conflicts())
     }

@@ -291,7 +291,7 @@ fn every_transcript_in_the_manual_reads_as_recorded_on_both_stores() {
         .collect();
     pages.push(root().join("README.md"));
     pages.extend(
-        ["bql", "collation", "tutorial", "types"]
+        ["bql", "collation", "stories", "tutorial", "types"]
             .map(|name| root().join(format!("docs/{name}.md"))),
     );
     check_all(&pages, check_page);

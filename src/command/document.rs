@@ -18,6 +18,12 @@ use crate::session::{DocumentFormat, ObjectIdFormat};
 const DIRECTION: &[Argument] =
     &[Argument::keyword("ascending", "ASC"), Argument::keyword("descending", "DESC")];
 
+const BUCKET: Argument = Argument::string("bucket");
+
+const FILTER: Argument = Argument::string("filter");
+
+const PROJECTION: Argument = Argument::string("projection").after("PROJECTION").optional();
+
 const SORT_BY: Argument = Argument::block(
     "sortby",
     &[Argument::string("field").after("SORTBY"), Argument::one_of("direction", DIRECTION)],
@@ -61,7 +67,7 @@ pub(super) const COMMANDS: &[Spec] = &[
     Spec {
         complexity: "O(N) in the size of the documents",
         arguments: &[
-            Argument::string("bucket"),
+            BUCKET,
             Argument::string("id").after("OPID").optional(),
             Argument::keyword("docs", "DOCS"),
             Argument::string("document").multiple(),
@@ -71,32 +77,24 @@ pub(super) const COMMANDS: &[Spec] = &[
     },
     Spec {
         complexity: "O(1) by _id, else O(N) in the documents examined",
-        arguments: &[
-            Argument::string("bucket"),
-            Argument::string("filter"),
-            SORT_BY,
-            RESULT_SORT,
-            Argument::string("projection").after("PROJECTION").optional(),
-            LIMIT,
-            COLLATION,
-        ],
+        arguments: &[BUCKET, FILTER, SORT_BY, RESULT_SORT, PROJECTION, LIMIT, COLLATION],
         handler: run!(query::query),
         ..spec("BUCKET.QUERY", -3, flags::READ, "Finds the documents that match a filter.")
     },
     Spec {
         complexity: "O(1) without a filter, else O(N) in the entries or documents examined",
-        arguments: &[Argument::string("bucket"), Argument::string("filter").optional(), COLLATION],
+        arguments: &[BUCKET, Argument::string("filter").optional(), COLLATION],
         handler: run!(count::count),
         ..spec("BUCKET.COUNT", -2, flags::READ, "Counts the documents that match a filter.")
     },
     Spec {
         complexity: "O(N) in the indexes; with ANALYZE as the query",
         arguments: &[
-            Argument::string("bucket"),
-            Argument::string("filter"),
+            BUCKET,
+            FILTER,
             SORT_BY,
             RESULT_SORT,
-            Argument::string("projection").after("PROJECTION").optional(),
+            PROJECTION,
             LIMIT,
             COLLATION,
             Argument::keyword("analyze", "ANALYZE").optional(),
@@ -112,8 +110,8 @@ pub(super) const COMMANDS: &[Spec] = &[
     Spec {
         complexity: "O(1) by _id, else O(N) in the documents examined",
         arguments: &[
-            Argument::string("bucket"),
-            Argument::string("filter"),
+            BUCKET,
+            FILTER,
             Argument::string("update"),
             SORT_BY,
             LIMIT,
@@ -126,8 +124,8 @@ pub(super) const COMMANDS: &[Spec] = &[
     Spec {
         complexity: "O(1) by _id, else O(N) in the documents examined",
         arguments: &[
-            Argument::string("bucket"),
-            Argument::string("filter"),
+            BUCKET,
+            FILTER,
             LIMIT,
             Argument::string("duration").after("RETAIN").optional(),
             Argument::string("reason").after("REASON").optional(),

@@ -43,22 +43,28 @@ struct Plan {
 }
 
 /// What all clients of one run share.
-struct Run {
+pub struct Run {
     seed: u64,
     events: AtomicU64,
     elements: AtomicU32,
 }
 
 impl Run {
-    fn now(&self) -> u64 {
+    pub fn new(seed: u64) -> Self {
+        Self { seed, events: AtomicU64::default(), elements: AtomicU32::default() }
+    }
+
+    /// The next event.
+    pub fn now(&self) -> u64 {
         self.events.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    fn element(&self) -> Element {
+    /// One that was not there before.
+    pub fn element(&self) -> Element {
         self.elements.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    fn bucket(&self, number: usize) -> String {
+    pub fn bucket(&self, number: usize) -> String {
         format!("h{}b{number}", self.seed)
     }
 }
@@ -209,7 +215,7 @@ fn spawn_remover(
 /// Runs one seed and gives what was seen.
 async fn run(cluster: &Cluster, plan: Plan, seed: u64) -> Claim<History> {
     let mut random = StdRng::seed_from_u64(seed);
-    let run = Arc::new(Run { seed, events: AtomicU64::default(), elements: AtomicU32::default() });
+    let run = Arc::new(Run::new(seed));
     for number in 0..BUCKETS {
         let bucket = run.bucket(number);
         cluster.expect("A", &format!("BUCKET.CREATE {bucket}"), "OK").await?;

@@ -10,7 +10,6 @@ mod model;
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use lethe::cluster::mutation::{Mutation, Mutations};
@@ -21,7 +20,7 @@ use rand::{RngExt, SeedableRng};
 use tokio::time::sleep;
 
 use crate::cluster::{Claim, Cluster, claim, fail, line, patiently};
-use crate::history::seeds;
+use crate::history::{Run, seeds};
 use crate::seat::Seat;
 use model::{Answer, Batch, Change, Document, End, Ended, Filter, Id, Step, Transaction, check};
 
@@ -45,23 +44,6 @@ struct Plan {
     mutations: Mutations,
     /// Sessions read without the claim that it still holds.
     snapshot_reads: bool,
-}
-
-/// What all clients of one run share.
-struct Run {
-    seed: u64,
-    events: AtomicU64,
-    elements: AtomicU32,
-}
-
-impl Run {
-    fn now(&self) -> u64 {
-        self.events.fetch_add(1, Ordering::Relaxed) + 1
-    }
-
-    fn bucket(&self, number: usize) -> String {
-        format!("s{}b{number}", self.seed)
-    }
 }
 
 /// What a cursor does.
@@ -132,10 +114,6 @@ impl Client {
         self.random.random_range(0..UNIQUES)
     }
 
-    fn element(&self) -> u32 {
-        self.run.elements.fetch_add(1, Ordering::Relaxed) + 1
-    }
-
     /// One command of a transaction, or one that is a transaction.
     async fn step(&mut self) -> Claim<Told> {
         let bucket = self.random.random_range(0..BUCKETS);
@@ -161,7 +139,7 @@ impl Client {
                             1 => Change::Unique(self.pick_unique()),
                             _ => Change::Nothing,
                         };
-                        Action::Update(change, self.element())
+                        Action::Update(change, self.run.element())
                     }
                 };
                 let filter = self.pick_filter();
@@ -193,7 +171,7 @@ impl Client {
 
     async fn upsert(&mut self, bucket: usize) -> Claim<Told> {
         let (key, unique) = (self.random.random_range(0..KEYS), self.pick_unique());
-        let (element, limit) = (self.element(), self.random.random_range(1..4));
+        let (element, limit) = (self.run.element(), self.random.random_range(1..4));
         let update = update_text(Change::Unique(unique), element, true);
         let filter = filter_text(Filter::Key(key));
         let name = self.run.bucket(bucket);
@@ -391,7 +369,7 @@ fn document(text: &str) -> Claim<(Id, Document)> {
 /// Runs one seed and gives what was seen.
 async fn run(cluster: &Cluster, plan: Plan, seed: u64) -> Claim<Vec<Transaction>> {
     let mut random = StdRng::seed_from_u64(seed);
-    let run = Arc::new(Run { seed, events: AtomicU64::default(), elements: AtomicU32::default() });
+    let run = Arc::new(Run::new(seed));
     for (number, indexes) in INDEXES.iter().enumerate() {
         let create = format!("BUCKET.CREATE {} INDEXES {indexes}", run.bucket(number));
         cluster.expect("A", &create, "OK").await?;

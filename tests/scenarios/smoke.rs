@@ -79,6 +79,48 @@ async fn three_nodes_tell_the_whole_story_over_tcp() {
     }
 }
 
+/// Connections that break in a transaction, the last two in the middle of its COMMIT.
+async fn hanging_up() -> Claim {
+    let cluster = Cluster::new(&["A", "B"]).await?;
+    let [a, b] = ["A", "B"].map(|node| cluster.node(node).addresses()[0]);
+    let mut other = Connection::open(b).await?;
+    other.expect("BUCKET.CREATE users", "+OK").await?;
+    other.expect("BUCKET.INSERT users DOCS '{\"name\":\"ada\"}'", "*1").await?;
+    other.line().await?;
+    other.line().await?;
+    for last in ["", "COMMIT", "*1\r\n$6\r\nCOMMI"] {
+        let before = cluster.store().stats().open_transactions;
+        let mut client = Connection::open(a).await?;
+        client.expect("BEGIN", "+OK").await?;
+        for (command, first, more) in [
+            ("BUCKET.INSERT users DOCS '{\"name\":\"bob\"}'", "*1", 2),
+            ("BUCKET.UPDATE users '{\"name\":\"ada\"}' '{\"$set\":{\"name\":\"eve\"}}'", "*2", 4),
+            ("BUCKET.DELETE users '{\"name\":\"bob\"}'", "*2", 4),
+            ("BUCKET.COUNT users '{\"name\":\"eve\"}'", ":1", 0),
+        ] {
+            client.expect(command, first).await?;
+            for _ in 0..more {
+                client.line().await?;
+            }
+        }
+        client.0.write_all(last.as_bytes()).await.map_err(fail)?;
+        client.0.flush().await.map_err(fail)?;
+        drop(client);
+        let gone = async || Ok(cluster.store().stats().open_transactions <= before);
+        cluster.eventually("the transaction is gone", SILENT_AFTER, gone).await?;
+        other.expect("BUCKET.COUNT users '{\"name\":\"ada\"}'", ":1").await?;
+        other.expect("BUCKET.COUNT users", ":1").await?;
+    }
+    cluster.finish().await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_breaks_rolls_back() {
+    if let Err(violated) = patiently(hanging_up()).await {
+        panic!("{violated}");
+    }
+}
+
 async fn handing_over() -> Claim {
     let mut cluster = Cluster::new(&["A", "B"]).await?;
     cluster.shard_of("B")?;

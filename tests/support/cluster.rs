@@ -610,11 +610,16 @@ pub fn put(txn: &Transaction, live: &LiveBucket, number: u32, at: i64) -> Domain
 }
 
 /// Runs a scenario, with patience, and gives what it claims.
-pub async fn patiently(scenario: impl Future<Output = Claim>) -> Claim {
-    within(PATIENCE * 2, scenario).await
+pub fn patiently(scenario: impl Future<Output = Claim>) -> impl Future<Output = Claim> {
+    within(PATIENCE * 2, scenario)
 }
 
 /// Runs a scenario that must have ended after so long.
-pub async fn within(limit: Duration, scenario: impl Future<Output = Claim>) -> Claim {
-    timeout(limit, scenario).await.unwrap_or_else(|_| Err("it never ended".to_owned()))
+pub fn within(
+    limit: Duration,
+    scenario: impl Future<Output = Claim>,
+) -> impl Future<Output = Claim> {
+    // A scenario of several nodes is large.
+    let scenario = timeout(limit, Box::pin(scenario));
+    async { scenario.await.unwrap_or_else(|_| Err("it never ended".to_owned())) }
 }

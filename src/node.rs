@@ -242,6 +242,7 @@ impl Node {
             lifecycle: lifecycle.clone(),
             options: WorkerOptions {
                 changes_retention_ms: milliseconds(config.changes_retention),
+                tombstone_retention: config.tombstone_retention,
                 audit_retention_ms: milliseconds(config.audit_retention),
                 announce_every: ANNOUNCE_EVERY,
             },

@@ -16,6 +16,8 @@ mod documents;
 mod feed;
 #[path = "check/tombstones.rs"]
 mod tombstones;
+#[path = "check/ttl.rs"]
+mod ttl;
 #[path = "check/world.rs"]
 mod world;
 
@@ -128,8 +130,9 @@ async fn no_row_vanishes_unnoticed() {
             continue;
         }
         // What was set aside while its bucket is removed is in no queue.
-        let stands_still = keys::parse_expiry(&key)
-            .is_ok_and(|(_, what, _)| [keys::due::TRIM, keys::due::VACUUM].contains(&what));
+        let stands_still = keys::parse_expiry(&key).is_ok_and(|(_, what, _)| {
+            [keys::due::TRIM, keys::due::VACUUM, keys::due::TTL].contains(&what)
+        });
         // No counter and one at nought say the same.
         let is_nought = keys::parse_count(&key).is_ok() && value == [0; 8];
         let may_go = stands_still || is_nought;

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use super::finding::{Kind, Report};
 use super::look::{Look, Owner};
 use super::{copies, feed, indexes};
-use crate::codec::record::{self, BucketRecord, State};
-use crate::codec::{BucketId, keys, readable};
+use crate::codec::record::{self, BucketRecord, State, TtlProgressRecord};
+use crate::codec::{BucketId, Versionstamp, keys, readable};
 use crate::document::{Document, Home, Limits, Reference, Stored, Tombstone};
 use crate::store::limits::TRANSACTION_BYTES_MAX;
 use crate::store::{RangeRead, Result};
@@ -23,7 +23,7 @@ pub(super) async fn data(
     let Some((bucket, part)) = report.decoded(keys::parse_data(key)) else { return Ok(None) };
     let rest = || Some(keys::after(&keys::data_prefix(bucket)));
     let record = match look.owner(bucket).await? {
-        Owner::Bucket(record) => record,
+        Owner::Bucket(record) => *record,
         Owner::Waiting | Owner::Unclear => return Ok(rest()),
         Owner::Dropped => {
             orphaned(report, bucket, "its prefix was dropped");
@@ -64,7 +64,9 @@ pub(super) async fn data(
             }
         }
         keys::data::EXPIRING => {
-            report.expect_empty(value);
+            if let Some(version) = report.decoded(Versionstamp::decode(value)) {
+                look.expect_past(report, version);
+            }
             expiring(look, report, &record, key).await?;
         }
         keys::data::VACUUM => {
@@ -80,6 +82,18 @@ pub(super) async fn data(
             report.decoded(record::decode::<record::OriginRecord>("origin", value));
         }
         keys::data::FLOOR => feed::floor(look, report, key, value),
+        keys::data::TTL if *key == keys::ttl(bucket) => {
+            if let Some(progress) =
+                report.decoded(record::decode::<TtlProgressRecord>("ttl", value))
+            {
+                let due = keys::expiry(progress.due_at, keys::due::TTL, &bucket.0.to_be_bytes());
+                expect_due(look, report, &record, &due).await?;
+                if record.ttl.is_none() {
+                    let wrong = format!("the bucket '{}' has no TTL", record.name);
+                    report.add(Kind::Dangling, wrong, "a TTL of the bucket");
+                }
+            }
+        }
         other if indexes::part(look, report, (bucket, &record), other, key, value).await? => {}
         other => report.add(
             Kind::UnknownKey,
@@ -171,20 +185,19 @@ async fn tombstone(
             return Ok(());
         }
     };
-    look.expect_past(report, tombstone.version);
     look.expect_reserved(report, removal.0);
     let listed = keys::deleted_by(bucket, removal, &oid);
-    let expires_at = tombstone.record.expires_at;
-    let queued = expires_at.map(|at| keys::expiring(bucket, at, removal, &oid));
-    let rows = [(Some(listed), "its removal does not list it"), (queued, "it never expires")];
+    let at = tombstone.record.expires_at.unwrap_or(keys::NEVER);
+    let queued = keys::expiring(bucket, at, removal, &oid);
+    let rows = [(listed, "its removal does not list it"), (queued, "nothing says when it expires")];
     for (row, wrong) in rows {
-        if let Some(row) = row
-            && !look.exists(&row).await?
-        {
+        if !look.exists(&row).await? {
             report.add(Kind::Missing, wrong, readable::key(&row));
         }
     }
-    body(look, report, home, &oid, tombstone.stored).await?;
+    if let Some(stored) = tombstone.stored {
+        body(look, report, home, &oid, stored).await?;
+    }
     Ok(())
 }
 
@@ -207,15 +220,16 @@ async fn expiring(
     let tombstone = keys::tombstone(bucket, &oid, removal);
     match look.get(&tombstone).await?.map(|value| Tombstone::decode(&tombstone, &value)) {
         None => expect_tombstone(look, report, &tombstone).await?,
-        Some(Ok(tombstone)) if tombstone.record.expires_at != Some(at) => report.add(
-            Kind::Contradiction,
-            "its tombstone expires at another time",
-            "a row at the time that its tombstone says",
-        ),
+        Some(Ok(tombstone)) if tombstone.record.expires_at.unwrap_or(keys::NEVER) != at => report
+            .add(
+                Kind::Contradiction,
+                "its tombstone expires at another time",
+                "a row at the time that its tombstone says",
+            ),
         Some(_) => {}
     }
-    if record.copy.is_some() {
-        // Its source's are looked for, and what goes there goes here.
+    if at == keys::NEVER || record.copy.is_some() {
+        // Those of a copy are looked for in its source, and what goes there goes here.
         return Ok(());
     }
     let vacuums = RangeRead::prefix(keys::data_part(bucket, keys::data::VACUUM)).limit(1);

@@ -40,7 +40,7 @@ impl<T> Row<T> {
 #[derive(Debug, Clone)]
 pub(super) enum Owner {
     /// A bucket, active or removed.
-    Bucket(BucketRecord),
+    Bucket(Box<BucketRecord>),
     /// A bucket that was purged; its prefix waits to be dropped.
     Waiting,
     /// A bucket that was purged, and its prefix is said to have been dropped.
@@ -257,7 +257,7 @@ impl Look {
             return Ok(owner.clone());
         }
         let owner = match self.bucket(bucket).await? {
-            Row::Is(record) => Owner::Bucket(record),
+            Row::Is(record) => Owner::Bucket(Box::new(record)),
             Row::Broken => Owner::Unclear,
             Row::Absent => self.reclaimer(bucket).await?,
         };

@@ -32,7 +32,7 @@
 //! | `data/.../doc` | valid BSON whose `_id` is that of the key; in pieces: all are there, none is behind the last, and length and checksum are right |
 //! | `data/.../body` | a document or a tombstone refers to it |
 //! | `data/.../count` | exactly the documents, bytes and tombstones of its shard |
-//! | `data/.../tombstone` | its `deleted-by`, and unless it is kept for ever its `expiring` row; its document as for `doc` |
+//! | `data/.../tombstone` | its `deleted-by` and its `expiring` row; its document, unless it was destroyed, as for `doc` |
 //! | `data/.../deleted-by`, `expiring` | a tombstone that says the same; a `vacuum` row in this bucket for what expires, unless it is a copy |
 //! | `data/.../change`, `count`, `head` | shards of the bucket |
 //! | `data/.../change` | the first of a shard: `head` of that shard |
@@ -47,6 +47,7 @@
 //! | `data/.../copy` | a bucket that is a copy; a position for each of its shards |
 //! | `index-task` | an index of a bucket, and an open task of it |
 //! | `data/.../trim`, `vacuum` | an `expiry` row, unless the bucket is removed, or it is parked |
+//! | `data/.../ttl` | the same; a TTL of its bucket, which in turn has one |
 //! | `journal-head` | the version of the last event |
 //! | `member` | `seen` and `beat`; their rows without a member are a warning |
 //! | `shard`, `witness` | a shard of the cluster; an owner that is a member while there are members, else a warning |

@@ -4,7 +4,7 @@ use super::finding::{Kind, Report};
 use super::guards;
 use super::look::{Look, Row, number};
 use crate::codec::record::{self, BucketRecord, NamespaceRecord, State};
-use crate::codec::{BucketId, NamespaceId, ObjectKind, RemovalId, Versionstamp, keys};
+use crate::codec::{BucketId, NamespaceId, ObjectKind, RemovalId, Versionstamp, keys, readable};
 use crate::metadata::name::DEPTH_MAX;
 use crate::store::Result;
 
@@ -220,6 +220,10 @@ pub(super) async fn bucket_record(
     }
     super::copies::of_record(look, report, BucketId(id), &record).await?;
     super::indexes::of_record(look, report, BucketId(id), &record).await?;
+    let ttl = keys::ttl(BucketId(id));
+    if record.ttl.is_some() && !look.exists(&ttl).await? {
+        report.add(Kind::Missing, "nobody looks for what its TTL ends", readable::key(&ttl));
+    }
     let pointer = look.pointer(&keys::bucket_name(record.namespace, &record.name)).await?;
     state_fits(look, report, id, ObjectKind::Bucket, record.state, &pointer).await?;
     Ok(Some(BucketId(id)))

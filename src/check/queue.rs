@@ -3,7 +3,9 @@
 
 use super::finding::{Kind, Report};
 use super::look::{Look, Row, number};
-use crate::codec::record::{self, GraveRecord, OperationRecord, ReclaimRecord, State};
+use crate::codec::record::{
+    self, GraveRecord, OperationRecord, ReclaimRecord, State, TtlProgressRecord,
+};
 use crate::codec::{BucketId, NamespaceId, Object, RemovalId, keys, readable};
 use crate::store::Result;
 
@@ -78,6 +80,21 @@ pub(super) async fn expiry(
                 ),
             }
         }
+        keys::due::TTL => {
+            let bucket = BucketId(number);
+            match look.record::<TtlProgressRecord>("ttl", &keys::ttl(bucket)).await? {
+                _ if look.bucket(bucket).await?.is_absent() => {
+                    let wrong = format!("there is no bucket {bucket}");
+                    report.add(Kind::Dangling, wrong, "the record of a bucket");
+                }
+                Row::Absent => {
+                    let wrong = format!("the bucket {bucket} does not know of it");
+                    report.add(Kind::Missing, wrong, readable::key(&keys::ttl(bucket)));
+                }
+                Row::Is(progress) if progress.due_at != at => wrong_time(report, progress.due_at),
+                Row::Is(_) | Row::Broken => {}
+            }
+        }
         keys::due::TRIM | keys::due::VACUUM => {
             let bucket = BucketId(number);
             let known = match what {
@@ -95,7 +112,7 @@ pub(super) async fn expiry(
         other => report.add(
             Kind::UnknownKey,
             format!("something of kind {other} is due"),
-            "a removal, an operation, a grave, a trim, a vacuum or a namespace that is back",
+            "a removal, an operation, a grave, a trim, a vacuum, a TTL or a namespace that is back",
         ),
     }
     Ok(())

@@ -261,7 +261,8 @@ impl<'a> Walk<'a> {
             let (oid, stored) = if self.part == keys::data::DOCUMENT {
                 (keys::parse_document(key).ok()?.1, Stored::decode(value).ok())
             } else {
-                let stored = Tombstone::decode(key, value).ok().map(|tombstone| tombstone.stored);
+                let stored =
+                    Tombstone::decode(key, value).ok().and_then(|tombstone| tombstone.stored);
                 (keys::parse_tombstone(key).ok()?.1, stored)
             };
             Some((home.shard_of(&ObjectId::from_bytes(oid)), stored))

@@ -30,6 +30,16 @@ pub fn parse_retention(text: &str) -> Option<Retention> {
 /// As [`parse_retention`], without `forever`.
 #[must_use]
 pub fn parse_duration(text: &str) -> Option<Duration> {
+    parse_any(text).filter(|duration| *duration <= DURATION_MAX)
+}
+
+/// Whether this is a duration, but longer than [`DURATION_MAX`].
+#[must_use]
+pub fn is_too_long(text: &str) -> bool {
+    parse_any(text).is_some_and(|duration| duration > DURATION_MAX)
+}
+
+fn parse_any(text: &str) -> Option<Duration> {
     let text = text.trim();
     let duration = if text.bytes().all(|byte| byte.is_ascii_digit()) {
         Duration::from_secs(text.parse().ok()?)
@@ -41,7 +51,7 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
     } else {
         humantime::parse_duration(text).ok()?
     };
-    (duration <= DURATION_MAX).then_some(duration)
+    Some(duration)
 }
 
 /// Prints a duration as [`parse_duration`] reads it: `7d`, `36h`, `1h 30m`.
@@ -56,6 +66,15 @@ pub fn format_duration(duration: Duration) -> String {
             format!("{}{unit}", seconds / length)
         }
         _ => humantime::format_duration(duration).to_string(),
+    }
+}
+
+/// Prints how long something is kept, as [`parse_retention`] reads it.
+#[must_use]
+pub fn format_retention(retention: Retention) -> String {
+    match retention {
+        Retention::For(duration) => format_duration(duration),
+        Retention::Forever => "forever".to_owned(),
     }
 }
 

@@ -88,6 +88,7 @@ pub mod data {
     pub const HISTOGRAM: u16 = 12;
     pub const EXPIRING: u16 = 16;
     pub const VACUUM: u16 = 17;
+    pub const TTL: u16 = 18;
     pub const HEAD: u16 = 20;
     pub const FLOOR: u16 = 21;
     pub const ORIGIN: u16 = 22;
@@ -265,6 +266,8 @@ pub mod due {
     pub const UNPARK: u16 = 5;
     /// The id is a bucket's number: tombstones in it may have expired.
     pub const VACUUM: u16 = 10;
+    /// The id is a bucket's number: documents in it may have expired by their TTL.
+    pub const TTL: u16 = 12;
 }
 
 /// # Errors
@@ -417,8 +420,11 @@ pub fn parse_deleted_by(key: &[u8]) -> Result<(BucketId, RemovalId, [u8; 12]), D
     Ok((BucketId(bucket), RemovalId(removal), oid_of("deleted-by", &oid)?))
 }
 
+/// The time of what never comes due.
+pub const NEVER: i64 = i64::MAX;
+
 /// `data/<bucket>/expiring/<time>/<removal>/<oid>`: the tombstone that expires
-/// at this time of the bucket's own clock.
+/// at this time of the bucket's own clock, or [`NEVER`].
 #[must_use]
 pub fn expiring(bucket: BucketId, at: i64, removal: RemovalId, oid: &[u8; 12]) -> Vec<u8> {
     pack(&(kind::DATA, bucket.0, data::EXPIRING, at, removal.0, Bytes::from(&oid[..])))
@@ -448,6 +454,13 @@ pub fn vacuum(bucket: BucketId, at: i64) -> Vec<u8> {
 pub fn parse_vacuum(key: &[u8]) -> Result<(BucketId, i64), DecodeError> {
     let (_, bucket, _, at): (u16, u64, u16, i64) = decode("vacuum", key)?;
     Ok((BucketId(bucket), at))
+}
+
+/// `data/<bucket>/ttl`: how far the search for documents that have expired by
+/// their TTL has come.
+#[must_use]
+pub fn ttl(bucket: BucketId) -> Vec<u8> {
+    data_part(bucket, data::TTL)
 }
 
 /// The bucket and the part of any key below `data/`.

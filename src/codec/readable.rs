@@ -137,6 +137,7 @@ fn readable(form: As, element: &Element<'_>, due: Option<&Element<'_>>) -> Strin
             Ok(due::TRIM) => "trim".to_owned(),
             Ok(due::UNPARK) => "unpark".to_owned(),
             Ok(due::VACUUM) => "vacuum".to_owned(),
+            Ok(due::TTL) => "ttl".to_owned(),
             _ => what.to_string(),
         },
         (As::DuePart, Element::Bytes(id)) => due_id(due, id),
@@ -160,6 +161,7 @@ fn readable(form: As, element: &Element<'_>, due: Option<&Element<'_>>) -> Strin
             Ok(data::HISTOGRAM) => "histogram".to_owned(),
             Ok(data::EXPIRING) => "expiring".to_owned(),
             Ok(data::VACUUM) => "vacuum".to_owned(),
+            Ok(data::TTL) => "ttl".to_owned(),
             Ok(data::HEAD) => "head".to_owned(),
             Ok(data::FLOOR) => "floor".to_owned(),
             Ok(data::ORIGIN) => "origin".to_owned(),
@@ -188,7 +190,7 @@ fn due_id(due: Option<&Element<'_>>, id: &[u8]) -> String {
     let number = <[u8; 8]>::try_from(id).map(u64::from_be_bytes);
     match (due, number) {
         (Some(Element::Int(what)), Ok(number)) => match u16_of(*what) {
-            Ok(due::TRIM | due::VACUUM) => BucketId(number).to_string(),
+            Ok(due::TRIM | due::VACUUM | due::TTL) => BucketId(number).to_string(),
             Ok(due::UNPARK) => NamespaceId(number).to_string(),
             _ => RemovalId(number).to_string(),
         },

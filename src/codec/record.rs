@@ -4,9 +4,12 @@
 //! field that an older record lacks gets its default. Times are milliseconds
 //! since 1970 in cluster time.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::collation::Collation;
+use super::duration::Retention;
 use super::{DecodeError, NamespaceId, Object, RemovalId, Versionstamp};
 
 mod copy;
@@ -187,6 +190,13 @@ pub struct BucketRecord {
     /// Its writers wait for a swap.
     #[serde(default)]
     pub paused: Option<PauseOf>,
+    /// How long deleted documents are kept where the command does not say; `None`: as the
+    /// server's setting says.
+    #[serde(default)]
+    pub tombstone_retention: Option<KeepRecord>,
+    /// When documents are deleted by themselves.
+    #[serde(default)]
+    pub ttl: Option<TtlRecord>,
 }
 
 impl BucketRecord {
@@ -207,7 +217,70 @@ impl BucketRecord {
             strict_types: true,
             copy: None,
             paused: None,
+            tombstone_retention: None,
+            ttl: None,
         }
+    }
+}
+
+/// How long something is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeepRecord {
+    /// `None` means for ever.
+    pub ms: Option<i64>,
+}
+
+impl From<Retention> for KeepRecord {
+    fn from(retention: Retention) -> Self {
+        match retention {
+            Retention::For(duration) => {
+                Self { ms: Some(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)) }
+            }
+            Retention::Forever => Self { ms: None },
+        }
+    }
+}
+
+impl From<KeepRecord> for Retention {
+    fn from(keep: KeepRecord) -> Self {
+        keep.ms.map_or(Self::Forever, |ms| {
+            Self::For(Duration::from_millis(u64::try_from(ms).unwrap_or_default()))
+        })
+    }
+}
+
+/// Documents are deleted when the time in a field is older than this.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TtlRecord {
+    /// Its names, joined by dots.
+    pub field: String,
+    pub after_ms: i64,
+}
+
+/// `data/<bucket>/ttl`: how far the search for documents that have expired has come.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TtlProgressRecord {
+    /// When it goes on: the time of its `expiry` row.
+    pub due_at: i64,
+    /// The id behind which the present pass goes on; `None`: it has not begun.
+    #[serde(default)]
+    pub after: Option<[u8; 12]>,
+    /// What the present pass deletes is one removal.
+    #[serde(default)]
+    pub removal: Option<RemovalId>,
+    /// When the last pass ended.
+    #[serde(default)]
+    pub last_at: Option<i64>,
+    /// Documents deleted since it was switched on.
+    #[serde(default)]
+    pub deleted: i64,
+}
+
+impl TtlProgressRecord {
+    /// Nothing was looked at yet.
+    #[must_use]
+    pub const fn new(due_at: i64) -> Self {
+        Self { due_at, after: None, removal: None, last_at: None, deleted: 0 }
     }
 }
 

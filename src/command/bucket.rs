@@ -1,7 +1,8 @@
 //! BUCKET.CREATE, LIST, LOCATE, DESCRIBE, RENAME, PROTECT.
 
 use super::index::parse_schema;
-use super::support::{Paging, caller, current, time_reply, to_hex};
+use super::settings::{tombstone_retention_reply, ttl_reply};
+use super::support::{Paging, caller, current, retention, time_reply, to_hex};
 use super::{Args, Argument, Context, Error, Group, Reply, Result, Spec, collation, flags, run};
 use crate::codec::duration::{Retention, format_instant};
 use crate::codec::record::State;
@@ -13,7 +14,7 @@ use crate::lifecycle::list::{Filter, Listed};
 use crate::lifecycle::target;
 use crate::lifecycle::{Lifecycle, Target};
 use crate::metadata::bucket::{self, Found, NewBucket};
-use crate::metadata::{Path, name, namespace};
+use crate::metadata::{Path, name, namespace, settings};
 use crate::store::{Read, Transaction};
 
 const BUCKET: &[Argument] = &[Argument::string("bucket")];
@@ -39,6 +40,7 @@ pub(super) const COMMANDS: &[Spec] = &[
             Argument::integer("shard").after("SHARDS").multiple().optional(),
             Argument::string("schema").after("INDEXES").optional(),
             Argument::string("collation").after("COLLATION").optional(),
+            Argument::string("duration").after("TOMBSTONE-RETENTION").optional(),
             Argument::keyword("if-not-exists", "IF-NOT-EXISTS").optional(),
             Argument::string("id").after("OPID").optional(),
         ],
@@ -103,6 +105,10 @@ pub(super) const COMMANDS: &[Spec] = &[
     },
 ];
 
+/// The options of CREATE, at which a list of shards ends.
+const CREATE_OPTIONS: [&[u8]; 6] =
+    [b"IF-NOT-EXISTS", b"OPID", b"SHARDS", b"COLLATION", b"INDEXES", b"TOMBSTONE-RETENTION"];
+
 async fn create(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
     let bucket = name::bucket(args.required(0)?)?;
     let mut new = NewBucket::default();
@@ -127,6 +133,13 @@ async fn create(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
                 new.collation = collation::parse(&spec)?;
                 index += 1;
             }
+            b"TOMBSTONE-RETENTION" => {
+                let text = args
+                    .text(index)
+                    .map_err(|_| Error::syntax("a value is missing after 'TOMBSTONE-RETENTION'"))?;
+                new.tombstone_retention = Some(retention(text)?);
+                index += 1;
+            }
             b"OPID" => {
                 opid = Some(
                     args.get(index)
@@ -137,11 +150,7 @@ async fn create(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
             b"SHARDS" => {
                 let list = new.shards.get_or_insert_default();
                 while let Some(word) = args.get(index) {
-                    let keyword =
-                        [b"IF-NOT-EXISTS".as_slice(), b"OPID", b"SHARDS", b"COLLATION", b"INDEXES"]
-                            .iter()
-                            .any(|keyword| word.eq_ignore_ascii_case(keyword));
-                    if keyword {
+                    if CREATE_OPTIONS.iter().any(|name| word.eq_ignore_ascii_case(name)) {
                         break;
                     }
                     let id = args.integer(index)?;
@@ -303,10 +312,11 @@ async fn describe(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
                 above => above?,
             };
             let counts = bucket::counts(txn, id).await?;
-            Ok((id, record, removal, above, counts))
+            let ttl = settings::ttl_progress(txn, id, Read::Snapshot).await?;
+            Ok((id, record, removal, above, counts, ttl))
         })
         .await?;
-    let (id, record, removal, above, counts) = described;
+    let (id, record, removal, above, counts, ttl) = described;
     let fence = catalog.fence(id.0).await?;
     let copy = lifecycle.copy_state(id, &record).await?;
     let is_removed = removal.is_some() || above.removed().is_some();
@@ -315,6 +325,9 @@ async fn describe(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
         Some(_) => "copying",
         None => "active",
     };
+    let default = ctx.services.config.tombstone_retention;
+    let deleted = tombstone_retention_reply(&record, default);
+    let ttl = ttl_reply(&record, ttl.as_ref());
     let named = record.indexes.iter().map(|index| Reply::Text(index.name.clone()));
     let indexes = std::iter::once(Reply::literal(PRIMARY)).chain(named);
     let shards = record.shards.iter().map(|shard| Reply::Integer(i64::from(*shard))).collect();
@@ -333,6 +346,8 @@ async fn describe(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
         ("protected", Reply::Boolean(record.protected)),
         ("collation", collation::reply(record.collation.as_ref())),
         ("retention", retention_reply(lifecycle)),
+        ("tombstone_retention", deleted),
+        ("ttl", ttl),
     ];
     if let Some(copy) = &copy {
         reply.push(("copy", super::copy::state_reply(copy, catalog.now())));

@@ -1,12 +1,15 @@
-//! BUCKET.INSERT, QUERY, COUNT, EXPLAIN, UPDATE, DELETE, ADVANCE, CLOSE and CURSORS.
+//! BUCKET.INSERT, QUERY, COUNT, EXPLAIN, UPDATE, DELETE, DELETED, UNDELETE, EXPUNGE, VACUUM, ADVANCE, CLOSE and CURSORS.
 
 mod change;
 mod count;
 mod cursors;
 mod delete;
+mod deleted;
 mod explain;
+mod expunge;
 mod insert;
 mod query;
+mod undelete;
 mod update;
 
 use bytes::Bytes;
@@ -44,7 +47,12 @@ const ACTIONS: &[Argument] = &[
     Argument::keyword("query", "QUERY"),
     Argument::keyword("update", "UPDATE"),
     Argument::keyword("delete", "DELETE"),
+    Argument::keyword("deleted", "DELETED"),
+    Argument::keyword("undelete", "UNDELETE"),
 ];
+
+const WHICH: &[Argument] =
+    &[Argument::string("filter"), Argument::string("removal-id").after("REMOVAL")];
 
 const CURSOR: &[Argument] =
     &[Argument::one_of("operation", ACTIONS), Argument::integer("cursor-id")];
@@ -137,6 +145,67 @@ pub(super) const COMMANDS: &[Spec] = &[
         ..spec("BUCKET.DELETE", -3, flags::WRITE, "Deletes the documents that match a filter.")
     },
     Spec {
+        complexity: "O(1) by _id, O(N) in what the removal deleted, else in all deleted documents",
+        arguments: &[
+            Argument::string("bucket"),
+            Argument::string("filter").optional(),
+            Argument::string("removal-id").after("REMOVAL").optional(),
+            Argument::integer("limit").after("LIMIT").optional(),
+            Argument::string("collation").after("COLLATION").optional(),
+        ],
+        handler: run!(deleted::list),
+        ..spec(
+            "BUCKET.DELETED",
+            -2,
+            flags::READ,
+            "Lists deleted documents that can be brought back.",
+        )
+    },
+    Spec {
+        complexity: "O(1) by _id, O(N) in what the removal deleted, else in all deleted documents",
+        arguments: &[
+            Argument::string("bucket"),
+            Argument::one_of("which", WHICH),
+            Argument::integer("limit").after("LIMIT").optional(),
+            Argument::one_of(
+                "conflict",
+                &[Argument::keyword("fail", "FAIL"), Argument::keyword("skip", "SKIP")],
+            )
+            .after("ON-CONFLICT")
+            .optional(),
+            Argument::string("collation").after("COLLATION").optional(),
+            Argument::string("id").after("OPID").optional(),
+        ],
+        handler: run!(undelete::undelete),
+        ..spec("BUCKET.UNDELETE", -3, flags::WRITE, "Brings deleted documents back.")
+    },
+    Spec {
+        complexity: "O(1) by _id, O(N) in what the removal deleted, else in all deleted documents",
+        arguments: &[
+            Argument::string("bucket"),
+            Argument::one_of("which", WHICH),
+            Argument::string("collation").after("COLLATION").optional(),
+        ],
+        handler: run!(expunge::expunge),
+        ..spec(
+            "BUCKET.EXPUNGE",
+            -3,
+            flags::WRITE | flags::DANGEROUS | flags::NO_TRANSACTION,
+            "Destroys deleted documents before their time.",
+        )
+    },
+    Spec {
+        complexity: "O(N) in what has expired",
+        arguments: &[Argument::string("bucket")],
+        handler: run!(expunge::vacuum),
+        ..spec(
+            "BUCKET.VACUUM",
+            2,
+            flags::WRITE | flags::DANGEROUS | flags::NO_TRANSACTION,
+            "Destroys the deleted documents that have expired.",
+        )
+    },
+    Spec {
         complexity: "As the command that opened the cursor",
         ..spec("BUCKET.ADVANCE", 3, flags::WRITE, "Goes on with the next batch of a cursor.")
     },
@@ -157,16 +226,18 @@ pub(super) const COMMANDS: &[Spec] = &[
     },
 ];
 
-/// What a cursor was opened by. Ids are counted over all three together.
+/// What a cursor was opened by. Ids are counted over all of them together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Action {
     Query,
     Update,
     Delete,
+    Deleted,
+    Undelete,
 }
 
 impl Action {
-    const ALL: [Self; 3] = [Self::Query, Self::Update, Self::Delete];
+    const ALL: [Self; 5] = [Self::Query, Self::Update, Self::Delete, Self::Deleted, Self::Undelete];
 
     fn parse(word: &[u8]) -> super::Result<Self> {
         Self::ALL
@@ -183,6 +254,8 @@ impl Action {
             Self::Query => "QUERY",
             Self::Update => "UPDATE",
             Self::Delete => "DELETE",
+            Self::Deleted => "DELETED",
+            Self::Undelete => "UNDELETE",
         }
     }
 }

@@ -363,7 +363,7 @@ async fn restore(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
         }
     }
     let caller = caller(ctx.session, "BUCKET.RESTORE", &args, opid)?;
-    let restored = ctx.services.lifecycle()?.restore(&caller, &request).await?;
+    let restored = Box::pin(ctx.services.lifecycle()?.restore(&caller, &request)).await?;
     if !request.dry_run {
         return Ok(Reply::Ok);
     }

@@ -68,6 +68,7 @@ pub mod registry;
 mod server;
 mod services;
 mod session;
+mod settings;
 mod slow;
 mod slowlog;
 mod spec;

@@ -16,7 +16,7 @@ use super::spec::Pending;
 use super::{
     Args, Context, Handler, Services, Spec, backup, bucket, check, client, cluster, connection,
     copy, document, feed, flags, index, introspection, lifecycle, namespace, refused, server,
-    session, slowlog, transaction,
+    session, settings, slowlog, transaction,
 };
 use crate::error::{Error, Result};
 use crate::resp::{Reply, Words};
@@ -39,6 +39,7 @@ const FAMILIES: &[&[Spec]] = &[
     lifecycle::COMMANDS,
     bucket::COMMANDS,
     copy::COMMANDS,
+    settings::COMMANDS,
     index::COMMANDS,
     namespace::COMMANDS,
     namespace::lifecycle::COMMANDS,

@@ -47,6 +47,10 @@ pub(super) fn retain(text: &str) -> Result<Keep> {
 
 /// As [`retain`], where nothing but a duration may stand.
 pub(super) fn retention(text: &str) -> Result<Retention> {
+    if duration::is_too_long(text) {
+        let message = format!("Retention '{text}' exceeds 1,000 years: say forever");
+        return Err(Error::RetentionOutOfRange(message));
+    }
     duration::parse_retention(text).ok_or_else(|| {
         Error::syntax(format!(
             "Invalid duration '{text}': give seconds, 45s, 30m, 48h, 7d, P7D or forever, at most 1,000 years"

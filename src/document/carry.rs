@@ -94,14 +94,28 @@ impl<'a> Carry<'a> {
     ///
     /// # Errors
     /// Those of the store; damage.
-    pub async fn add_tombstone(&mut self, tombstone: Tombstone) -> Result<()> {
-        let (id, removal) = (tombstone.id, tombstone.removal);
-        let document = tombstone.stored.load(self.txn, self.source, Read::Snapshot).await?;
-        let number = xxh3_64(&id.bytes());
-        let value = stored::write(self.txn, self.copy, &document, number).await?;
-        let deleted = tombstone::Row { version: tombstone.version, record: &tombstone.record };
-        tombstone::write_again(self.txn, self.copy, &id, removal, &deleted, &value)?;
+    pub async fn add_tombstone(&mut self, mut tombstone: Tombstone) -> Result<()> {
+        let (txn, id) = (self.txn, tombstone.id);
+        tombstone.look_up_version(txn, self.source).await?;
+        let value = match tombstone.stored.take() {
+            Some(stored) => {
+                let document = stored.load(txn, self.source, Read::Snapshot).await?;
+                stored::write(txn, self.copy, &document, xxh3_64(&id.bytes())).await?
+            }
+            None => Vec::new(),
+        };
+        tombstone::write_again(txn, self.copy, &tombstone, &value)?;
         self.sums.of(self.copy, &id).tombstone_added();
+        Ok(())
+    }
+
+    /// Takes a deleted document of the copy away.
+    fn drop_tombstone(&mut self, tombstone: &Tombstone) -> Result<()> {
+        tombstone::clear(self.txn, self.copy, tombstone)?;
+        if let Some(stored) = &tombstone.stored {
+            tombstone::clear_body(self.txn, self.copy, stored)?;
+        }
+        self.sums.of(self.copy, &tombstone.id).tombstone_taken_away();
         Ok(())
     }
 
@@ -151,7 +165,7 @@ impl<'a> Carry<'a> {
             None => None,
         };
         self.put(&id, copy.document, new).await?;
-        self.tombstones(&id, source.tombstones, copy.tombstones).await
+        self.tombstones(source.tombstones, copy.tombstones).await
     }
 
     async fn put(
@@ -197,18 +211,19 @@ impl<'a> Carry<'a> {
         Ok(())
     }
 
-    /// Makes the copy have the deleted documents of an id that the source has.
-    async fn tombstones(
-        &mut self,
-        id: &ObjectId,
-        mut here: Tombstones,
-        mut there: Tombstones,
-    ) -> Result<bool> {
+    /// Makes the copy have the deleted documents that the source has of an id.
+    async fn tombstones(&mut self, mut here: Tombstones, mut there: Tombstones) -> Result<bool> {
         let mut wrote = false;
         loop {
             let missing = match (here.next(self.txn).await?, there.next(self.txn).await?) {
                 (None, None) => return Ok(true),
-                (Some((removal, _)), Some((other, _))) if removal == other => {
+                (Some((removal, mine)), Some((other, theirs))) if removal == other => {
+                    if mine.stored.is_none() && theirs.stored.is_some() {
+                        // Destroyed in the source before its time.
+                        let mine = mine.clone();
+                        self.drop_tombstone(&theirs.clone())?;
+                        self.add_tombstone(mine).await?;
+                    }
                     here.pass();
                     there.pass();
                     continue;
@@ -220,7 +235,7 @@ impl<'a> Carry<'a> {
             let front = if missing { here.front() } else { there.front() };
             let Some((_, tombstone)) = front else { return Ok(true) };
             if missing {
-                let length = usize::try_from(tombstone.stored.length()).unwrap_or(usize::MAX);
+                let length = tombstone.length();
                 let full = self.txn.approximate_size().saturating_add(length) > WRITE_BYTES;
                 if full && (wrote || self.txn.approximate_size() > WRITE_BYTES) {
                     return Ok(false);
@@ -230,9 +245,8 @@ impl<'a> Carry<'a> {
                 self.add_tombstone(tombstone).await?;
                 wrote = true;
             } else {
-                tombstone::clear(self.txn, self.copy, tombstone)?;
-                tombstone::clear_body(self.txn, self.copy, &tombstone.stored)?;
-                self.sums.of(self.copy, id).tombstone_taken_away();
+                let gone = tombstone.clone();
+                self.drop_tombstone(&gone)?;
                 there.pass();
             }
         }

@@ -29,6 +29,11 @@ pub(super) async fn indexes(
     index::maintain(txn, bucket, shard, indexes, id, old, new).await
 }
 
+/// A document with this `_id` is there already.
+pub(super) fn taken(id: &ObjectId) -> Error {
+    Error::DuplicateKey(format!("_id '{}'", id.to_hex()))
+}
+
 /// Writes one entry of the change log. `at` is cluster time.
 pub(super) fn log(
     txn: &Transaction,

@@ -1,9 +1,11 @@
+use std::time::Duration;
+
 use bson::oid::ObjectId;
 
 use super::change::{Sums, indexes, log};
 use super::join::join_all;
 use super::replace::hold;
-use super::{Document, Home, tombstone};
+use super::{Document, Home, replica, tombstone};
 use crate::clock::milliseconds;
 use crate::codec::duration::Retention;
 use crate::codec::record::{Actor, ChangeOp, TombstoneRecord};
@@ -44,7 +46,7 @@ pub async fn delete(
     deletion: &Deletion,
     at: i64,
 ) -> Result<Vec<ObjectId>> {
-    let keep = Keep::new(home, deletion, at);
+    let keep = Keep::new(txn, home, deletion, at).await?;
     let mut deleted = Vec::with_capacity(documents.len());
     let mut sums = Sums::default();
     for part in documents.chunks(READS_AT_ONCE) {
@@ -57,19 +59,28 @@ pub async fn delete(
             txn.clear(&home.key(id))?;
             match &keep {
                 Keep::Nothing => tombstone::clear_body(txn, home, &stored)?,
-                Keep::Tombstone(record) => {
-                    tombstone::write(txn, home, id, deletion.removal, record, &stored)?;
+                Keep::Rows(record) => {
+                    tombstone::clear_body(txn, home, &stored)?;
+                    tombstone::write(txn, home, id, deletion.removal, record, None)?;
+                    sums.of(home, id).tombstone_added();
+                }
+                Keep::Document(record) => {
+                    tombstone::write(txn, home, id, deletion.removal, record, Some(&stored))?;
                     sums.of(home, id).tombstone_added();
                 }
             }
             indexes(txn, home, id, Some(document), None).await?;
             log(txn, home, ChangeOp::Delete, id, at)?;
+            if !matches!(keep, Keep::Document(_)) {
+                log(txn, home, ChangeOp::Purge, id, at)?;
+            }
             sums.of(home, id).deleted(document);
             deleted.push(*id);
         }
     }
-    if let Keep::Tombstone(TombstoneRecord { expires_at: Some(expires_at), .. }) = &keep
-        && !deleted.is_empty()
+    if !deleted.is_empty()
+        && let Keep::Rows(TombstoneRecord { expires_at: Some(expires_at), .. })
+        | Keep::Document(TombstoneRecord { expires_at: Some(expires_at), .. }) = &keep
     {
         let due = home.cluster_time(rounded_up(*expires_at, deletion.retention));
         bucket::schedule_vacuum(txn, home.bucket(), due)?;
@@ -80,24 +91,30 @@ pub async fn delete(
 
 /// What stays of a deleted document.
 enum Keep {
-    /// Only its entry in the change log.
+    /// Only its entries in the change log.
     Nothing,
-    Tombstone(TombstoneRecord),
+    /// That it was deleted, until every reader of the change log has heard of it.
+    Rows(TombstoneRecord),
+    Document(TombstoneRecord),
 }
 
 impl Keep {
-    fn new(home: &Home, deletion: &Deletion, at: i64) -> Self {
+    async fn new(txn: &Transaction, home: &Home, deletion: &Deletion, at: i64) -> Result<Self> {
         let expires_at = match deletion.retention {
-            Retention::For(duration) if duration.is_zero() => return Self::Nothing,
             Retention::For(duration) => Some(home.clock(at).saturating_add(milliseconds(duration))),
             Retention::Forever => None,
         };
-        Self::Tombstone(TombstoneRecord {
+        let record = TombstoneRecord {
             deleted_at: at,
             by: deletion.by.clone(),
             reason: deletion.reason.clone(),
             expires_at,
-        })
+        };
+        if deletion.retention != Retention::For(Duration::ZERO) {
+            return Ok(Self::Document(record));
+        }
+        let readers = replica::readers(txn, home).await?;
+        Ok(if readers.lowest.is_some() { Self::Rows(record) } else { Self::Nothing })
     }
 }
 

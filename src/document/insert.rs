@@ -3,7 +3,7 @@ use std::collections::HashSet;
 use bson::oid::ObjectId;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::change::{Sums, indexes, log};
+use super::change::{Sums, indexes, log, taken};
 use super::{Builder, Document, Home, ObjectIds, builder::append_id, join::join_all, stored};
 use crate::codec::record::ChangeOp;
 use crate::error::{Error, Result};
@@ -111,11 +111,10 @@ pub async fn insert(
 }
 
 async fn refuse_existing(txn: &Transaction, home: &Home, given: &[&NewDocument]) -> Result<()> {
-    let duplicate = |id: &ObjectId| Err(Error::DuplicateKey(format!("_id '{}'", id.to_hex())));
     let mut seen = HashSet::with_capacity(given.len());
     for new in given {
         if !seen.insert(new.id) {
-            return duplicate(&new.id);
+            return Err(taken(&new.id));
         }
     }
     for part in given.chunks(READS_AT_ONCE) {
@@ -125,7 +124,7 @@ async fn refuse_existing(txn: &Transaction, home: &Home, given: &[&NewDocument])
         });
         for (id, exists) in join_all(reads).await? {
             if exists {
-                return duplicate(&id);
+                return Err(taken(&id));
             }
         }
     }

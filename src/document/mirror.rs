@@ -250,8 +250,9 @@ async fn hasten(txn: &Transaction, home: &Home, ids: &[ObjectId], at: i64) -> Re
         while let Some(range) = next {
             let page = txn.range(range.clone()).await?;
             for (key, value) in &page.rows {
-                let kept = Tombstone::decode(key, value)?;
-                tombstone::expire_at(txn, home, &kept, home.clock(at))?;
+                let mut kept = Tombstone::decode(key, value)?;
+                kept.look_up_version(txn, home).await?;
+                tombstone::expire_at(txn, home, kept, home.clock(at))?;
                 hastened = true;
             }
             next = range.after(&page);

@@ -13,7 +13,7 @@
 //! * What is stored is valid BSON, nested at most [`Limits::depth_max`] deep, with no name given twice.
 //!
 //! How a document lies in the store: [`stored`]. Every write of a document is
-//! one of three: [`insert()`], [`replace()`], [`delete()`]. Besides the document's own
+//! one of four: [`insert()`], [`replace()`], [`delete()`], [`undelete()`]. Besides the document's own
 //! key each writes one entry of the change log and adds to the counters, both
 //! of the shard that the id falls to. What `delete` takes away stays as a
 //! [`Tombstone`] until that has expired.
@@ -36,6 +36,7 @@ mod replace;
 pub mod replica;
 pub mod stored;
 mod tombstone;
+mod undelete;
 mod waiting;
 
 use bytes::Bytes;
@@ -52,7 +53,8 @@ pub use json::JsonError;
 pub use read::{Page, Scan, get, get_many, scan};
 pub use replace::replace;
 pub use stored::{Reference, Stored};
-pub use tombstone::{Due, Purged, Tombstone, due, purge};
+pub use tombstone::{Due, Purged, Tombstone, due, expunge, purge, vacuum};
+pub use undelete::undelete;
 pub use waiting::{Places, Waiter, Waiters};
 
 /// What a document may be. The defaults are those of `config/lethe.toml`.

@@ -11,7 +11,7 @@
 use crate::codec::record::{self, NamespaceRecord, RetentionRecord, State};
 use crate::codec::{BucketId, NamespaceId, RemovalId, keys};
 use crate::error::{Error, Result};
-use crate::metadata::{bucket, namespace};
+use crate::metadata::{bucket, namespace, settings};
 use crate::store::{RangeRead, Read, Transaction};
 
 use super::target::Removed;
@@ -50,7 +50,7 @@ pub(super) fn put_off(txn: &Transaction, removed: &Removed, now: i64) -> Result<
     Ok(true)
 }
 
-/// Takes the trims and vacuums of a bucket that is going off the queue.
+/// Takes the trims and vacuums of a bucket that is going, and its TTL, off the queue.
 pub(super) async fn unschedule_bucket(txn: &Transaction, id: BucketId) -> Result<()> {
     scheduled(txn, id).await?.into_iter().try_for_each(|row| Ok(txn.clear(&row)?))
 }
@@ -68,7 +68,9 @@ async fn scheduled(txn: &Transaction, id: BucketId) -> Result<Vec<Vec<u8>>> {
     let vacuums = bucket::scheduled_vacuums(txn, id).await?;
     let trims = trims.into_iter().map(|at| keys::expiry(at, keys::due::TRIM, &number));
     let vacuums = vacuums.into_iter().map(|at| keys::expiry(at, keys::due::VACUUM, &number));
-    Ok(trims.chain(vacuums).collect())
+    let ttl = settings::ttl_progress(txn, id, Read::Snapshot).await?;
+    let ttl = ttl.map(|progress| keys::expiry(progress.due_at, keys::due::TTL, &number));
+    Ok(trims.chain(vacuums).chain(ttl).collect())
 }
 
 /// Schedules that what is parked under a namespace is put back, as it is restored.
@@ -136,6 +138,10 @@ async fn still_due(txn: &Transaction, at: i64, what: u16, object: &[u8]) -> Resu
         }
         keys::due::VACUUM => {
             txn.get(&keys::vacuum(BucketId(number), at), Read::Conflict).await?.is_some()
+        }
+        keys::due::TTL => {
+            let progress = settings::ttl_progress(txn, BucketId(number), Read::Conflict).await?;
+            progress.is_some_and(|progress| progress.due_at == at)
         }
         _ => false,
     })

@@ -84,7 +84,7 @@ impl Lifecycle {
         let restored = if request.dry_run {
             catalog.read("restore-dry-run", body).await
         } else {
-            catalog.run("restore", caller, body).await
+            Box::pin(catalog.run("restore", caller, body)).await
         };
         if let Err(error @ Error::Protected(name)) = &restored {
             self.refuse(caller, "remove", &request.namespace, name, error);

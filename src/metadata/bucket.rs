@@ -5,7 +5,8 @@
 
 use crate::cluster::journal;
 use crate::codec::collation::Collation;
-use crate::codec::record::{self, BucketRecord, Event, EventKind, IndexRecord};
+use crate::codec::duration::Retention;
+use crate::codec::record::{self, BucketRecord, Event, EventKind, IndexRecord, KeepRecord};
 use crate::codec::{BucketId, NamespaceId, ObjectKind, Versionstamp, keys};
 use crate::error::{Error, Result};
 use crate::store::{RangeRead, Read, Transaction};
@@ -90,6 +91,8 @@ pub struct NewBucket {
     pub indexes: Vec<IndexRecord>,
     /// Values of other types than its indexes declare are taken.
     pub loose_types: bool,
+    /// How long deleted documents are kept; none: as the server's setting says.
+    pub tombstone_retention: Option<Retention>,
     /// An active bucket of the name is as good, whatever its settings.
     pub if_not_exists: bool,
 }
@@ -115,6 +118,7 @@ pub fn create(
         indexes: new.indexes.clone(),
         next_index,
         strict_types: !new.loose_types,
+        tombstone_retention: new.tombstone_retention.map(KeepRecord::from),
         ..BucketRecord::new(namespace.id(), name, shards, now)
     };
     write_new(txn, id, &record)
@@ -229,17 +233,35 @@ pub async fn protect(
         let above = namespace::lineage(txn, namespace.id(), Read::Conflict).await?;
         guard::lower(txn, guard::PROTECTION, &above, found.id.0).await?;
     }
+    let action = if protected { "protect" } else { "unprotect" };
+    write_changed(txn, caller, namespace, &found, (action, None), now)
+}
+
+/// Writes the record of an active bucket after a change of what its handles
+/// rest on, and tells everybody: protocol.md, rule 4. The action and what it was
+/// about go into the audit log.
+///
+/// # Errors
+/// Those of the store.
+pub fn write_changed(
+    txn: &Transaction,
+    caller: &Caller,
+    namespace: &Resolved,
+    found: &Found,
+    (action, reason): (&str, Option<&str>),
+    now: i64,
+) -> Result<()> {
     txn.set(&keys::bucket_record(found.id), &record::encode(&found.record))?;
     invalidate(txn, found.id.0)?;
     let event = Event { kind: EventKind::Changed, object: found.id.0, removal: None };
     journal::append(txn, 0, &event)?;
     let entry = Entry {
-        action: if protected { "protect" } else { "unprotect" },
+        action,
         namespace: namespace.path.as_str(),
-        bucket: name,
+        bucket: &found.record.name,
         id: Some(found.id.into()),
         removal: None,
-        reason: None,
+        reason,
     };
     audit::append(txn, 0, &caller.actor, now, &entry, "OK", 1)
 }

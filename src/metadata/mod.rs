@@ -34,6 +34,7 @@ pub mod open;
 pub mod operation;
 mod pause;
 pub mod relocate;
+pub mod settings;
 
 pub use cache::LiveBucket;
 pub use catalog::Catalog;

@@ -18,6 +18,7 @@
 mod ast;
 mod collate;
 mod cursor;
+pub mod deleted;
 mod evaluate;
 mod execute;
 mod explain;

@@ -12,6 +12,7 @@
 //! * [`reclaim`]: gives back the bytes of what was purged.
 //! * [`trim`]: cuts the change logs behind their retention. Its work is entered
 //!   in the table of open work, so a removal stops it and the barrier waits.
+//! * [`ttl`]: deletes documents whose time is over, in the same way.
 //! * [`vacuum`]: purges deleted documents that have expired, in the same way.
 //!
 //! # Invariants
@@ -25,8 +26,10 @@ pub mod census;
 pub mod copy;
 pub mod due;
 pub mod index_task;
+mod queue;
 pub mod reclaim;
 pub mod trim;
+pub mod ttl;
 pub mod vacuum;
 
 use std::collections::BTreeMap;
@@ -37,6 +40,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, error, warn};
 
+use crate::codec::duration::Retention;
 use crate::error::{Error, Result};
 use crate::lifecycle::Lifecycle;
 use crate::store::Transaction;
@@ -46,6 +50,8 @@ use crate::store::Transaction;
 pub struct WorkerOptions {
     /// How long changes are kept in a bucket's log, in milliseconds.
     pub changes_retention_ms: i64,
+    /// How long documents are kept that were deleted by a TTL, where the bucket does not say.
+    pub tombstone_retention: Retention,
     /// How long audit rows are kept, in milliseconds.
     pub audit_retention_ms: i64,
     /// How often a removal whose purge waits is announced again.
@@ -74,6 +80,7 @@ impl Workers {
         spawn(&mut tasks, "reclaim", reclaim::run(self.clone(), stop.clone()));
         spawn(&mut tasks, "index-task", index_task::run(self.clone(), stop.clone()));
         spawn(&mut tasks, "trim", trim::run(self.clone(), stop.clone()));
+        spawn(&mut tasks, "ttl", ttl::run(self.clone(), stop.clone()));
         spawn(&mut tasks, "vacuum", vacuum::run(self.clone(), stop.clone()));
         spawn(&mut tasks, "refusals", refusals(self.lifecycle.clone(), stop));
         while let Some(ended) = tasks.join_next().await {

@@ -10,25 +10,18 @@
 //! schedules a look itself. While all destruction is paused, or the clocks are suspect, nothing
 //! is purged and the look stays scheduled.
 
-use std::time::Duration;
-
-use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::work::Scope;
-use crate::codec::{BucketId, DecodeError, keys};
+use crate::codec::{BucketId, keys};
 use crate::document::{self, Home, replica};
 use crate::error::{Error, Result};
 use crate::metadata;
 use crate::store::{RangeRead, Read, Resolve, Transaction};
 
-use super::trim::set_aside;
-use super::{DEADMAN, Workers, put_off};
+use super::Workers;
+use super::queue::{self, DueBucket};
 
-/// Tombstones purged in one transaction.
-const PAGE: usize = 100;
-/// Due rows taken in one transaction.
-const QUEUE_PAGE: usize = 100;
 /// The next look at a bucket is no sooner than this, in milliseconds.
 const SOON_MS: i64 = 1_000;
 /// A bucket in which a reader keeps something from going is looked at this
@@ -36,84 +29,17 @@ const SOON_MS: i64 = 1_000;
 const AGAIN_MS: i64 = 3_600_000;
 
 pub(super) async fn run(workers: Workers, stop: CancellationToken) {
-    let mut shards = workers.lifecycle.catalog().cluster().owned_shards();
-    let mut wakes = workers.lifecycle.wakes();
-    while !stop.is_cancelled() {
-        shards.mark_unchanged();
-        wakes.mark_unchanged();
-        let pause = match pass(&workers, &stop).await {
-            Ok(pause) => pause,
-            Err(error) => {
-                put_off("vacuum", &"queue", &error);
-                Duration::from_secs(1)
-            }
-        };
-        tokio::select! {
-            biased;
-            _ = shards.changed() => {}
-            _ = wakes.changed() => {}
-            () = sleep(pause.min(DEADMAN)) => {}
-            () = stop.cancelled() => {}
-        }
-    }
-}
-
-/// Looks at all buckets that are due; gives how long until the next one is.
-async fn pass(workers: &Workers, stop: &CancellationToken) -> Result<Duration> {
-    let now = workers.lifecycle.catalog().certain_now();
-    let all = RangeRead::prefix(keys::kind_prefix(keys::kind::EXPIRY));
-    let mut next = Some(all.limit(QUEUE_PAGE).snapshot());
-    while let Some(range) = next {
-        let range = &range;
-        let page = workers
-            .lifecycle
-            .catalog()
-            .read(
-                "vacuum-queue",
-                |txn: Transaction| async move { Ok(txn.range(range.clone()).await?) },
-            )
-            .await?;
-        for (key, _) in &page.rows {
-            let (at, what, id) = keys::parse_expiry(key)?;
-            if at > now {
-                let wait = u64::try_from(at.saturating_sub(now)).unwrap_or(0);
-                return Ok(Duration::from_millis(wait + 1));
-            }
-            if what != keys::due::VACUUM || stop.is_cancelled() {
-                continue;
-            }
-            let bucket = <[u8; 8]>::try_from(&id[..])
-                .map_err(|_| DecodeError::new("expiry", "not eight bytes"))?;
-            let bucket = BucketId(u64::from_be_bytes(bucket));
-            match vacuum(workers, bucket, key, at, now).await {
-                // It goes on when purging does.
-                Ok(()) | Err(Error::PurgePaused(_) | Error::ClockSuspect(_)) => {}
-                Err(error) => put_off("vacuum", &bucket, &error),
-            }
-        }
-        next = range.after(&page);
-    }
-    Ok(DEADMAN)
+    queue::run(&workers, keys::due::VACUUM, &stop, |due| vacuum(&workers, due)).await;
 }
 
 /// Purges what has expired in one bucket, if its shard is ours.
-async fn vacuum(workers: &Workers, bucket: BucketId, due: &[u8], at: i64, now: i64) -> Result<()> {
+async fn vacuum(workers: &Workers, due: DueBucket) -> Result<()> {
+    let DueBucket { bucket, at, now, .. } = due;
     let catalog = workers.lifecycle.catalog();
     let shard = workers.shard_of(bucket.0);
     let Some(epoch) = workers.owned().get(&shard).copied() else { return Ok(()) };
-    let opened = catalog
-        .read("vacuum-open", |txn: Transaction| async move {
-            catalog.handles().open_id(&txn, bucket).await
-        })
-        .await;
-    match opened {
-        Ok(_) => {}
-        Err(Error::BucketBeingRemoved(_) | Error::NamespaceBeingRemoved(_)) => {
-            return set_aside(workers, bucket, due).await;
-        }
-        // Purged since the queue was read: its row went with it.
-        Err(Error::NoSuchBucket(_)) => return Ok(()),
-        Err(error) => return Err(error),
+    if !queue::is_open(workers, &due).await? {
+        return Ok(());
     }
     let work =
         catalog.cluster().work().enter(bucket, Scope::Shard(shard), "vacuum of deleted documents");
@@ -128,7 +54,7 @@ async fn vacuum(workers: &Workers, bucket: BucketId, due: &[u8], at: i64, now: i
                 workers.check_shard(txn, shard, epoch).await?;
                 let home = Home::from(&catalog.handles().open_id(txn, bucket).await?);
                 workers.lifecycle.expect_destruction(txn).await?;
-                page(txn, &home, now, begin).await
+                Ok(document::vacuum(txn, &home, now, begin).await?.1)
             })
             .await;
         match outcome {
@@ -136,11 +62,6 @@ async fn vacuum(workers: &Workers, bucket: BucketId, due: &[u8], at: i64, now: i
                 Some(next) => from = Some(next),
                 None => break,
             },
-            Err(
-                Error::BucketBeingRemoved(_)
-                | Error::NamespaceBeingRemoved(_)
-                | Error::NoSuchBucket(_),
-            ) => return Ok(()),
             Err(error) => return Err(error),
         }
         if !opened && work.open().is_err() {
@@ -152,19 +73,6 @@ async fn vacuum(workers: &Workers, bucket: BucketId, due: &[u8], at: i64, now: i
         }
     }
     settle(workers, bucket, (shard, epoch), at, now).await
-}
-
-/// Purges what may go of one page; gives where the next one begins, if there is one.
-async fn page(
-    txn: &Transaction,
-    home: &Home,
-    now: i64,
-    from: Option<&[u8]>,
-) -> Result<Option<Vec<u8>>> {
-    let due = document::due(txn, home, home.clock(now), PAGE, from).await?;
-    let readers = replica::readers(txn, home).await?;
-    document::purge(txn, home, &readers, &due.tombstones, now)?;
-    Ok(due.more)
 }
 
 /// Takes the look that was done off the schedule, and schedules the next one if
@@ -208,6 +116,7 @@ async fn next_look(txn: &Transaction, home: &Home, now: i64) -> Result<Option<i6
     let begin = keys::feed::expiring_from(bucket, clock.saturating_add(1)).max(begin);
     let page = txn.range(RangeRead::new(begin, end).limit(1).snapshot()).await?;
     let later = page.rows.first().map(|(key, _)| keys::parse_expiring(key)).transpose()?;
+    let later = later.filter(|(_, at, ..)| *at != keys::NEVER);
     let readers = replica::readers(txn, home).await?;
     let next = match &readers.lowest {
         Some(_) => later.map(|(_, at, ..)| at).into_iter().chain(readers.lease_ends).min(),

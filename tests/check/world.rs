@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use lethe::clock::{Clock, TestClock};
 use lethe::codec::duration::Retention;
-use lethe::codec::record::{self, Actor, CopyRecord};
+use lethe::codec::record::{self, Actor, CopyRecord, TtlRecord};
 use lethe::codec::{BucketId, RemovalId, keys};
 use lethe::config::Config;
 use lethe::document::replica::{self, Lease};
@@ -37,6 +37,9 @@ pub(crate) struct Filled {
 
 /// The buckets in which documents are deleted, for a while and for ever.
 const DELETED: &[&str] = &["active", "removed", "restored", "purged", "asked", "copied"];
+
+/// The buckets whose documents expire.
+const TTL: &[&str] = &["indexed", "forever", "moved", "dropped"];
 
 /// The buckets that get a document in pieces as well.
 const LARGE: &[&str] = &["active", "removed", "held", "restored", "a", "busy", "copied"];
@@ -165,6 +168,10 @@ impl World {
             filled.buckets.insert(name, self.create(name).await);
             if ["indexed", "copied"].contains(&name) {
                 self.index(name).await;
+            }
+            if TTL.contains(&name) {
+                let ttl = Some(TtlRecord { field: "at".to_owned(), after_ms: 60_000 });
+                catalog.expire_documents(&caller(), &path(), name, "at", ttl).await.unwrap();
             }
             self.write(name).await;
             if DELETED.contains(&name) {

@@ -13,10 +13,13 @@ use tokio::time::sleep;
 
 use crate::cluster::{Claim, Cluster, claim, field, line};
 
-const SOON: Duration = Duration::from_secs(5);
+pub const SOON: Duration = Duration::from_secs(5);
 
 /// Two nodes and a bucket with a document, whose number is 1.
-async fn world(mutations: Mutations, settings: impl Fn(&mut Config)) -> Claim<(Cluster, BucketId)> {
+pub async fn world(
+    mutations: Mutations,
+    settings: impl Fn(&mut Config),
+) -> Claim<(Cluster, BucketId)> {
     let cluster = Cluster::with(&["A", "B"], mutations, settings).await?;
     cluster.expect("A", "BUCKET.CREATE b", "OK").await?;
     cluster.insert("A", "b", 1).await?;
@@ -25,16 +28,16 @@ async fn world(mutations: Mutations, settings: impl Fn(&mut Config)) -> Claim<(C
 }
 
 /// Deleted documents are kept for so long.
-fn keep(seconds: u64) -> impl Fn(&mut Config) {
+pub fn keep(seconds: u64) -> impl Fn(&mut Config) {
     move |config| config.tombstone_retention = Retention::For(Duration::from_secs(seconds))
 }
 
-async fn count(cluster: &Cluster, bucket: BucketId, part: u16) -> Claim<usize> {
+pub async fn count(cluster: &Cluster, bucket: BucketId, part: u16) -> Claim<usize> {
     Ok(cluster.rows(&keys::data_part(bucket, part)).await?.len())
 }
 
 /// How many documents a change says that it changed.
-fn changed(reply: &Reply) -> Claim<usize> {
+pub fn changed(reply: &Reply) -> Claim<usize> {
     match reply {
         Reply::Array(parts) => match parts.get(1) {
             Some(Reply::Array(ids)) => Ok(ids.len()),

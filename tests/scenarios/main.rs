@@ -15,6 +15,8 @@ mod cluster;
 mod barrier;
 mod changes;
 mod copies;
+mod deleted;
+mod deleted_model;
 mod elsewhere;
 mod history;
 mod indexes;
@@ -32,6 +34,7 @@ mod smoke;
 mod swaps;
 mod time;
 mod transactions;
+mod ttl;
 mod unknown;
 mod updates;
 mod writes;
@@ -78,6 +81,22 @@ scenarios! {
         changes_that_look_for_what_the_other_makes_do_not_miss_it
         of_many_upserts_one_inserts
         a_change_of_everything_gets_through_beside_inserts;
+    deleted:
+        an_undeletion_with_an_unknown_result_happens_once
+        an_undeletion_under_way_when_its_bucket_is_removed_never_lands
+        of_an_undeletion_and_an_expunge_one_wins
+        of_an_undeletion_and_a_vacuum_one_wins
+        an_undeletion_meets_an_insert_of_the_same_id
+        what_was_expunged_is_nowhere_in_the_store
+        an_expunge_waits_for_replicas_with_nothing_but_a_name
+        an_expunge_that_dies_half_way_is_finished_by_the_next
+        a_vacuum_by_command_beside_the_worker_purges_once
+        a_bucket_can_keep_deleted_documents_longer_or_not_at_all;
+    ttl:
+        documents_go_when_their_time_is_over
+        a_deletion_by_ttl_under_way_is_named_and_refused
+        a_deletion_by_ttl_goes_on_after_the_death_of_its_node
+        a_ttl_stands_still_while_its_bucket_is_removed_or_purging_paused;
     barrier:
         work_beyond_the_grace_is_named_and_waited_for
         a_node_with_work_that_never_stops_gives_itself_up

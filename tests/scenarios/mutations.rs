@@ -3,12 +3,14 @@
 use lethe::cluster::mutation::{Mutation, Mutations};
 
 use crate::cluster::{Claim, patiently};
-use crate::{barrier, changes, indexes, members, purge, transactions, updates, writes};
+use crate::{
+    barrier, changes, deleted, indexes, members, purge, transactions, ttl, updates, writes,
+};
 
 /// Runs a scenario with a mistake; it must fail by this claim.
 async fn found(mistake: Mutation, scenario: impl AsyncFnOnce(Mutations) -> Claim, violated: &str) {
     match patiently(scenario(Mutations::of(&[mistake]))).await {
-        Ok(()) => panic!("nobody noticed {mistake:?}"),
+        Ok(()) => panic!("nobody noticed {mistake:?} by '{violated}'"),
         Err(text) => assert!(text.contains(violated), "{mistake:?} was found by '{text}'"),
     }
 }
@@ -42,6 +44,10 @@ mistakes! {
             => "a batch of a build landed in a removed bucket",
         changes::a_change_under_way_when_its_bucket_is_removed_never_lands
             => "a write to a bucket landed after its REMOVE",
+        deleted::an_undeletion_under_way_when_its_bucket_is_removed_never_lands
+            => "a write to a bucket landed after its REMOVE",
+        ttl::a_deletion_by_ttl_under_way_is_named_and_refused
+            => "a deletion landed in a removed bucket",
         changes::a_vacuum_under_way_is_named_and_refused
             => "a vacuum landed in a removed bucket",
         transactions::a_removal_before_the_commit_is_what_the_commit_answers

@@ -14,7 +14,7 @@ const KINDS: &[(&str, bool, &str)] = &[
     ("sequence", true, r"\b0000[0-9a-f]{20}\b"),
     ("document", true, r"\b[0-9a-f]{24}\b"),
     ("version", true, r"\b[0-9a-f]{20}\b"),
-    ("time", false, r"\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"),
+    ("time", false, r"\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,3})?Z"),
     // Each script runs on both, and must read the same.
     ("store", false, r"\b(?:memory|embedded)\b"),
     ("milliseconds", false, r#""milliseconds"\n\s*\d+\) \(integer\) \d+"#),

@@ -35,7 +35,7 @@ use crate::value::{Collator, Value, raw};
 
 /// Bytes of documents that one batch writes, but for its first document: well
 /// below the limit of a transaction, to which index entries count as well.
-const WRITTEN_BYTES_MAX: usize = 4 << 20;
+pub(super) const WRITTEN_BYTES_MAX: usize = 4 << 20;
 /// Bytes of documents that one batch holds before it changes them.
 const READ_BYTES_MAX: usize = 8 << 20;
 /// So many attempts, about a second of them, reach to the end of the ids.

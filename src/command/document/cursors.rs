@@ -1,22 +1,29 @@
 use super::Action;
 use super::delete::DeleteCursor;
+use super::deleted::DeletedCursor;
+use super::undelete::UndeleteCursor;
 use super::update::UpdateCursor;
 use crate::command::{Args, Context, Error, Reply, Result, wrong_arity};
 use crate::query::QueryCursor;
 
-/// `BUCKET.CLOSE QUERY|UPDATE|DELETE <cursor-id>`.
+/// `BUCKET.CLOSE QUERY|UPDATE|DELETE|DELETED|UNDELETE <cursor-id>`.
 pub(super) fn close(ctx: &mut Context<'_>, args: &Args) -> Result<Reply> {
     let action = Action::parse(args.required(0)?)?;
     let closed = match (u64::try_from(args.integer(1)?), action) {
-        (Ok(id), Action::Query) => ctx.session.cursors.close::<QueryCursor>(id),
+        (Ok(id), Action::Query) => {
+            ctx.session.cursors.close::<QueryCursor>(id)
+                || ctx.session.cursors.close::<DeletedCursor>(id)
+        }
         (Ok(id), Action::Update) => ctx.session.cursors.close::<UpdateCursor>(id),
         (Ok(id), Action::Delete) => ctx.session.cursors.close::<DeleteCursor>(id),
+        (Ok(id), Action::Deleted) => ctx.session.cursors.close::<DeletedCursor>(id),
+        (Ok(id), Action::Undelete) => ctx.session.cursors.close::<UndeleteCursor>(id),
         (Err(_), _) => false,
     };
     if closed { Ok(Reply::Ok) } else { Err(Error::syntax("no cursor found")) }
 }
 
-/// `BUCKET.CURSORS [QUERY|UPDATE|DELETE]`.
+/// `BUCKET.CURSORS [QUERY|UPDATE|DELETE|DELETED|UNDELETE]`. Without one of them, the last two only where there are such.
 pub(super) fn cursors(ctx: &mut Context<'_>, args: &Args) -> Result<Reply> {
     let actions = match args.get(0) {
         None => Action::ALL.to_vec(),
@@ -34,9 +41,20 @@ pub(super) fn cursors(ctx: &mut Context<'_>, args: &Args) -> Result<Reply> {
         Action::Delete => {
             cursors.iter::<DeleteCursor>().map(|(id, cursor)| shown(id, cursor.text())).collect()
         }
+        Action::Deleted => {
+            cursors.iter::<DeletedCursor>().map(|(id, cursor)| shown(id, cursor.text())).collect()
+        }
+        Action::Undelete => {
+            cursors.iter::<UndeleteCursor>().map(|(id, cursor)| shown(id, cursor.text())).collect()
+        }
     };
-    let maps =
-        actions.into_iter().map(|action| (Reply::literal(action.name()), Reply::Map(of(action))));
+    let all = args.is_empty();
+    let maps = actions.into_iter().filter_map(|action| {
+        let cursors: Vec<(Reply, Reply)> = of(action);
+        let is_new = matches!(action, Action::Deleted | Action::Undelete);
+        let shown = !(all && is_new && cursors.is_empty());
+        shown.then(|| (Reply::literal(action.name()), Reply::Map(cursors)))
+    });
     Ok(Reply::Map(maps.collect()))
 }
 

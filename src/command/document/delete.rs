@@ -29,7 +29,8 @@ const MOVED_BYTES_MAX: usize = 90_000;
 struct Job {
     search: Search,
     reason: Option<String>,
-    retention: Retention,
+    /// `None`: as the bucket says, or else the setting.
+    retention: Option<Retention>,
 }
 
 /// What a cursor of DELETE goes on with.
@@ -104,7 +105,7 @@ async fn run(
         removal: rest.removal,
         by: caller.actor.clone(),
         reason: rest.job.reason.clone(),
-        retention: rest.job.retention,
+        retention: rest.job.retention.unwrap_or(unit.config().tombstone_retention),
         continues: !matches!(rest.from, Position::Start),
     };
     let (search, attempts) = (&rest.job.search, &AtomicU32::new(0));
@@ -119,7 +120,11 @@ async fn run(
             };
             let found = search.batch((&txn, home), &rest.from, limit, read, budget, prepare);
             let Found { items, next } = found.await?;
-            let ids = document::delete(&txn, home, &items, deletion, at).await?;
+            let mut deletion = deletion.clone();
+            if let (None, Some(own)) = (rest.job.retention, live.record().tombstone_retention) {
+                deletion.retention = own.into();
+            }
+            let ids = document::delete(&txn, home, &items, &deletion, at).await?;
             Ok(Batch { removal: deletion.removal, ids, next: next.into() })
         };
         if caller.operation.is_some() {
@@ -141,12 +146,12 @@ struct Parsed<'a> {
 fn parse<'a>(ctx: &Context<'_>, filter: &Bytes, args: &'a Args) -> Result<Parsed<'a>> {
     let (mut limit, mut why, mut info, mut opid) = (0, None, false, None);
     let mut collate = Collate::default();
-    let mut retention = ctx.services.config.tombstone_retention;
+    let mut retention = None;
     let mut options = args.options(2);
     while let Some(option) = options.next() {
         match option.to_ascii_uppercase().as_slice() {
             b"LIMIT" => limit = limit_option(&mut options)?,
-            b"RETAIN" => retention = support::retention(options.text()?)?,
+            b"RETAIN" => retention = Some(support::retention(options.text()?)?),
             b"REASON" => why = Some(reason(options.text()?)?),
             b"INFO" => info = true,
             b"COLLATION" => collate = collation::option(&mut options)?,

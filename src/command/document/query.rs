@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Action, delete, document_limits, document_reply, update};
+use super::{Action, delete, deleted, document_limits, document_reply, undelete, update};
 use crate::command::unit::Unit;
 use crate::command::{Args, Context, Error, Options, Reply, Result, Services, collation};
 use crate::document::{Document, Home};
@@ -38,7 +38,7 @@ pub(super) async fn query(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
     Ok(reply(ctx, id, asked.shape(batch.documents)))
 }
 
-/// `BUCKET.ADVANCE QUERY|UPDATE|DELETE <cursor-id>`.
+/// `BUCKET.ADVANCE QUERY|UPDATE|DELETE|DELETED|UNDELETE <cursor-id>`.
 pub(super) async fn advance(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
     let action = Action::parse(args.required(0)?)?;
     let unknown = || {
@@ -52,8 +52,13 @@ pub(super) async fn advance(ctx: &mut Context<'_>, args: Args) -> Result<Reply> 
         Action::Query => {}
         Action::Update => return update::advance(ctx, id).await?.ok_or_else(unknown),
         Action::Delete => return delete::advance(ctx, &args, id).await?.ok_or_else(unknown),
+        Action::Deleted => return deleted::advance(ctx, id).await?.ok_or_else(unknown),
+        Action::Undelete => return undelete::advance(ctx, id).await?.ok_or_else(unknown),
     }
-    let cursor = ctx.session.cursors.get_mut::<QueryCursor>(id).ok_or_else(unknown)?;
+    let Some(cursor) = ctx.session.cursors.get_mut::<QueryCursor>(id) else {
+        // What DELETED opens is asked in the same way.
+        return deleted::advance(ctx, id).await?.ok_or_else(unknown);
+    };
     let (namespace, bucket) = (cursor.namespace.clone(), cursor.bucket.clone());
     let Some((asked, position)) = cursor.rest() else {
         check_bucket(&Unit::of(ctx)?, &namespace, &bucket).await?;
@@ -118,7 +123,12 @@ fn reply(ctx: &Context<'_>, id: u64, documents: Vec<Document>) -> Reply {
 }
 
 /// What all commands with cursors answer: a map in RESP3, a pair in RESP2.
-fn batch_reply(protocol: Protocol, id: u64, what: &'static str, items: Vec<Reply>) -> Reply {
+pub(super) fn batch_reply(
+    protocol: Protocol,
+    id: u64,
+    what: &'static str,
+    items: Vec<Reply>,
+) -> Reply {
     let id = Reply::Integer(i64::try_from(id).unwrap_or(i64::MAX));
     match protocol {
         Protocol::Resp2 => Reply::Array(vec![id, Reply::Array(items)]),

@@ -164,6 +164,8 @@ async fn begin(
         protected: false,
         copy: Some(CopyOf { source: source.id, live_only: request.live_only }),
         paused: None,
+        // What expires in its source goes here, too.
+        ttl: None,
         // One that has failed has no entries, and serves nobody.
         indexes: ready(&source.record),
         ..source.record.clone()

@@ -180,7 +180,7 @@ impl Step<'_> {
         let (mut read, mut left) = (0, page.rows.len());
         for (key, value) in &page.rows {
             let tombstone = Tombstone::decode(key, value)?;
-            read += usize::try_from(tombstone.stored.length()).unwrap_or(usize::MAX);
+            read += tombstone.length();
             self.progress.cursor = Some(tombstone.id);
             self.progress.cursor_removal = Some(tombstone.removal);
             self.carry.add_tombstone(tombstone).await?;

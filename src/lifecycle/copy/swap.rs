@@ -18,6 +18,7 @@ use crate::metadata::audit::{self, Entry};
 use crate::metadata::bucket::{self, Found};
 use crate::metadata::guard;
 use crate::metadata::namespace::{self, Resolved};
+use crate::metadata::settings;
 use crate::metadata::{Caller, Operation, Path};
 use crate::store::{RangeRead, Read, Resolve, Transaction, Watch};
 
@@ -343,6 +344,7 @@ impl Lifecycle {
             let at = home.cluster_time(next).max(now.saturating_add(1_000));
             bucket::schedule_vacuum(txn, copy.id, at)?;
         }
+        settings::move_ttl(txn, source.id, copy.id, &record, now).await?;
         index::define::analyze_as(txn, source.id, copy.id, &record, now).await?;
         let entry = Entry {
             action: "swap",

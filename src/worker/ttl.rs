@@ -1,0 +1,226 @@
+//! Deletes documents whose time is over: BUCKET.TTL.
+//!
+//! Each bucket with a TTL has one row in the queue of what is due (an `expiry`
+//! row), and in its data how far the search has come. When the row is due, the
+//! owner of the bucket's shard searches for documents whose date is older than
+//! the duration and deletes them as BUCKET.DELETE does, one batch in a
+//! transaction: fenced, under the shard's epoch, and with the progress in the
+//! same commit, so that another owner goes on where this one stopped. Of a
+//! field with an index only what has expired is read, every [`EVERY`]; without
+//! one all documents are looked at, in batches with a pause between them, and
+//! the next pass begins [`SCAN_EVERY`] after the last.
+//!
+//! What time it is is cluster time. While that is suspect, while all destruction
+//! is paused and while the bucket is removed nothing is deleted.
+
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use bson::oid::ObjectId;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::milliseconds;
+use crate::cluster::work::{Scope, Work};
+use crate::codec::duration::Retention;
+use crate::codec::record::{Actor, TtlProgressRecord, TtlRecord};
+use crate::codec::{RemovalId, keys};
+use crate::document::{self, Deletion, Document, Home};
+use crate::error::{Error, Result};
+use crate::metadata::{LiveBucket, settings};
+use crate::query::{self, Ast, Budget, Comparison, Operand, Path, Position, Query, Test};
+use crate::store::{self, Read, Resolve, Transaction};
+use crate::value::Value;
+
+use super::Workers;
+use super::queue::{self, DueBucket};
+
+/// From the end of a pass to the next, of a field with an index.
+pub const EVERY: Duration = Duration::from_secs(60);
+/// The same without an index, when each pass looks at all documents.
+pub const SCAN_EVERY: Duration = Duration::from_secs(600);
+
+/// Documents deleted in one transaction.
+const BATCH: usize = 100;
+/// Bytes of documents in one transaction, but for its first.
+const BATCH_BYTES: usize = 4 << 20;
+/// Documents looked at in one transaction where there is no index.
+const EXAMINED_MAX: usize = 1_000;
+/// From one batch of a pass that looks at all documents to the next.
+const PACE: Duration = Duration::from_millis(50);
+
+pub(super) async fn run(workers: Workers, stop: CancellationToken) {
+    queue::run(&workers, keys::due::TTL, &stop, |due| expire(&workers, due)).await;
+}
+
+/// Deletes what has expired in one bucket, if its shard is ours.
+async fn expire(workers: &Workers, due: DueBucket) -> Result<()> {
+    let catalog = workers.lifecycle.catalog();
+    let shard = workers.shard_of(due.bucket.0);
+    let Some(epoch) = workers.owned().get(&shard).copied() else { return Ok(()) };
+    if !queue::is_open(workers, &due).await? {
+        return Ok(());
+    }
+    let work = catalog.cluster().work().enter(due.bucket, Scope::Shard(shard), "deletion by TTL");
+    let mut pass = Pass { workers, due, shard, epoch, work, limit: BATCH };
+    pass.run().await
+}
+
+/// A pass over one bucket, or the rest of one.
+struct Pass<'a> {
+    workers: &'a Workers,
+    due: DueBucket,
+    shard: u16,
+    epoch: i64,
+    work: Work,
+    limit: usize,
+}
+
+/// What comes after a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    AtOnce,
+    AfterPause,
+}
+
+impl Pass<'_> {
+    async fn run(&mut self) -> Result<()> {
+        let catalog = self.workers.lifecycle.catalog();
+        // Made before the first attempt, so that all attempts are one removal.
+        let fresh = RemovalId(catalog.cluster().ids().next().await?);
+        let mut opened = false;
+        loop {
+            let this = &*self;
+            let outcome = catalog
+                .store()
+                .run("ttl", Resolve::Idempotent, |txn: Transaction| async move {
+                    this.batch(&txn, fresh).await
+                })
+                .await;
+            let next = match outcome {
+                Ok(outcome) => outcome.value,
+                Err(Error::Store(store::Error::TransactionTooLarge { .. })) if self.limit > 1 => {
+                    self.limit /= 2;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            if !opened && self.work.open().is_err() {
+                return Ok(());
+            }
+            opened = true;
+            match next {
+                ControlFlow::Break(()) => return Ok(()),
+                ControlFlow::Continue(Next::AtOnce) => {}
+                ControlFlow::Continue(Next::AfterPause) => tokio::select! {
+                    biased;
+                    () = self.work.stopped() => {}
+                    () = sleep(PACE) => {}
+                },
+            }
+            if self.work.is_stopped() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// One batch, and where the next begins, in one transaction.
+    async fn batch(&self, txn: &Transaction, fresh: RemovalId) -> Result<ControlFlow<(), Next>> {
+        let (workers, bucket) = (self.workers, self.due.bucket);
+        let catalog = workers.lifecycle.catalog();
+        workers.check_shard(txn, self.shard, self.epoch).await?;
+        let live = catalog.handles().open_id(txn, bucket).await?;
+        workers.lifecycle.expect_destruction(txn).await?;
+        let progress = settings::ttl_progress(txn, bucket, Read::Conflict).await?;
+        // It was switched off or changed since the queue was read.
+        let Some(progress) = progress.filter(|progress| progress.due_at == self.due.at) else {
+            return Ok(ControlFlow::Break(()));
+        };
+        let Some(ttl) = live.record().ttl.clone() else { return Ok(ControlFlow::Break(())) };
+        let indexed = is_indexed(&live, &ttl.field);
+        let now = catalog.certain_now();
+        let home = Home::from(&live);
+        let (documents, next) = self.search(txn, &home, &ttl, &progress, indexed, now).await?;
+        let mut deletion = self.deletion(&live, &ttl, &progress);
+        if progress.removal.is_none() {
+            deletion.removal = fresh;
+        }
+        let deleted = document::delete(txn, &home, &documents, &deletion, catalog.now()).await?;
+        let deleted = i64::try_from(deleted.len()).unwrap_or(i64::MAX);
+        let mut progress = TtlProgressRecord {
+            removal: Some(deletion.removal),
+            deleted: progress.deleted.saturating_add(deleted),
+            ..progress
+        };
+        let flow = match next {
+            Position::After(id) => {
+                progress.after = Some(id.bytes());
+                let next = if indexed { Next::AtOnce } else { Next::AfterPause };
+                ControlFlow::Continue(next)
+            }
+            Position::Start | Position::AfterKey { .. } | Position::End => {
+                let pause = milliseconds(if indexed { EVERY } else { SCAN_EVERY });
+                (progress.after, progress.removal) = (None, None);
+                progress.last_at = Some(now);
+                progress.due_at = now.saturating_add(pause).max(self.due.at.saturating_add(1));
+                ControlFlow::Break(())
+            }
+        };
+        settings::write_ttl_progress(txn, bucket, Some(self.due.at), &progress)?;
+        Ok(flow)
+    }
+
+    async fn search(
+        &self,
+        txn: &Transaction,
+        home: &Home,
+        ttl: &TtlRecord,
+        progress: &TtlProgressRecord,
+        indexed: bool,
+        now: i64,
+    ) -> Result<(Vec<(ObjectId, Document)>, Position)> {
+        let cutoff = Value::DateTime(now.saturating_sub(ttl.after_ms));
+        let test = Test::Compare(Comparison::LessOrEqual, Operand::copy(&cutoff));
+        let filter = Ast::Field { path: Path::new(&ttl.field), test };
+        let query = Query::new(filter, None, self.limit).to_change();
+        let mut budget = Budget { batch_bytes_max: BATCH_BYTES, ..Budget::default() };
+        if !indexed {
+            budget.examined_max = EXAMINED_MAX;
+        }
+        let from =
+            progress.after.map_or(Position::Start, |id| Position::After(ObjectId::from_bytes(id)));
+        let batch = query::run(txn, home, &query, &from, Read::Snapshot, &budget).await?;
+        let mut documents = Vec::with_capacity(batch.documents.len());
+        for document in batch.documents {
+            match document.raw().get(b"_id").map(|field| field.value()) {
+                Some(Value::ObjectId(id)) => documents.push((id, document)),
+                _ => return Err(Error::Internal("a document without an ObjectId".to_owned())),
+            }
+        }
+        Ok((documents, batch.next))
+    }
+
+    fn deletion(
+        &self,
+        live: &LiveBucket,
+        ttl: &TtlRecord,
+        progress: &TtlProgressRecord,
+    ) -> Deletion {
+        let retention = live.record().tombstone_retention.map(Retention::from);
+        Deletion {
+            removal: progress.removal.unwrap_or(RemovalId(0)),
+            by: Actor::system("ttl"),
+            reason: Some(format!("TTL of {}", ttl.field)),
+            retention: retention.unwrap_or(self.workers.options.tombstone_retention),
+            continues: progress.removal.is_some(),
+        }
+    }
+}
+
+/// Whether an index leads to the dates of a field.
+fn is_indexed(live: &LiveBucket, field: &str) -> bool {
+    let leads = |index: &crate::metadata::Index| {
+        index.is_ready() && index.field(0).is_some_and(|(first, _)| first.selector == *field)
+    };
+    live.indexes().ready().any(leads)
+}

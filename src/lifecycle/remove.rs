@@ -186,7 +186,9 @@ pub(super) async fn write(
     let (namespace, bucket) = match (instance, object) {
         (Instance::Bucket(found), _) => {
             txn.clear(&keys::bucket_name(parent, name))?;
-            let removed = record::BucketRecord { state: State::Removed, ..found.clone() };
+            // What a swap that died left behind is over.
+            let removed =
+                record::BucketRecord { state: State::Removed, paused: None, ..found.clone() };
             txn.set(&keys::bucket_record(BucketId(object.number())), &record::encode(&removed))?;
             (above.path(), name.as_str())
         }

@@ -42,7 +42,7 @@ const DELETED: &[&str] = &["active", "removed", "restored", "purged", "asked", "
 const TTL: &[&str] = &["indexed", "forever", "moved", "dropped"];
 
 /// The buckets that get a document in pieces as well.
-const LARGE: &[&str] = &["active", "removed", "held", "restored", "a", "busy", "copied"];
+const LARGE: &[&str] = &["active", "removed", "held", "restored", "a", "busy"];
 
 #[derive(Debug)]
 pub(crate) struct World {

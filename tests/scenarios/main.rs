@@ -146,7 +146,8 @@ scenarios! {
         large_documents_are_copied_whole
         who_waits_for_changes_follows_the_name
         a_transaction_that_meets_the_pause_begins_anew
-        by_chance_nothing_is_lost;
+        by_chance_nothing_is_lost
+        a_removal_ends_a_pause;
     members:
         a_silent_member_delays_a_purge_by_its_lease_and_is_refused_on_waking
         who_was_put_out_acknowledges_nothing

@@ -473,3 +473,33 @@ pub async fn by_chance_nothing_is_lost(mutations: Mutations) -> Claim {
     }
     Ok(())
 }
+
+/// A swap that died left the pause behind: a removal of the bucket ends that, too.
+pub async fn a_removal_ends_a_pause(mutations: Mutations) -> Claim {
+    let (mut cluster, _) = scene(mutations).await?;
+    cluster.expect("A", "BUCKET.COPY b c", "OK").await?;
+    let source = cluster.id("A", "b").await?;
+    caught_up(&cluster, "c").await?;
+    let held = cluster.hold("C", "swap");
+    let swap = cluster.ask("C", "BUCKET.SWAP b c");
+    held.arrived().await;
+    let write = cluster.ask("A", &insert(909, "x"));
+    sleep(PAUSE / 4).await;
+    claim!(!write.is_answered(), "a writer did not wait");
+    let removed = cluster.remove("B", "b").await?;
+    write.expect("BUCKETBEINGREMOVED Bucket 'b' is being removed").await?;
+    claim!(!paused(&cluster, source).await?, "the pause was left behind");
+    cluster.kill("C").await;
+    drop(swap);
+    let late = held.release();
+    claim!(matches!(late, Some(Err(StoreError::Conflict))), "the swap landed: {late:?}");
+    cluster.expect("B", &format!("BUCKET.RESTORE {}", removed.removal), "OK").await?;
+    cluster.expect_start("A", &insert(909, "x"), "[").await?;
+    cluster
+        .eventually("the swap", SOON, async || {
+            Ok(line(&cluster.run("B", "BUCKET.SWAP b c").await?) == "OK")
+        })
+        .await?;
+    claim!(content(&cluster, cluster.id("A", "b").await?).await?.len() > 1, "nothing is left");
+    cluster.finish().await
+}

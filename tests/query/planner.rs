@@ -48,7 +48,7 @@ struct World {
     limit: usize,
     change: bool,
     /// Paths, and whether the id is wanted as well.
-    projection: Option<(Vec<&'static str>, bool)>,
+    projection: Option<(Vec<String>, bool)>,
     /// How strings are compared.
     by: oracle::By,
     /// So many documents or entries may be looked at in one batch.
@@ -183,8 +183,11 @@ fn world() -> impl Strategy<Value = World> {
     ];
     let order = prop::option::of((prop::sample::select(PATHS.to_vec()), any::<bool>()));
     let budget = prop_oneof![4 => Just(50_000_usize), 1 => 1_usize..8];
-    let paths = prop::collection::vec(prop::sample::select(PATHS.to_vec()), 0..3);
-    let projection = prop::option::of((paths, any::<bool>()));
+    let path = prop::sample::select(PATHS.to_vec()).prop_map(str::to_owned);
+    let paths = prop::collection::vec(path, 0..3);
+    // As often what an index holds, so that its entries answer.
+    let own = prop::option::of(any::<prop::sample::Index>());
+    let projection = prop::option::of((paths, any::<bool>(), own));
     let asked = (order, 1_usize..7, any::<bool>(), projection, by(), budget);
     let ids = prop::option::weighted(0.25, (0_u16..20, 0_u16..24));
     (documents, indexes(), [belief(), belief()], 1_i32..4, asked, ids).prop_map(
@@ -195,6 +198,13 @@ fn world() -> impl Strategy<Value = World> {
             let other = varied(&Bson::Document(filter.clone()), step);
             let other = other.as_document().cloned().unwrap_or_default();
             let (order, limit, change, projection, by, budget) = asked;
+            let projection = projection.map(|(paths, id, own)| match own {
+                Some(own) if !indexes.is_empty() => {
+                    let fields = &own.get(&indexes).fields;
+                    (fields.iter().map(|field| field.selector.clone()).collect(), id)
+                }
+                _ => (paths, id),
+            });
             World {
                 documents: numbered(documents, step),
                 filter,
@@ -217,7 +227,7 @@ impl World {
         let (paths, id) = self.projection.as_ref()?;
         let mut spec = Document::new();
         for path in paths {
-            spec.insert(*path, 1);
+            spec.insert(path, 1);
         }
         // With nothing but `_id: 0` all else would be wanted.
         if *id || !paths.is_empty() {

@@ -18,6 +18,7 @@ mod copies;
 mod deleted;
 mod deleted_model;
 mod elsewhere;
+mod feed;
 mod history;
 mod indexes;
 mod members;
@@ -62,6 +63,14 @@ scenarios! {
         a_batch_of_a_former_incarnation_is_refused
         a_trim_under_way_is_named_and_refused
         a_renamed_bucket_is_reached_by_what_its_name_means_now;
+    feed:
+        who_waits_wakes_on_a_commit_of_any_node_and_on_a_removal
+        a_reader_meets_each_change_once_in_the_order_of_commits
+        the_changes_of_a_bucket_make_the_bucket
+        a_registration_and_a_purge_at_once_are_decided_one_way
+        a_silent_replica_holds_what_it_has_not_read_until_its_lease_is_over
+        a_replica_keeps_the_log_from_being_trimmed_and_then_the_floor_is_told
+        what_a_replica_says_with_an_unknown_result_is_done_once;
     changes:
         an_update_with_an_unknown_result_is_applied_once
         a_large_reply_is_remembered_by_its_operation

@@ -40,6 +40,9 @@ pub const PER_BUCKET_MAX: usize = 100;
 /// Longest name of a reader, in bytes.
 pub const NAME_BYTES_MAX: usize = 128;
 
+/// Readers that the figures of all buckets count.
+const COUNTED_MAX: usize = 1_000;
+
 /// Checks the name that a client chose.
 ///
 /// # Errors
@@ -243,6 +246,38 @@ pub async fn list(txn: &Transaction, home: &Home, read: Read) -> Result<Vec<Repl
         next = range.after(&page);
     }
     Ok(replicas)
+}
+
+/// How many readers there are in all buckets, and how they are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Figures {
+    pub live: u64,
+    /// Passed over by what was destroyed.
+    pub stale: u64,
+    /// When the live replica spoke that is silent longest, in cluster time.
+    pub silent_since: Option<i64>,
+}
+
+/// Counts the readers of all buckets, up to [`COUNTED_MAX`].
+///
+/// # Errors
+/// Those of the store; damage.
+pub async fn figures(txn: &Transaction) -> Result<Figures> {
+    let all = RangeRead::prefix(keys::kind_prefix(keys::kind::REPLICA));
+    let page = txn.range(all.limit(COUNTED_MAX).snapshot()).await?;
+    let mut figures = Figures::default();
+    for (_, value) in &page.rows {
+        let record: ReplicaRecord = record::decode("replica", value)?;
+        if record.stale {
+            figures.stale += 1;
+            continue;
+        }
+        figures.live += 1;
+        // Readers inside the cluster have no lease; others see to them.
+        let spoke = record.lease_ms.map(|_| record.last_ack_at.unwrap_or(record.registered_at));
+        figures.silent_since = figures.silent_since.into_iter().chain(spoke).min();
+    }
+    Ok(figures)
 }
 
 /// What the readers of a bucket still need.

@@ -2,12 +2,14 @@
 //!
 //! Nearly all of it is a copy of counters in memory. What only the store knows is read at most once
 //! in [`FRESH`], by one request for all that ask: the journal behind what was applied (as a rule
-//! no row), whether purging is paused, whether the node is ready (three reads together).
+//! no row), whether purging is paused, who reads change logs, whether the node is ready (four reads
+//! together).
 //!
 //! docs/metrics.md has all families; a test compares the two.
 
 mod cluster;
 mod commands;
+mod feed;
 mod page;
 mod removals;
 mod store;
@@ -24,6 +26,10 @@ use tokio::time::Instant;
 
 use super::ready;
 use crate::command::Services;
+use crate::document::replica::{self, Figures};
+use crate::error::Result;
+use crate::lifecycle::Lifecycle;
+use crate::store::Transaction;
 use page::Page;
 
 /// How long what was read from the store is shown.
@@ -37,6 +43,7 @@ const STORE_TIMEOUT: Duration = Duration::from_secs(1);
 pub(super) struct Looked {
     lag: Option<usize>,
     paused: Option<bool>,
+    replicas: Option<Figures>,
     ready: bool,
 }
 
@@ -63,31 +70,42 @@ async fn look(services: &Services) -> Looked {
     let Ok(lifecycle) = services.lifecycle() else { return Looked::default() };
     let lag = tokio::time::timeout(STORE_TIMEOUT, lifecycle.catalog().cluster().lag());
     let paused = tokio::time::timeout(STORE_TIMEOUT, lifecycle.paused());
-    let (lag, paused, ready) = tokio::join!(lag, paused, ready::check(services));
+    let replicas = tokio::time::timeout(STORE_TIMEOUT, replicas(lifecycle));
+    let (lag, paused, replicas, ready) =
+        tokio::join!(lag, paused, replicas, ready::check(services));
     Looked {
-        lag: lag.ok().and_then(Result::ok),
+        lag: lag.ok().and_then(std::result::Result::ok),
         paused: paused.ok().and_then(Result::ok).map(|pause| pause.is_some()),
+        replicas: replicas.ok().and_then(Result::ok),
         ready: ready.is_ok(),
     }
 }
 
+async fn replicas(lifecycle: &Lifecycle) -> Result<Figures> {
+    let body = |txn: Transaction| async move { replica::figures(&txn).await };
+    lifecycle.catalog().read("replica-figures", body).await
+}
+
 /// Writes the page.
-pub(super) fn page(services: &Arc<Services>, looked: Looked) -> Result<String, fmt::Error> {
+pub(super) fn page(
+    services: &Arc<Services>,
+    looked: Looked,
+) -> std::result::Result<String, fmt::Error> {
     let mut registry = Registry::with_prefix("lethe");
-    registry.register_collector(Box::new(Figures { services: Arc::clone(services), looked }));
+    registry.register_collector(Box::new(Families { services: Arc::clone(services), looked }));
     let mut page = String::with_capacity(32 * 1024);
     text::encode(&mut page, &registry)?;
     Ok(page)
 }
 
 #[derive(Debug)]
-struct Figures {
+struct Families {
     services: Arc<Services>,
     looked: Looked,
 }
 
-impl Collector for Figures {
-    fn encode(&self, encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+impl Collector for Families {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let (services, looked) = (&*self.services, &self.looked);
         let mut page = Page::new(encoder);
         process(services, looked, &mut page)?;
@@ -97,6 +115,7 @@ impl Collector for Figures {
         store::write(lifecycle.map(|lifecycle| lifecycle.catalog().store()), &mut page)?;
         let cluster = lifecycle.map(|lifecycle| lifecycle.catalog().cluster());
         cluster::write(cluster, looked, &mut page)?;
+        feed::write(services, looked, &mut page)?;
         removals::write(lifecycle, looked, &mut page)
     }
 }

@@ -384,6 +384,49 @@ fn alerts_and_dashboard_use_metrics_that_exist_and_each_alert_has_its_paragraph(
     expect_none("alerts, dashboard and guide go together", &found);
 }
 
+/// What docs/verification.md says is shown by a test, a transcript or a page of the manual.
+#[test]
+fn every_test_that_the_verification_names_is_there() {
+    let file = root().join("docs/verification.md");
+    let page = std::fs::read_to_string(file).expect("the page can be read");
+    let page = page.split_once("## What went wrong elsewhere").map_or("", |(_, rest)| rest);
+    let mut found = Vec::new();
+    let mut named = 0;
+    for word in page.split('`').skip(1).step_by(2) {
+        let there = if let Some((module, test)) = word.split_once("::") {
+            let files = [format!("tests/scenarios/{module}.rs"), format!("tests/{module}.rs")];
+            let text: String = files
+                .iter()
+                .map(|file| root().join(file))
+                .map(|file| std::fs::read_to_string(file).unwrap_or_default())
+                .collect();
+            text.contains(&format!("fn {test}(")) || text.contains(&format!(" {test}: "))
+        } else if let Some(page) = word.strip_prefix("commands/") {
+            let page = root().join("docs/commands").join(page);
+            std::fs::read_to_string(page).is_ok_and(|text| text.contains("```transcript"))
+        } else if ["lifecycle/", "namespace/"].iter().any(|family| word.starts_with(family)) {
+            root().join("tests/transcripts").join(word).is_file()
+        } else {
+            continue;
+        };
+        named += usize::from(word != "module::test" && word != "commands/page.md");
+        if !there && word != "module::test" && word != "commands/page.md" {
+            found.push(word.to_owned());
+        }
+    }
+    expect_none("docs/verification.md names what is not there", &found);
+    assert!(named > 80, "only {named} names were found");
+    let rows: BTreeSet<u32> = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("| ")?.split(" |").next())
+        .flat_map(|cell| {
+            cell.split(", ").map(|row| row.parse().unwrap_or_default()).collect::<Vec<_>>()
+        })
+        .collect();
+    let missing: Vec<u32> = (1..=107).filter(|row| !rows.contains(row)).collect();
+    assert!(missing.is_empty(), "rows {missing:?} are not gone through");
+}
+
 fn quoted_words(text: &str) -> BTreeSet<String> {
     text.split('"').skip(1).step_by(2).map(str::to_owned).collect()
 }

@@ -134,11 +134,10 @@ pub struct NamespaceRecord {
     pub created_at: i64,
     #[serde(default)]
     pub protected: bool,
-    /// By how much its clock is behind that of its parent: while it is removed the clocks
-    /// of all that lies in it stand still. Less than nothing after a MOVE.
+    /// By how much its clock is behind that of its parent; less than nothing after a MOVE.
     #[serde(default)]
     pub stood_still_ms: i64,
-    /// When it was last restored: what was removed below it before that has a grace.
+    /// When it was last restored: what was removed below before has a grace.
     #[serde(default)]
     pub restored_at: Option<i64>,
 }
@@ -169,8 +168,7 @@ pub struct BucketRecord {
     pub shards: Vec<u16>,
     #[serde(default)]
     pub protected: bool,
-    /// By how much its own clock, by which deleted documents expire, is behind that of its
-    /// namespace: as long as it has been removed, all in all.
+    /// By how much its own clock, by which documents expire, is behind that of its namespace.
     #[serde(default)]
     pub stood_still_ms: i64,
     /// How its strings are compared where a query or an index does not say.
@@ -342,7 +340,7 @@ pub struct TombstoneRecord {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RetentionRecord {
     pub expires_at: Option<i64>,
-    /// When RETAIN said so, if it did: what was restored above it before gives no grace.
+    /// When RETAIN said so: what was restored above before gives no grace.
     #[serde(default)]
     pub set_at: Option<i64>,
 }
@@ -396,8 +394,7 @@ pub struct ReclaimRecord {
     pub purged_at: i64,
     pub documents: i64,
     pub bytes: i64,
-    /// The prefix was handed to the engine; what is left is its own work. Of a namespace:
-    /// its children are being taken apart.
+    /// The engine has the prefix, or the children of a namespace are being taken apart.
     pub dropped: bool,
     /// Of a namespace: how many buckets and namespaces in it are gone already.
     #[serde(default)]

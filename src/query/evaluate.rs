@@ -1,11 +1,19 @@
 //! Asking a filter of a document: on its bytes, without decoding or allocating.
 
 use super::ast::{AllMember, Ast, Comparison, ElementForm, Operand, Test};
-use crate::value::{Bracket, Path, Raw, Segment, Value, Visit, number::Number, resolve};
+use crate::value::{
+    Bracket, Path, Raw, Segment, Steps, Value, Visit, number::Number, resolve, resolve_within,
+};
 
 /// Whether the document matches.
 pub fn matches(filter: &Ast, document: Raw<'_>) -> bool {
-    value_matches(filter, Value::Document(document))
+    matches_within(filter, document, &Steps::endless())
+}
+
+/// Whether the document matches, asked in a number of steps. When they are over
+/// afterwards the answer means nothing.
+pub fn matches_within(filter: &Ast, document: Raw<'_>, steps: &Steps) -> bool {
+    value_matches(filter, Value::Document(document), steps)
 }
 
 /// The position of the first element of the array at `path` that makes the
@@ -23,16 +31,16 @@ pub fn first_element(filter: &Ast, document: Raw<'_>, path: &Path) -> Option<usi
 
 fn position(tested: &Path, test: &Test, document: Raw<'_>, path: &Path) -> Option<usize> {
     let rest = tested.segments().strip_prefix(path.segments())?;
-    let mut found = None;
+    let (mut found, steps) = (None, &Steps::endless());
     let _done = resolve(Value::Document(document), path.segments(), false, &mut |value, _| {
         if let Some(Value::Array(array)) = value {
             found = array.values().position(|element| match test {
                 Test::Element { form, filter } if rest.is_empty() => {
-                    element_matches(*form, filter, element)
+                    element_within(*form, filter, element, steps)
                 }
                 _ => {
                     let reach = Reach { elements: !rest.is_empty(), spread: true };
-                    any(element, rest, &mut |value, _| holds(test, value, reach))
+                    any(element, rest, steps, &mut |value, _| holds(test, value, reach, steps))
                 }
             });
         }
@@ -41,30 +49,34 @@ fn position(tested: &Path, test: &Test, document: Raw<'_>, path: &Path) -> Optio
     found
 }
 
-fn value_matches(filter: &Ast, value: Value<'_>) -> bool {
+fn value_matches(filter: &Ast, value: Value<'_>, steps: &Steps) -> bool {
     match filter {
         Ast::All => true,
         Ast::Nothing => false,
-        Ast::And(parts) => parts.iter().all(|part| value_matches(part, value)),
-        Ast::Or(parts) => parts.iter().any(|part| value_matches(part, value)),
-        Ast::Not(part) => !value_matches(part, value),
-        Ast::Field { path, test } => field_matches(path, test, value),
+        Ast::And(parts) => parts.iter().all(|part| value_matches(part, value, steps)),
+        Ast::Or(parts) => parts.iter().any(|part| value_matches(part, value, steps)),
+        Ast::Not(part) => !value_matches(part, value, steps),
+        Ast::Field { path, test } => field_matches(path, test, value, steps),
     }
 }
 
-fn field_matches(path: &Path, test: &Test, value: Value<'_>) -> bool {
+fn field_matches(path: &Path, test: &Test, value: Value<'_>, steps: &Steps) -> bool {
     // A condition on the element itself does not look into it.
     let elements = !path.is_element();
-    let steps = path.segments();
+    let segments = path.segments();
     match test {
-        Test::NotEqual(operand) => not_equal(operand, value, path),
+        Test::NotEqual(operand) => not_equal(operand, value, path, steps),
         Test::All(members) => {
             !members.is_empty()
                 && members.iter().all(|member| {
-                    any(value, steps, &mut |value, spread| has_member(member, value, spread))
+                    any(value, segments, steps, &mut |value, spread| {
+                        has_member(member, value, spread, steps)
+                    })
                 })
         }
-        _ => any(value, steps, &mut |value, spread| holds(test, value, Reach { elements, spread })),
+        _ => any(value, segments, steps, &mut |value, spread| {
+            holds(test, value, Reach { elements, spread }, steps)
+        }),
     }
 }
 
@@ -72,9 +84,10 @@ fn field_matches(path: &Path, test: &Test, value: Value<'_>) -> bool {
 fn any<'a>(
     value: Value<'a>,
     segments: &[Segment],
+    steps: &Steps,
     test: &mut dyn FnMut(Option<Value<'a>>, bool) -> bool,
 ) -> bool {
-    lead(value, segments, &mut |value, spread| {
+    lead(value, segments, steps, &mut |value, spread| {
         if test(value, spread) { Visit::Break(()) } else { Visit::Continue(()) }
     })
     .is_break()
@@ -85,12 +98,21 @@ fn any<'a>(
 fn lead<'a>(
     value: Value<'a>,
     segments: &[Segment],
+    steps: &Steps,
     visit: &mut dyn FnMut(Option<Value<'a>>, bool) -> Visit,
 ) -> Visit {
+    if !steps.pass() {
+        return Visit::Break(());
+    }
     match (value, segments.first()) {
         (Value::Array(_), Some(first)) if first.index.is_none() => visit(None, false),
-        _ => resolve(value, segments, false, visit),
+        _ => resolve_within(value, segments, false, steps, visit),
     }
+}
+
+/// Whether an element of an array satisfies the test.
+fn any_element<'a>(array: Raw<'a>, steps: &Steps, mut test: impl FnMut(Value<'a>) -> bool) -> bool {
+    array.values().any(|element| !steps.pass() || test(element))
 }
 
 /// How a value was come by and how far a test may look.
@@ -103,7 +125,7 @@ struct Reach {
 }
 
 /// The tests that one value alone decides.
-fn holds(test: &Test, value: Option<Value<'_>>, reach: Reach) -> bool {
+fn holds(test: &Test, value: Option<Value<'_>>, reach: Reach, steps: &Steps) -> bool {
     let Some(value) = value else {
         return match test {
             Test::Equal(operand) => operand.bracket() == Bracket::Null,
@@ -113,42 +135,57 @@ fn holds(test: &Test, value: Option<Value<'_>>, reach: Reach) -> bool {
         };
     };
     match test {
-        Test::Equal(operand) => one_or_element(value, reach, |value| operand.equals(value)),
-        Test::NotEqual(operand) => !one_or_element(value, reach, |value| operand.equals(value)),
+        Test::Equal(operand) => one_or_element(value, reach, steps, |value| operand.equals(value)),
+        Test::NotEqual(operand) => {
+            !one_or_element(value, reach, steps, |value| operand.equals(value))
+        }
         Test::Compare(comparison, operand) => {
-            one_or_element(value, reach, |value| compares(*comparison, value, operand))
+            one_or_element(value, reach, steps, |value| compares(*comparison, value, operand))
         }
         // Of an array the elements are looked up, never the array as a whole.
         Test::In(members) => match value {
             Value::Array(array) if reach.elements => {
-                array.values().any(|element| members.contains(&element))
+                any_element(array, steps, |element| members.contains(&element))
             }
             _ => members.contains(&value),
         },
-        Test::Matches(pattern) => one_or_element(value, reach, |value| pattern.accepts(value)),
-        Test::Size(size) => {
-            matches!(value, Value::Array(array) if u64::try_from(array.iter().count()) == Ok(*size))
+        Test::Matches(pattern) => {
+            one_or_element(value, reach, steps, |value| pattern.accepts(value))
         }
+        Test::Size(size) => match value {
+            Value::Array(array) => {
+                let count = array.iter().take_while(|_| steps.pass()).count();
+                u64::try_from(count) == Ok(*size)
+            }
+            _ => false,
+        },
         Test::Exists => true,
         Test::Element { form, filter } => match value {
             Value::Array(array) => {
-                array.values().any(|element| element_matches(*form, filter, element))
+                any_element(array, steps, |element| element_within(*form, filter, element, steps))
             }
             _ => false,
         },
         Test::All(members) => {
             !members.is_empty()
-                && members.iter().all(|member| has_member(member, Some(value), reach.spread))
+                && members.iter().all(|member| has_member(member, Some(value), reach.spread, steps))
         }
     }
 }
 
-fn one_or_element(value: Value<'_>, reach: Reach, test: impl Fn(&Value<'_>) -> bool) -> bool {
+fn one_or_element(
+    value: Value<'_>,
+    reach: Reach,
+    steps: &Steps,
+    test: impl Fn(&Value<'_>) -> bool,
+) -> bool {
     if test(&value) {
         return true;
     }
     match value {
-        Value::Array(array) if reach.elements => array.values().any(|element| test(&element)),
+        Value::Array(array) if reach.elements => {
+            any_element(array, steps, |element| test(&element))
+        }
         _ => false,
     }
 }
@@ -174,14 +211,15 @@ fn compares(comparison: Comparison, value: &Value<'_>, operand: &Operand) -> boo
 }
 
 /// Nothing there is equal. Where exactly one scalar stands, it must also be of the operand's bracket, or null.
-fn not_equal(operand: &Operand, value: Value<'_>, path: &Path) -> bool {
+fn not_equal(operand: &Operand, value: Value<'_>, path: &Path, steps: &Steps) -> bool {
     let elements = !path.is_element();
     let bracket = operand.bracket();
-    lead(value, path.segments(), &mut |value, spread| {
+    lead(value, path.segments(), steps, &mut |value, spread| {
         let Some(value) = value else {
             return if bracket == Bracket::Null { Visit::Break(()) } else { Visit::Continue(()) };
         };
-        if one_or_element(value, Reach { elements, spread }, |value| operand.equals(value)) {
+        let reach = Reach { elements, spread };
+        if one_or_element(value, reach, steps, |value| operand.equals(value)) {
             return Visit::Break(());
         }
         let other = Bracket::of(&value);
@@ -195,7 +233,7 @@ fn not_equal(operand: &Operand, value: Value<'_>, path: &Path) -> bool {
 }
 
 /// Whether an array (or what was collected from one) has this member of an `$all`.
-fn has_member(member: &AllMember, value: Option<Value<'_>>, spread: bool) -> bool {
+fn has_member(member: &AllMember, value: Option<Value<'_>>, spread: bool, steps: &Steps) -> bool {
     let array = match value {
         Some(Value::Array(array)) => Some(array),
         Some(_) if spread => None,
@@ -204,17 +242,25 @@ fn has_member(member: &AllMember, value: Option<Value<'_>>, spread: bool) -> boo
     let Some(value) = value else { return false };
     let reach = Reach { elements: true, spread };
     match member {
-        AllMember::Equal(operand) => one_or_element(value, reach, |value| operand.equals(value)),
-        AllMember::Matches(pattern) => one_or_element(value, reach, |value| pattern.accepts(value)),
+        AllMember::Equal(operand) => {
+            one_or_element(value, reach, steps, |value| operand.equals(value))
+        }
+        AllMember::Matches(pattern) => {
+            one_or_element(value, reach, steps, |value| pattern.accepts(value))
+        }
         AllMember::Element { form, filter } => array.is_some_and(|array| {
-            array.values().any(|element| element_matches(*form, filter, element))
+            any_element(array, steps, |element| element_within(*form, filter, element, steps))
         }),
     }
 }
 
 /// Whether an element of an array satisfies the filter of an `$elemMatch`.
 pub fn element_matches(form: ElementForm, filter: &Ast, element: Value<'_>) -> bool {
+    element_within(form, filter, element, &Steps::endless())
+}
+
+fn element_within(form: ElementForm, filter: &Ast, element: Value<'_>, steps: &Steps) -> bool {
     let fits =
         form == ElementForm::Value || matches!(element, Value::Document(_) | Value::Array(_));
-    fits && value_matches(filter, element)
+    fits && value_matches(filter, element, steps)
 }

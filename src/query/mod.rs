@@ -29,11 +29,11 @@ mod plan;
 mod projection;
 mod sort;
 
-pub use crate::value::{Path, Segment, Visit, resolve};
+pub use crate::value::{Path, Segment, Steps, Visit, resolve};
 pub use ast::{AllMember, Ast, Comparison, ElementForm, Members, Operand, Test};
 pub use collate::Collate;
 pub use cursor::{Asked, QueryCursor, filter_text};
-pub use evaluate::{element_matches, first_element, matches};
+pub use evaluate::{element_matches, first_element, matches, matches_within};
 pub use execute::{Batch, Budget, Count, Position, Purpose, Query, count, run};
 pub use explain::{Explained, explain};
 pub use parse::{ParseError, parse};

@@ -23,5 +23,5 @@ pub mod raw;
 
 pub use collation::{Collation, Collator};
 pub use order::{Bracket, compare, compare_with};
-pub use path::{Path, Segment, Visit, resolve};
+pub use path::{Path, Segment, Steps, Visit, resolve, resolve_within};
 pub use raw::{Field, Raw, Value};

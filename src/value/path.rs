@@ -1,5 +1,6 @@
 //! Dotted paths and where they lead in a document.
 
+use std::cell::Cell;
 use std::ops::ControlFlow;
 
 use super::{Raw, Value};
@@ -63,6 +64,42 @@ fn index(name: &str) -> Option<usize> {
 /// What a visit gives back: go on, or stop because the answer is known.
 pub type Visit = ControlFlow<()>;
 
+/// Counts the fields and elements that are passed on the way to an answer, up
+/// to a bound. Whoever has come to it is to stop: the answer is not known then.
+#[derive(Debug)]
+pub struct Steps {
+    left: Cell<u64>,
+}
+
+impl Steps {
+    /// So many.
+    pub const fn new(steps: u64) -> Self {
+        Self { left: Cell::new(steps) }
+    }
+
+    /// Where what is passed is bounded by something else.
+    pub const fn endless() -> Self {
+        Self::new(u64::MAX)
+    }
+
+    /// Takes one; gives whether there was one.
+    pub fn pass(&self) -> bool {
+        let left = self.left.get();
+        self.left.set(left.saturating_sub(1));
+        left > 0
+    }
+
+    /// Whether more were needed than there are.
+    pub fn are_over(&self) -> bool {
+        self.left.get() == 0
+    }
+
+    /// How many are left.
+    pub fn left(&self) -> u64 {
+        self.left.get()
+    }
+}
+
 /// Follows a path from a value and visits what stands at its end, with
 /// whether an array was spread out on the way.
 ///
@@ -76,21 +113,33 @@ pub fn resolve<'a>(
     spread: bool,
     visit: &mut dyn FnMut(Option<Value<'a>>, bool) -> Visit,
 ) -> Visit {
+    resolve_within(value, segments, spread, &Steps::endless(), visit)
+}
+
+/// [`resolve`] within a number of steps; it may break off where they are over.
+pub fn resolve_within<'a>(
+    value: Value<'a>,
+    segments: &[Segment],
+    spread: bool,
+    steps: &Steps,
+    visit: &mut dyn FnMut(Option<Value<'a>>, bool) -> Visit,
+) -> Visit {
     let Some((segment, rest)) = segments.split_first() else {
         return visit(Some(value), spread);
     };
     match value {
-        Value::Document(raw) => step(raw, segment, rest, spread, visit),
+        Value::Document(raw) => step(raw, segment, rest, spread, steps, visit),
         Value::Array(raw) => {
             if let Some(index) = segment.index {
-                return match raw.values().nth(index) {
-                    Some(element) => resolve(element, rest, spread, visit),
+                let mut passed = raw.values().take_while(|_| steps.pass());
+                return match passed.nth(index) {
+                    Some(element) => resolve_within(element, rest, spread, steps, visit),
                     None => visit(None, spread),
                 };
             }
-            for element in raw.values() {
+            for element in raw.values().take_while(|_| steps.pass()) {
                 if let Value::Document(raw) = element {
-                    step(raw, segment, rest, true, visit)?;
+                    step(raw, segment, rest, true, steps, visit)?;
                 }
             }
             Visit::Continue(())
@@ -104,10 +153,12 @@ fn step<'a>(
     segment: &Segment,
     rest: &[Segment],
     spread: bool,
+    steps: &Steps,
     visit: &mut dyn FnMut(Option<Value<'a>>, bool) -> Visit,
 ) -> Visit {
-    match raw.get(segment.name.as_bytes()) {
-        Some(field) => resolve(field.value(), rest, spread, visit),
+    let mut passed = raw.iter().take_while(|_| steps.pass());
+    match passed.find(|field| field.key == segment.name.as_bytes()) {
+        Some(field) => resolve_within(field.value(), rest, spread, steps, visit),
         None => visit(None, spread),
     }
 }

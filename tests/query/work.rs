@@ -90,3 +90,51 @@ async fn a_count_of_ids_in_an_index_ends_when_its_time_is_over() {
         assert!(count(&txn, &home, &query, Read::Snapshot, &Budget::default()).await.is_ok());
     }
 }
+
+/// Conditions that none of these arrays satisfies, so that each is asked of every element.
+fn conditions(count: i32) -> String {
+    let all: Vec<_> = (0..count).map(|n| format!("{{a: {}}}", -1 - n)).collect();
+    format!("{{$or: [{}]}}", all.join(","))
+}
+
+#[tokio::test]
+async fn one_document_is_asked_in_a_bounded_number_of_steps() {
+    let array: Vec<i32> = (0..1000).collect();
+    let (store, home) = bucket(&[], std::iter::once(doc! {"a": array})).await;
+    for (filter, steps) in [
+        (conditions(10), 10_000),
+        ("{a: {$elemMatch: {$gt: 5, $lt: 3}}}".to_owned(), 2_000),
+        ("{$nor: [{a: {$size: 3}}, {a: {$size: 4}}]}".to_owned(), 2_000),
+        ("{a: {$all: [1, 999, 1000]}}".to_owned(), 2_000),
+        ("{b: 1, 'a.b': 7}".to_owned(), 2),
+    ] {
+        let query = plain_query(&filter, None, 10);
+        for (steps_max, enough) in [(steps, false), (3 * steps, true)] {
+            let budget = Budget { steps_max, ..Budget::default() };
+            let txn = store.begin("query");
+            let batch = run(&txn, &home, &query, &Position::Start, Read::Snapshot, &budget).await;
+            let counted = count(&txn, &home, &query, Read::Snapshot, &budget).await;
+            assert_eq!((batch.is_ok(), counted.is_ok()), (enough, enough), "{filter}");
+            if let Err(error) = batch {
+                let expected = format!("the filter takes more than {steps} steps on document");
+                assert!(error.to_string().starts_with(&expected), "{error}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_batch_ends_between_documents_that_take_long_to_ask() {
+    let array: Vec<i32> = (0..20_000).collect();
+    let (store, home) = bucket(&[], (0..4).map(|n| doc! {"n": n, "a": array.clone()})).await;
+    let query = plain_query(&conditions(60), None, 10);
+    let budget = Budget { time_max: Duration::ZERO, ..Budget::default() };
+    // All four lie in one page.
+    let batch = first(&store, &home, &query, &budget).await;
+    assert_eq!(batch.examined, 1);
+    let budget = Budget { sort_time_max: Duration::ZERO, ..Budget::default() };
+    let sorted = plain_query(&conditions(60), Some(("n", Direction::Ascending)), 10);
+    let txn = store.begin("sort");
+    let error = run(&txn, &home, &sorted, &Position::Start, Read::Snapshot, &budget).await;
+    assert!(error.unwrap_err().to_string().contains("took longer than 0 ms"));
+}

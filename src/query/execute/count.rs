@@ -4,7 +4,7 @@ use super::covered::Cover;
 use super::documents::Documents;
 use super::ids::{IdSet, Next, Opening};
 use super::reading::{Reading, stretches};
-use super::{Budget, Goal, Position, Query, all_match, parts, route};
+use super::{Budget, Goal, Position, Query, parts, route};
 use crate::codec::{keys, record};
 use crate::document::Home;
 use crate::error::{Error, Result};
@@ -141,9 +141,9 @@ async fn of_ids(mut reading: Reading<'_>, access: &Access, mut set: IdSet) -> Re
 async fn of_documents(mut documents: Documents<'_>, residual: &[&Ast]) -> Result<Count> {
     documents.reading.whole = true;
     let mut count = Count::default();
-    while let Some((_, document)) = documents.next().await? {
-        count.documents += u64::from(all_match(residual, &document));
-        if documents.page_is_empty() {
+    while let Some((id, document)) = documents.next().await? {
+        count.documents += u64::from(documents.reading.matches(residual, &id, &document).await?);
+        if documents.page_is_empty() || documents.reading.is_overdue() {
             in_time(&documents.reading)?;
         }
     }

@@ -20,7 +20,6 @@ use bson::oid::ObjectId;
 
 use super::{
     ast::{Ast, Operand},
-    evaluate::matches,
     plan::{Access, Plan, Route},
     sort::{Direction, Sort},
 };
@@ -109,6 +108,8 @@ pub struct Budget {
     pub batch_bytes_max: usize,
     /// Time, well below the five seconds of a transaction.
     pub time_max: Duration,
+    /// Fields and elements passed while one document is asked whether it matches.
+    pub steps_max: u64,
     /// Bytes of documents held while sorting by a field.
     pub sort_bytes_max: usize,
     /// Time for a batch that has to look at everything in order to sort.
@@ -122,6 +123,7 @@ impl Default for Budget {
             examined_bytes_max: 256 << 20,
             batch_bytes_max: 32 << 20,
             time_max: Duration::from_secs(2),
+            steps_max: 50_000_000,
             sort_bytes_max: 64 << 20,
             sort_time_max: Duration::from_millis(4500),
         }
@@ -235,10 +237,6 @@ pub(super) fn parts(filter: &Ast) -> Vec<&Ast> {
     }
 }
 
-fn all_match(parts: &[&Ast], document: &Document) -> bool {
-    parts.iter().all(|part| matches(part, document.raw()))
-}
-
 fn after(from: &Position) -> Option<ObjectId> {
     match from {
         Position::After(id) => Some(*id),
@@ -268,7 +266,7 @@ async fn in_order_of_ids(
     candidates.expect(query.limit, residual.is_empty());
     while let Some((id, document)) = candidates.next().await? {
         last = Some(id);
-        if all_match(residual, &document) {
+        if candidates.reading.matches(residual, &id, &document).await? {
             batch_bytes += document.bytes().len();
             documents.push(document);
         }

@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 use super::covered::{self, Cover};
 use super::documents::{PAGE_ROWS, PAGE_ROWS_MIN, POINTS_AT_ONCE};
 use super::reading::{Reading, between, stretches};
-use super::{Batch, Goal, Position, all_match};
+use super::{Batch, Goal, Position};
 use crate::codec::keys;
 use crate::error::Result;
 use crate::index::{self, KeyRange};
@@ -105,7 +105,7 @@ pub(super) async fn ordered(
             let document = found.load(&mut reading).await?;
             let heavy = reading.is_spent_by_documents() || batch_bytes >= budget.batch_bytes_max;
             let skipped = at + 1 == count && stopped_at == Some(id);
-            let matched = !skipped && all_match(residual, &document);
+            let matched = !skipped && reading.matches(residual, &id, &document).await?;
             let full = documents.len() + usize::from(matched) >= query.limit;
             if full || heavy || at + 1 == count {
                 let key = held.unwrap_or_else(|| Operand::copy(&sort.key(document.raw())));

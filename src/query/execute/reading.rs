@@ -8,10 +8,17 @@ use tokio::time::Instant;
 
 use super::Budget;
 use crate::codec::keys;
-use crate::document::Home;
+use crate::document::{Document, Home};
+use crate::error::{Error, Result};
 use crate::index::{self, KeyRange};
+use crate::query::ast::Ast;
+use crate::query::evaluate::matches_within;
 use crate::query::plan::{Known, Leaf};
 use crate::store::{Read, Transaction};
+use crate::value::Steps;
+
+/// After so many steps of asking documents others are let run, and the time is looked at.
+const STEPS_AT_ONCE: u64 = 1_000_000;
 
 /// One batch being read.
 pub(super) struct Reading<'a> {
@@ -30,6 +37,9 @@ pub(super) struct Reading<'a> {
     pub(super) entries: usize,
     /// Those of them that count against the budget of the batch: what is collected has a bound of its own.
     streamed: usize,
+    /// Steps of asking documents since the time was looked at, and whether it was over then.
+    steps: u64,
+    overdue: bool,
 }
 
 impl<'a> Reading<'a> {
@@ -52,6 +62,8 @@ impl<'a> Reading<'a> {
             examined_bytes: 0,
             entries: 0,
             streamed: 0,
+            steps: 0,
+            overdue: false,
         }
     }
 
@@ -70,8 +82,39 @@ impl<'a> Reading<'a> {
     /// many entries were passed on the way.
     pub(super) fn is_spent_by_documents(&self) -> bool {
         !self.whole
-            && (self.examined >= self.budget.examined_max
+            && (self.overdue
+                || self.examined >= self.budget.examined_max
                 || self.examined_bytes >= self.budget.examined_bytes_max)
+    }
+
+    /// Whether the time was over while documents were asked.
+    pub(super) fn is_overdue(&self) -> bool {
+        self.overdue
+    }
+
+    /// Whether a document satisfies all of these. What takes long lets others
+    /// run now and then; what takes too long on one document is refused.
+    pub(super) async fn matches(
+        &mut self,
+        parts: &[&Ast],
+        id: &ObjectId,
+        document: &Document,
+    ) -> Result<bool> {
+        let steps_max = self.budget.steps_max;
+        let steps = Steps::new(steps_max);
+        let matched = parts.iter().all(|part| matches_within(part, document.raw(), &steps));
+        if steps.are_over() {
+            return Err(Error::Syntax(format!(
+                "the filter takes more than {steps_max} steps on document {id}. Hint: ask fewer conditions of long arrays"
+            )));
+        }
+        self.steps += steps_max - steps.left();
+        if self.steps >= STEPS_AT_ONCE {
+            self.steps = 0;
+            tokio::task::yield_now().await;
+            self.overdue = self.is_late();
+        }
+        Ok(matched)
     }
 
     /// By the time it has taken.

@@ -7,7 +7,7 @@ use std::collections::BinaryHeap;
 use bson::oid::ObjectId;
 
 use super::documents::{Documents, PAGE_ROWS};
-use super::{Batch, Budget, Goal, Position, Reading, all_match};
+use super::{Batch, Budget, Goal, Position, Reading};
 use crate::document::Document;
 use crate::error::{Error, Result};
 use crate::query::ast::{Ast, Operand};
@@ -28,12 +28,13 @@ pub(super) async fn sorted(
     candidates.expect(PAGE_ROWS, false);
     candidates.reading.whole = true;
     while let Some((id, document)) = candidates.next().await? {
-        if candidates.page_is_empty()
-            && candidates.reading.started.elapsed() >= budget.sort_time_max
+        let matched = candidates.reading.matches(residual, &id, &document).await?;
+        if candidates.reading.is_overdue()
+            || candidates.page_is_empty() && candidates.reading.is_late()
         {
             return Err(took_too_long(sort, budget));
         }
-        if !all_match(residual, &document) {
+        if !matched {
             continue;
         }
         let key = sort.key(document.raw());

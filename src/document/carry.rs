@@ -14,7 +14,6 @@ use bson::oid::ObjectId;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::change::Sums;
-use super::join::join_all;
 use super::replica;
 use super::stored::{self, Stored};
 use super::tombstone::{self, Tombstone};
@@ -22,9 +21,9 @@ use super::{Document, Home};
 use crate::codec::record::{self, Change};
 use crate::codec::{BucketId, RemovalId, Sequence, Versionstamp, keys};
 use crate::error::{Error, Result};
-use crate::index;
+use crate::index::{self, Written};
 use crate::store::limits::TRANSACTION_BYTES_MAX;
-use crate::store::{RangeRead, Read, Transaction};
+use crate::store::{RangeRead, Read, Transaction, join_all};
 
 /// Begins the names of copies among the readers of a log.
 const READER: &str = "copy-";
@@ -196,10 +195,10 @@ impl<'a> Carry<'a> {
             }
             None => txn.clear(&home.key(id))?,
         }
-        let (before, after) = (old.as_ref().map(Document::raw), new.as_ref().map(Document::raw));
-        let (bucket, shard) = (home.bucket(), home.shard_of(id));
         if !home.indexes().is_empty() {
-            index::mirror(txn, bucket, shard, home.indexes(), id, before, after).await?;
+            let (old, new) = (old.as_ref().map(Document::raw), new.as_ref().map(Document::raw));
+            let written = Written { shard: home.shard_of(id), id: *id, old, new };
+            index::mirror(txn, home.bucket(), home.indexes(), written).await?;
         }
         let sum = self.sums.of(home, id);
         match (&old, &new) {

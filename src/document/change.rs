@@ -9,24 +9,27 @@ use super::{Document, Home};
 use crate::codec::record::{Change, ChangeOp, encode_change, encode_sum};
 use crate::codec::{Versionstamp, keys};
 use crate::error::{Error, Result};
-use crate::index;
+use crate::index::{self, Written};
 use crate::store::{Atomic, Transaction};
 
-/// Brings the indexes up to a write. Without indexes it costs nothing.
+/// What becomes of a document, for [`indexes`].
+pub(super) fn written<'a>(
+    home: &Home,
+    id: &ObjectId,
+    old: Option<&'a Document>,
+    new: Option<&'a Document>,
+) -> Written<'a> {
+    let (old, new) = (old.map(Document::raw), new.map(Document::raw));
+    Written { shard: home.shard_of(id), id: *id, old, new }
+}
+
+/// Brings the indexes up to the writes of these documents; see [`index::maintain`].
 pub(super) async fn indexes(
     txn: &Transaction,
     home: &Home,
-    id: &ObjectId,
-    old: Option<&Document>,
-    new: Option<&Document>,
+    documents: &[Written<'_>],
 ) -> Result<()> {
-    let indexes = home.indexes();
-    if indexes.is_empty() {
-        return Ok(());
-    }
-    let (bucket, shard) = (home.bucket(), home.shard_of(id));
-    let (old, new) = (old.map(Document::raw), new.map(Document::raw));
-    index::maintain(txn, bucket, shard, indexes, id, old, new).await
+    index::maintain(txn, home.bucket(), home.indexes(), documents).await
 }
 
 /// A document with this `_id` is there already.

@@ -2,8 +2,8 @@ use std::time::Duration;
 
 use bson::oid::ObjectId;
 
-use super::change::{Sums, indexes, log};
-use super::join::join_all;
+use super::change::{Sums, indexes, log, written};
+use super::join_all;
 use super::replace::hold;
 use super::{Document, Home, replica, tombstone};
 use crate::clock::milliseconds;
@@ -51,6 +51,13 @@ pub async fn delete(
     let mut sums = Sums::default();
     for part in documents.chunks(READS_AT_ONCE) {
         let again = tombstones_there(txn, home, part, deletion).await?;
+        let gone: Vec<_> = part
+            .iter()
+            .zip(&again)
+            .filter(|(_, again)| !**again)
+            .map(|((id, document), _)| written(home, id, Some(document), None))
+            .collect();
+        indexes(txn, home, &gone).await?;
         for ((id, document), again) in part.iter().zip(again) {
             if again {
                 continue;
@@ -69,7 +76,6 @@ pub async fn delete(
                     sums.of(home, id).tombstone_added();
                 }
             }
-            indexes(txn, home, id, Some(document), None).await?;
             log(txn, home, ChangeOp::Delete, id, at)?;
             if !matches!(keep, Keep::Document(_)) {
                 log(txn, home, ChangeOp::Purge, id, at)?;

@@ -16,7 +16,7 @@ use std::collections::VecDeque;
 
 use bson::oid::ObjectId;
 
-use super::join::join_all;
+use super::join_all;
 use super::{Document, Home, get_many, replica};
 use crate::codec::record::{self, Change, ChangeOp};
 use crate::codec::{Sequence, keys};

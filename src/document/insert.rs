@@ -3,8 +3,8 @@ use std::collections::HashSet;
 use bson::oid::ObjectId;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::change::{Sums, indexes, log, taken};
-use super::{Builder, Document, Home, ObjectIds, builder::append_id, join::join_all, stored};
+use super::change::{Sums, indexes, log, taken, written};
+use super::{Builder, Document, Home, ObjectIds, builder::append_id, join_all, stored};
 use crate::codec::record::ChangeOp;
 use crate::error::{Error, Result};
 use crate::store::{Read, Transaction};
@@ -103,10 +103,12 @@ pub async fn insert(
     for new in documents {
         let value = stored::write(txn, home, &new.document, new.body).await?;
         txn.set(&home.key(&new.id), &value)?;
-        indexes(txn, home, &new.id, None, Some(&new.document)).await?;
         log(txn, home, ChangeOp::Insert, &new.id, at)?;
         sums.of(home, &new.id).inserted(&new.document);
     }
+    let all: Vec<_> =
+        documents.iter().map(|new| written(home, &new.id, None, Some(&new.document))).collect();
+    indexes(txn, home, &all).await?;
     sums.write(txn, home)
 }
 

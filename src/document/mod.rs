@@ -28,7 +28,6 @@ pub mod feed;
 mod home;
 mod id;
 mod insert;
-mod join;
 pub mod json;
 pub mod mirror;
 mod read;
@@ -43,12 +42,12 @@ use bytes::Bytes;
 
 use crate::value::{Raw, raw};
 
+pub(crate) use crate::store::join_all;
 pub use builder::Builder;
 pub use delete::{Deletion, delete};
 pub use home::Home;
 pub use id::ObjectIds;
 pub use insert::{NewDocument, Origin, insert};
-pub(crate) use join::join_all;
 pub use json::JsonError;
 pub use read::{Page, Scan, get, get_many, scan};
 pub use replace::replace;

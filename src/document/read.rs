@@ -2,7 +2,7 @@ use std::ops::Bound;
 
 use bson::oid::ObjectId;
 
-use super::{Document, Home, join::join_all, stored::Stored};
+use super::{Document, Home, join_all, stored::Stored};
 use crate::codec::keys;
 use crate::error::Result;
 use crate::store::{RangeRead, Read, Transaction, key_after};

@@ -1,7 +1,7 @@
 use bson::oid::ObjectId;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::change::{Sums, indexes, log};
+use super::change::{Sums, indexes, log, written};
 use super::stored::{self, Stored};
 use super::{Document, Home};
 use crate::codec::keys;
@@ -30,7 +30,7 @@ pub async fn replace(
     }
     let value = stored::write(txn, home, new, body).await?;
     txn.set(&home.key(id), &value)?;
-    indexes(txn, home, id, Some(old), Some(new)).await?;
+    indexes(txn, home, &[written(home, id, Some(old), Some(new))]).await?;
     log(txn, home, ChangeOp::Update, id, at)?;
     let mut sums = Sums::default();
     sums.of(home, id).replaced(old, new);

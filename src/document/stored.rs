@@ -9,7 +9,7 @@
 use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{Document, Home, join::join_all};
+use super::{Document, Home, join_all};
 use crate::codec::{DecodeError, keys};
 use crate::error::{Error, Result};
 use crate::store::{RangeRead, Read, Transaction};

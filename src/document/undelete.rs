@@ -1,4 +1,4 @@
-use super::change::{Sums, indexes, log, taken};
+use super::change::{Sums, indexes, log, taken, written};
 use super::{Document, Home, Tombstone, tombstone};
 use crate::codec::record::ChangeOp;
 use crate::error::{Error, Result};
@@ -28,7 +28,7 @@ pub async fn undelete(
     }
     tombstone::clear(txn, home, tombstone)?;
     txn.set(&home.key(id), &stored.encode())?;
-    indexes(txn, home, id, None, Some(document)).await?;
+    indexes(txn, home, &[written(home, id, None, Some(document))]).await?;
     log(txn, home, ChangeOp::Undelete, id, at)?;
     let mut sums = Sums::default();
     sums.of(home, id).inserted(document);

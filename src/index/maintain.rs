@@ -1,11 +1,18 @@
+use std::collections::{BTreeSet, HashSet};
+
 use bson::oid::ObjectId;
+use bytes::Bytes;
 
 use super::entry::{self, Entries, entries};
 use super::{Index, Indexes};
 use crate::codec::{BucketId, keys};
 use crate::error::{Error, Result};
-use crate::store::{Atomic, RangeRead, Read, Transaction};
+use crate::store::{Atomic, RangeRead, Read, Transaction, join_all};
 use crate::value::{Raw, collation::DATA_VERSION};
+
+/// Changes of indexes whose reads are asked for together, and bytes of their entries.
+const CHANGES_AT_ONCE: usize = 256;
+const BYTES_AT_ONCE: usize = 1 << 20;
 
 /// Whether a write asks if an index allows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,31 +22,34 @@ enum Rules {
     Trust,
 }
 
-/// Where a document is: its bucket, its shard, its id.
+/// A write of one document: what stood there before, and what stands there afterwards.
 #[derive(Clone, Copy, Debug)]
-struct Place {
-    bucket: BucketId,
-    shard: u16,
-    id: ObjectId,
+pub struct Written<'a> {
+    /// That of the document; the counters of the indexes are spread as those of the documents are.
+    pub shard: u16,
+    pub id: ObjectId,
+    pub old: Option<Raw<'a>>,
+    pub new: Option<Raw<'a>>,
 }
 
-/// Brings all indexes of a bucket up to a write of one document: `old` is what
-/// stood there before, `new` what stands there afterwards. `shard` is that of
-/// the document; the counters of the indexes are spread as those of the documents are.
+/// Brings all indexes of a bucket up to the writes of these documents, which
+/// are all new or all gone, or one alone. What has to be read of the store is
+/// asked for together: nothing that one of them gives up is free for another.
 ///
 /// # Errors
-/// `DUPLICATEKEY`, `INDEXTYPE_MISMATCH`, `INDEXSTALE`, `ERR` when the document has too many
+/// `DUPLICATEKEY`, `INDEXTYPE_MISMATCH`, `INDEXSTALE`, `ERR` when a document has too many
 /// entries; those of the store. The transaction must not be committed then.
 pub async fn maintain(
     txn: &Transaction,
     bucket: BucketId,
-    shard: u16,
     indexes: &Indexes,
-    id: &ObjectId,
-    old: Option<Raw<'_>>,
-    new: Option<Raw<'_>>,
+    documents: &[Written<'_>],
 ) -> Result<()> {
-    write(txn, Place { bucket, shard, id: *id }, indexes, (old, new), Rules::Ask).await
+    let mut changes = Changes::new(txn, bucket, Rules::Ask);
+    for written in documents {
+        changes.of_document(indexes, *written).await?;
+    }
+    changes.make().await
 }
 
 /// As [`maintain`], for a copy of a document whose bucket has the same indexes:
@@ -51,36 +61,12 @@ pub async fn maintain(
 pub async fn mirror(
     txn: &Transaction,
     bucket: BucketId,
-    shard: u16,
     indexes: &Indexes,
-    id: &ObjectId,
-    old: Option<Raw<'_>>,
-    new: Option<Raw<'_>>,
+    written: Written<'_>,
 ) -> Result<()> {
-    write(txn, Place { bucket, shard, id: *id }, indexes, (old, new), Rules::Trust).await
-}
-
-async fn write(
-    txn: &Transaction,
-    place: Place,
-    indexes: &Indexes,
-    (old, new): (Option<Raw<'_>>, Option<Raw<'_>>),
-    rules: Rules,
-) -> Result<()> {
-    for index in indexes.kept() {
-        expect_current(index)?;
-        let before = match old {
-            Some(old) => Entries::of_stored(index, old),
-            None => Entries::default(),
-        };
-        let after = match new {
-            Some(new) if rules == Rules::Ask => entries(index, new, indexes.is_strict())?,
-            Some(new) => Entries::of_stored(index, new),
-            None => Entries::default(),
-        };
-        change(txn, place, index, (&before, &after), new, rules).await?;
-    }
-    Ok(())
+    let mut changes = Changes::new(txn, bucket, Rules::Trust);
+    changes.of_document(indexes, written).await?;
+    changes.make().await
 }
 
 /// Adds the entries of a document that was there before the index, as the build
@@ -98,9 +84,11 @@ pub async fn add(
     document: Raw<'_>,
 ) -> Result<()> {
     expect_current(index)?;
-    let place = Place { bucket, shard, id: *id };
+    let written = Written { shard, id: *id, old: None, new: Some(document) };
+    let mut changes = Changes::new(txn, bucket, Rules::Ask);
     let after = entries(index, document, strict)?;
-    change(txn, place, index, (&Entries::default(), &after), Some(document), Rules::Ask).await
+    changes.add(index, written, Entries::default(), after).await?;
+    changes.make().await
 }
 
 /// Refuses to write entries among those of other collation data: neither would
@@ -125,90 +113,205 @@ impl Entries {
     fn of_stored(index: &Index, document: Raw<'_>) -> Self {
         entries(index, document, false).unwrap_or_default()
     }
+
+    fn find(&self, values: &[u8]) -> Option<&[u8]> {
+        let at = self.rows.binary_search_by(|(key, _)| key[..].cmp(values)).ok()?;
+        self.rows.get(at).map(|(_, held)| &held[..])
+    }
+
+    fn size(&self) -> usize {
+        self.rows.iter().map(|(values, held)| values.len() + held.len()).sum()
+    }
 }
 
-async fn change(
-    txn: &Transaction,
-    place: Place,
-    index: &Index,
-    (before, after): (&Entries, &Entries),
-    document: Option<Raw<'_>>,
+/// Changes that are made together.
+struct Changes<'a> {
+    txn: &'a Transaction,
+    bucket: BucketId,
     rules: Rules,
-) -> Result<()> {
-    let prefix = keys::index::entries(place.bucket, index.id());
-    let mut count = 0_i64;
-    for (values, _) in &before.rows {
-        if find(after, values).is_some() {
-            continue;
-        }
-        let key = entry_key(&prefix, values, &place.id);
-        // The build may not have come here yet: then there is nothing to take away.
-        if !index.is_building() || txn.get(&key, Read::Conflict).await?.is_some() {
-            txn.clear(&key)?;
-            count -= 1;
-        }
+    waiting: Vec<Change<'a>>,
+    size: usize,
+    /// Marks that this transaction is done with.
+    marked: BTreeSet<(u32, u16, u16)>,
+}
+
+/// What a document changes in one index.
+struct Change<'a> {
+    index: &'a Index,
+    /// Nobody else may have an entry that comes.
+    unique: bool,
+    written: Written<'a>,
+    before: Entries,
+    after: Entries,
+    prefix: Vec<u8>,
+}
+
+/// What a change has to know of the store.
+struct Looked {
+    /// Which of the entries that go are there.
+    gone: Vec<bool>,
+    /// What there is already of those that stay or come.
+    known: Vec<Option<Bytes>>,
+    /// Whether another document has an entry that comes.
+    taken: Vec<bool>,
+}
+
+impl<'a> Changes<'a> {
+    fn new(txn: &'a Transaction, bucket: BucketId, rules: Rules) -> Self {
+        Self { txn, bucket, rules, waiting: Vec::new(), size: 0, marked: BTreeSet::new() }
     }
-    for (values, held) in &after.rows {
-        let key = entry_key(&prefix, values, &place.id);
-        let known = if index.is_building() {
-            txn.get(&key, Read::Conflict).await?.map(|held| held.to_vec())
-        } else {
-            find(before, values).map(<[u8]>::to_vec)
-        };
-        if known.as_ref() == Some(held) {
-            continue;
+
+    async fn of_document(&mut self, indexes: &'a Indexes, written: Written<'a>) -> Result<()> {
+        for index in indexes.kept() {
+            expect_current(index)?;
+            let before = match written.old {
+                Some(old) => Entries::of_stored(index, old),
+                None => Entries::default(),
+            };
+            let after = match written.new {
+                Some(new) if self.rules == Rules::Ask => entries(index, new, indexes.is_strict())?,
+                Some(new) => Entries::of_stored(index, new),
+                None => Entries::default(),
+            };
+            self.add(index, written, before, after).await?;
         }
-        if known.is_none() {
-            if rules == Rules::Ask && index.is_unique() {
-                expect_alone(txn, place, index, &prefix, values, document).await?;
+        Ok(())
+    }
+
+    async fn add(
+        &mut self,
+        index: &'a Index,
+        written: Written<'a>,
+        before: Entries,
+        after: Entries,
+    ) -> Result<()> {
+        let prefix = keys::index::entries(self.bucket, index.id());
+        self.size += before.size() + after.size();
+        let unique = self.rules == Rules::Ask && index.is_unique();
+        self.waiting.push(Change { index, unique, written, before, after, prefix });
+        if self.waiting.len() >= CHANGES_AT_ONCE || self.size >= BYTES_AT_ONCE {
+            self.make().await?;
+        }
+        Ok(())
+    }
+
+    /// Makes those that wait.
+    async fn make(&mut self) -> Result<()> {
+        let changes = std::mem::take(&mut self.waiting);
+        self.size = 0;
+        let looked = join_all(changes.iter().map(|change| change.look(self.txn))).await?;
+        let mut together = HashSet::new();
+        for (change, looked) in changes.iter().zip(looked) {
+            change.write(self.txn, self.bucket, &looked, &mut together)?;
+        }
+        self.mark(&changes).await
+    }
+
+    /// Sets the marks that are not there yet.
+    async fn mark(&mut self, changes: &[Change<'_>]) -> Result<()> {
+        let mut new = Vec::new();
+        for change in changes {
+            for (field, what) in &change.after.marks {
+                if self.marked.insert((change.index.id(), *field, *what)) {
+                    new.push(keys::index::mark(self.bucket, change.index.id(), *field, *what));
+                }
             }
-            count += 1;
         }
-        txn.set(&key, held)?;
-    }
-    for (field, what) in &after.marks {
-        let key = keys::index::mark(place.bucket, index.id(), *field, *what);
         // Without conflict: it is written once, and whoever reads it with conflict must not
         // fail over every array.
-        if txn.get(&key, Read::Snapshot).await?.is_none() {
-            txn.set(&key, b"")?;
+        let there = join_all(new.iter().map(|key| self.txn.get(key, Read::Snapshot))).await?;
+        for (key, there) in new.iter().zip(there) {
+            if there.is_none() {
+                self.txn.set(key, b"")?;
+            }
         }
+        Ok(())
     }
-    if count != 0 {
-        let key = keys::index::count(place.bucket, index.id(), place.shard);
-        txn.atomic(Atomic::Add, &key, &count.to_le_bytes())?;
-    }
-    Ok(())
 }
 
-fn find<'a>(entries: &'a Entries, values: &[u8]) -> Option<&'a [u8]> {
-    let at = entries.rows.binary_search_by(|(key, _)| key[..].cmp(values)).ok()?;
-    entries.rows.get(at).map(|(_, held)| &held[..])
-}
-
-fn entry_key(prefix: &[u8], values: &[u8], id: &ObjectId) -> Vec<u8> {
-    [prefix, values, &id.bytes()].concat()
-}
-
-/// Fails if another document has these values, with conflict on its coming to have them.
-async fn expect_alone(
-    txn: &Transaction,
-    place: Place,
-    index: &Index,
-    prefix: &[u8],
-    values: &[u8],
-    document: Option<Raw<'_>>,
-) -> Result<()> {
-    let range = RangeRead::prefix([prefix, values].concat()).limit(2);
-    let page = txn.range(range).await?;
-    let own = place.id.bytes();
-    if page.rows.iter().all(|(key, _)| key.ends_with(&own)) {
-        return Ok(());
+impl Change<'_> {
+    fn key(&self, values: &[u8]) -> Vec<u8> {
+        [&self.prefix, values, &self.written.id.bytes()].concat()
     }
-    let shown = document.map(|document| entry::shown(index, document, values));
-    let what = match index.field(0) {
-        Some((field, _)) if !index.is_compound() => &field.selector,
-        _ => index.name(),
-    };
-    Err(Error::DuplicateKey(format!("'{what}' {}", shown.unwrap_or_default())))
+
+    /// The entries that go.
+    fn going(&self) -> impl Iterator<Item = &[u8]> {
+        let values = self.before.rows.iter().map(|(values, _)| &values[..]);
+        values.filter(|values| self.after.find(values).is_none())
+    }
+
+    async fn look(&self, txn: &Transaction) -> Result<Looked> {
+        let gone = join_all(self.going().map(|values| async move {
+            // The build may not have come here yet: then there is nothing to take away.
+            let there = !self.index.is_building()
+                || txn.get(&self.key(values), Read::Conflict).await?.is_some();
+            Ok::<_, Error>(there)
+        }));
+        let gone = gone.await?;
+        let rows = join_all(self.after.rows.iter().map(|(values, _)| async move {
+            let known = if self.index.is_building() {
+                txn.get(&self.key(values), Read::Conflict).await?
+            } else {
+                self.before.find(values).map(Bytes::copy_from_slice)
+            };
+            let comes = known.is_none() && self.unique;
+            let taken = comes && self.is_taken(txn, values).await?;
+            Ok::<_, Error>((known, taken))
+        }));
+        let (known, taken) = rows.await?.into_iter().unzip();
+        Ok(Looked { gone, known, taken })
+    }
+
+    /// Whether another document has these values, with conflict on its coming to have them.
+    async fn is_taken(&self, txn: &Transaction, values: &[u8]) -> Result<bool> {
+        let range = RangeRead::prefix([&self.prefix, values].concat()).limit(2);
+        let page = txn.range(range).await?;
+        let own = self.written.id.bytes();
+        Ok(page.rows.iter().any(|(key, _)| !key.ends_with(&own)))
+    }
+
+    /// `together` has what the changes made together with this one put into unique indexes.
+    fn write<'c>(
+        &'c self,
+        txn: &Transaction,
+        bucket: BucketId,
+        looked: &Looked,
+        together: &mut HashSet<(u32, &'c [u8])>,
+    ) -> Result<()> {
+        let index = self.index;
+        let mut count = 0_i64;
+        for (values, there) in self.going().zip(&looked.gone) {
+            if *there {
+                txn.clear(&self.key(values))?;
+                count -= 1;
+            }
+        }
+        let rows = self.after.rows.iter().zip(looked.known.iter().zip(&looked.taken));
+        for ((values, held), (known, taken)) in rows {
+            if known.as_deref() == Some(&held[..]) {
+                continue;
+            }
+            if known.is_none() {
+                if *taken || self.unique && !together.insert((index.id(), values)) {
+                    return Err(self.duplicate(values));
+                }
+                count += 1;
+            }
+            txn.set(&self.key(values), held)?;
+        }
+        if count != 0 {
+            let key = keys::index::count(bucket, index.id(), self.written.shard);
+            txn.atomic(Atomic::Add, &key, &count.to_le_bytes())?;
+        }
+        Ok(())
+    }
+
+    fn duplicate(&self, values: &[u8]) -> Error {
+        let shown = self.written.new.map(|document| entry::shown(self.index, document, values));
+        let what = match self.index.field(0) {
+            Some((field, _)) if !self.index.is_compound() => &field.selector,
+            _ => self.index.name(),
+        };
+        Error::DuplicateKey(format!("'{what}' {}", shown.unwrap_or_default()))
+    }
 }

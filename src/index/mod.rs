@@ -69,7 +69,7 @@ pub use crate::metadata::{Index, Indexes};
 pub use bounds::{Bounds, KeyRange};
 pub use covered::{COVERED_BYTES_MAX, Covered};
 pub use entry::{ENTRIES_MAX, Entries, entries};
-pub use maintain::{add, maintain, mirror, stale};
+pub use maintain::{Written, add, maintain, mirror, stale};
 pub use place::{field_key, value_edge, value_key};
 pub use scan::{Entry, Marks, Page, Scan, marks, scan};
 pub use statistics::{Statistics, StatisticsCache};

@@ -1,9 +1,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
+use std::time::Duration;
 
 use bson::oid::ObjectId;
 use bson::{Bson, RawDocumentBuf, doc};
 use proptest::prelude::*;
+use tokio::time::Instant;
 
 use super::*;
 use crate::codec::record::{
@@ -11,7 +13,7 @@ use crate::codec::record::{
 };
 use crate::codec::{BucketId, NamespaceId, keys};
 use crate::error::{Error, Result};
-use crate::store::{RangeRead, Read, Store, Transaction};
+use crate::store::{Chaos, RangeRead, Read, Store, Transaction};
 use crate::value::{Collator, Raw, Value, collation, compare_with};
 
 const BUCKET: BucketId = BucketId(7);
@@ -65,7 +67,7 @@ async fn write(
     let (old, new) = (old.map(raw), new.map(raw));
     let old = old.as_ref().and_then(|old| Raw::new(old.as_bytes()));
     let new = new.as_ref().and_then(|new| Raw::new(new.as_bytes()));
-    maintain(txn, BUCKET, SHARD, indexes, &id(number), old, new).await
+    maintain(txn, BUCKET, indexes, &[Written { shard: SHARD, id: id(number), old, new }]).await
 }
 
 async fn insert(store: &Store, indexes: &Indexes, number: u32, new: &bson::Document) -> Result<()> {
@@ -513,4 +515,45 @@ fn side<'a>(value: Option<&'a Value<'a>>, included: bool) -> Bound<&'a Value<'a>
         Some(value) if included => Bound::Included(value),
         Some(value) => Bound::Excluded(value),
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_documents_that_come_together_ask_of_the_store_is_asked_together() {
+    let all = indexes(
+        vec![
+            record(1, vec![field("a", false)], true, IndexStatus::Ready),
+            record(2, vec![field("l", false)], false, IndexStatus::Ready),
+        ],
+        false,
+    );
+    let new = |n: i32| raw(&doc! {"a": n, "l": [n, n + 1]});
+    let documents: Vec<_> = (0..500).map(new).collect();
+    let written = |number: u32, document| Written {
+        shard: SHARD,
+        id: id(number),
+        old: None,
+        new: Raw::new(document),
+    };
+    let together: Vec<_> =
+        (0..).zip(&documents).map(|(number, one)| written(number, one.as_bytes())).collect();
+    let store = Store::memory();
+    // Each read takes some of ten milliseconds; nothing else happens.
+    let quiet = Chaos { conflict: 0.0, unknown_landed: 0.0, ..Chaos::with_seed(1) };
+    let quiet = Chaos { unknown_lost: 0.0, unknown_late: 0.0, delay: 1.0, ..quiet };
+    let slow = Chaos { delay_max: Duration::from_millis(10), ..quiet };
+    store.faults().unwrap().chaos(Some(slow));
+    let txn = store.begin("insert");
+    let (reads, started) = (store.stats().reads, Instant::now());
+    maintain(&txn, BUCKET, &all, &together).await.unwrap();
+    // Each value of the unique index, and one mark; all in a handful of round trips.
+    assert_eq!(store.stats().reads - reads, 501);
+    assert!(started.elapsed() < Duration::from_millis(120), "{:?}", started.elapsed());
+    store.faults().unwrap().chaos(None);
+    // One that is there, and one that comes twice at the same time.
+    let (there, twice) = (new(3), new(900));
+    let single = maintain(&txn, BUCKET, &all, &[written(900, there.as_bytes())]).await;
+    assert!(matches!(single, Err(Error::DuplicateKey(_))), "{single:?}");
+    let pair = [written(901, twice.as_bytes()), written(902, twice.as_bytes())];
+    let pair = maintain(&txn, BUCKET, &all, &pair).await;
+    assert!(matches!(pair, Err(Error::DuplicateKey(_))), "{pair:?}");
 }

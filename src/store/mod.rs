@@ -40,6 +40,7 @@ mod faults;
 #[cfg(feature = "foundationdb")]
 mod foundationdb;
 mod history;
+mod join;
 pub mod limits;
 mod local;
 mod memory;
@@ -62,6 +63,7 @@ pub use backup::{BackupSummary, backup, restore_backup};
 pub use embedded::{Durability, EmbeddedOptions};
 pub use error::{Error, Result};
 pub use faults::{Chaos, Faults, Held, Lost, Matcher, Ranges};
+pub(crate) use join::join_all;
 pub use retry::{Failure, Resolve, Slot};
 pub use transaction::{Savepoint, Transaction};
 pub use types::{

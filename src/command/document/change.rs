@@ -2,9 +2,9 @@
 //! transaction, and a cursor that goes on behind it.
 //!
 //! A transaction has its limits, so a batch ends early when what it writes
-//! comes to [`WRITTEN_BYTES_MAX`]; the cursor goes on with the rest. If the
-//! entries of indexes make it too large all the same, it is tried again with
-//! half as many documents.
+//! comes to [`WRITTEN_BYTES_MAX`], or when its time is over; the cursor goes on
+//! with the rest. If the entries of indexes make it too large all the same, or if it takes
+//! longer than a transaction lives, it is tried again with half as many documents.
 //!
 //! A batch claims that it found what matches and no others. One that looks at
 //! all documents claims this of the end of the ids as well, where others insert,
@@ -13,11 +13,13 @@
 //! nothing of what comes in behind.
 
 use std::ops::Bound;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bson::oid::ObjectId;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 use super::id_reply;
 use crate::codec::RemovalId;
@@ -38,6 +40,12 @@ use crate::value::{Collator, Value, raw};
 pub(super) const WRITTEN_BYTES_MAX: usize = 4 << 20;
 /// Bytes of documents that one batch holds before it changes them.
 const READ_BYTES_MAX: usize = 8 << 20;
+/// After so many bytes of documents that are got ready others are let run.
+const PREPARED_AT_ONCE: usize = 1 << 20;
+/// When a batch stops writing, since it began to search: a transaction lives five seconds.
+pub(super) const WRITE_TIME_MAX: Duration = Duration::from_secs(4);
+/// An attempt that took so long before the next was too large for a transaction.
+const ATTEMPT_TIME_MAX: Duration = Duration::from_secs(4);
 /// So many attempts, about a second of them, reach to the end of the ids.
 pub(super) const WHOLE_ATTEMPTS: u32 = 16;
 
@@ -127,7 +135,7 @@ impl Search {
 
     /// Finds one batch and lets `prepare` make of each document what is to be
     /// written and how many bytes that comes to. Nothing is written yet, so a
-    /// batch that would write too much is searched again with fewer documents.
+    /// batch that would write too much, or takes too long, ends with fewer documents.
     pub(super) async fn batch<T: Send>(
         &self,
         (txn, home): (&Transaction, &Home),
@@ -137,25 +145,43 @@ impl Search {
         budget: &Budget,
         prepare: impl Fn(ObjectId, Document) -> Result<(T, usize)> + Send + Sync,
     ) -> Result<Found<T>> {
-        let (mut limit, end) = (limit, self.end(txn, home).await?);
-        loop {
-            let query = &self.query(limit, end);
-            let batch = query::run(txn, home, query, from, read, budget).await?;
-            let count = batch.documents.len();
-            let (mut items, mut written) = (Vec::with_capacity(count), 0_usize);
-            for document in batch.documents {
-                let (item, bytes) = prepare(id_of(&document)?, document)?;
-                written = written.saturating_add(bytes);
-                if written > WRITTEN_BYTES_MAX && !items.is_empty() {
-                    break;
-                }
-                items.push(item);
+        let started = Instant::now();
+        let end = self.end(txn, home).await?;
+        let query = &self.query(limit, end);
+        let batch = query::run(txn, home, query, from, read, budget).await?;
+        let mut items = Vec::with_capacity(batch.documents.len());
+        let (mut written, mut prepared) = (0_usize, 0);
+        let mut last = None;
+        for document in batch.documents {
+            let id = id_of(&document)?;
+            let here = self.behind(id, &document);
+            prepared += document.bytes().len();
+            let (item, bytes) = prepare(id, document)?;
+            written = written.saturating_add(bytes.max(1));
+            if let Some(last) = last
+                && (written > WRITTEN_BYTES_MAX || started.elapsed() >= WRITE_TIME_MAX)
+            {
+                return Ok(Found { items, next: last });
             }
-            if items.len() == count {
-                return Ok(Found { items, next: behind(from, batch.next, end) });
+            items.push(item);
+            last = Some(here);
+            if prepared >= PREPARED_AT_ONCE {
+                prepared = 0;
+                tokio::task::yield_now().await;
             }
-            limit = items.len();
         }
+        Ok(Found { items, next: behind(from, batch.next, end) })
+    }
+
+    /// The order of a field in which it searches, if it is not that of ids.
+    pub(super) fn order(&self) -> Option<&Sort> {
+        self.asked.query.order.as_ref().filter(|sort| !sort.path.is_id())
+    }
+
+    /// Where a batch goes on that ended with this document.
+    pub(super) fn behind(&self, id: ObjectId, document: &Document) -> Position {
+        let Some(sort) = self.order() else { return Position::After(id) };
+        Position::AfterKey { key: Operand::copy(&sort.key(document.raw())), id, implied: None }
     }
 }
 
@@ -210,6 +236,34 @@ where
             }
             result => return result,
         }
+    }
+}
+
+/// The attempts of a batch.
+#[derive(Debug, Default)]
+pub(super) struct Attempts(Mutex<Begun>);
+
+#[derive(Debug, Default)]
+struct Begun {
+    count: u32,
+    last: Option<Instant>,
+    /// How often it was halved.
+    halved: u32,
+}
+
+impl Attempts {
+    /// Begins another: gives which it is, from 0, and how many documents it may
+    /// have. When the last one took as long as a transaction lives it is half as many.
+    pub(super) fn begin(&self, limit: usize) -> (u32, usize) {
+        let mut begun = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        if begun.last.is_some_and(|last| now.duration_since(last) >= ATTEMPT_TIME_MAX) {
+            begun.halved += 1;
+        }
+        begun.last = Some(now);
+        let attempt = begun.count;
+        begun.count += 1;
+        (attempt, limit.checked_shr(begun.halved).unwrap_or_default().max(1))
     }
 }
 
@@ -360,5 +414,83 @@ pub(super) fn reply(
             ("object_ids", ids),
             ("removal_id", Reply::Text(id.to_string())),
         ]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::TestClock;
+    use crate::document::{Limits, NewDocument, ObjectIds, Origin, insert};
+    use crate::store::Store;
+
+    /// Documents that are half a mebibyte each, numbered against the order of their ids.
+    async fn bucket(count: i32) -> (Store, Home) {
+        let (store, home) = (Store::memory(), Home::for_test(3, &[0]));
+        let ids = ObjectIds::new([1; 5], Arc::new(TestClock::starting_at(1_700_000_000_000)));
+        let text = "x".repeat(512 << 10);
+        for n in 0..count {
+            let text = format!("{{n: {}, text: '{text}'}}", count - n);
+            let document = Document::from_json(text.as_bytes(), Limits::default()).unwrap();
+            let new = NewDocument::new(document, Origin::Json, &ids).unwrap();
+            let txn = store.begin("insert");
+            insert(&txn, &home, &[new], 0).await.unwrap();
+            txn.commit().await.unwrap();
+        }
+        (store, home)
+    }
+
+    fn number(document: &Document) -> i32 {
+        match document.raw().get(b"n").unwrap().value() {
+            Value::Int32(number) => number,
+            value => panic!("{value:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_batch_that_would_write_too_much_is_cut_and_not_searched_again() {
+        let (store, home) = bucket(14).await;
+        let up: Vec<i32> = (1..=14).collect();
+        let down: Vec<i32> = (1..=14).rev().collect();
+        for (order, expected) in
+            [(None, down), (Some(Sort::new(Path::new("n"), Direction::Ascending)), up)]
+        {
+            let query = Query::new(Ast::All, order, 100).to_change();
+            let before = store.stats().reads;
+            let txn = store.begin("query");
+            let budget = Budget { batch_bytes_max: READ_BYTES_MAX, ..Budget::default() };
+            let from = Position::Start;
+            query::run(&txn, &home, &query, &from, Read::Conflict, &budget).await.unwrap();
+            let once = store.stats().reads - before;
+            let search = Search::new(query, Ast::All, Collate::default());
+            let (mut position, mut found, mut turns) = (Position::Start, Vec::new(), 0);
+            while !matches!(position, Position::End) {
+                let before = store.stats().reads;
+                let txn = store.begin("update");
+                let prepare =
+                    |_, document: Document| Ok((number(&document), document.bytes().len()));
+                let here = (&txn, &home);
+                let batch = search.batch(here, &position, 100, Read::Conflict, &budget, prepare);
+                let batch = batch.await.unwrap();
+                assert!(store.stats().reads - before <= once, "turn {turns}");
+                found.extend(batch.items);
+                position = batch.next;
+                turns += 1;
+            }
+            assert_eq!(found, expected);
+            assert_eq!(turns, 2);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_attempt_that_outlived_its_transaction_is_followed_by_half_of_it() {
+        let attempts = Attempts::default();
+        assert_eq!(attempts.begin(10), (0, 10));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(attempts.begin(10), (1, 10));
+        for (attempt, limit) in [(2, 5), (3, 2), (4, 1), (5, 1)] {
+            tokio::time::advance(Duration::from_secs(5)).await;
+            assert_eq!(attempts.begin(10), (attempt, limit));
+        }
     }
 }

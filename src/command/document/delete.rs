@@ -1,13 +1,12 @@
 //! BUCKET.DELETE and its cursors.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use bson::oid::ObjectId;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::change::{self, ChangeCursor, Found, Removal, Search, StoredPosition};
+use super::change::{self, Attempts, ChangeCursor, Found, Removal, Search, StoredPosition};
 use super::query::{filter_limits, limit_option, limit_or_default};
 use crate::codec::RemovalId;
 use crate::codec::duration::Retention;
@@ -108,10 +107,10 @@ async fn run(
         retention: rest.job.retention.unwrap_or(unit.config().tombstone_retention),
         continues: !matches!(rest.from, Position::Start),
     };
-    let (search, attempts) = (&rest.job.search, &AtomicU32::new(0));
+    let (search, attempts) = (&rest.job.search, &Attempts::default());
     change::shrinking(unit, search.limit(), |limit| async move {
         let body = |txn: Transaction, live: LiveBucket| async move {
-            let attempt = attempts.fetch_add(1, Ordering::Relaxed);
+            let (attempt, limit) = attempts.begin(limit);
             let (home, search) = (&Home::from(&live), search.within(&live).attempt(attempt));
             let prepare = |id, document: Document| {
                 let moved = document.bytes().len();

@@ -2,13 +2,13 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use bson::oid::ObjectId;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
-use super::change::{self, ChangeCursor, Found, Search, StoredPosition};
+use super::change::{self, Attempts, ChangeCursor, Found, Search, StoredPosition};
 use super::document_limits;
 use super::query::{filter_limits, limit_option, limit_or_default, sort};
 use crate::command::unit::Unit;
@@ -114,13 +114,14 @@ async fn run(
     }
     let (at, budget, read) = (unit.catalog().now(), &change::budget(unit), change::reads(unit));
     let object_ids = unit.object_ids();
-    let (limit, attempts) = (rest.job.search.limit(), &AtomicU32::new(0));
+    let (limit, attempts) = (rest.job.search.limit(), &Attempts::default());
     change::shrinking(unit, limit, |limit| async move {
         let body = |txn: Transaction, live: LiveBucket| async move {
             let (home, mut search) = (&Home::from(&live), rest.job.search.within(&live));
+            let (attempt, limit) = attempts.begin(limit);
             // An upsert has to know that nothing matches.
             if !rest.job.update.is_upsert() {
-                search = search.attempt(attempts.fetch_add(1, Ordering::Relaxed));
+                search = search.attempt(attempt);
             }
             let search = &search;
             let update = &rest.job.update.within(search.collator());
@@ -162,17 +163,22 @@ impl Attempt<'_> {
         budget: &Budget,
         object_ids: &document::ObjectIds,
     ) -> Result<Batch> {
-        let (rest, job) = (self.rest, &self.rest.job);
+        let (rest, job, started) = (self.rest, &self.rest.job, Instant::now());
         let prepare = |id, document| self.prepare(id, document);
         let here = (self.txn, self.home);
         let found = self.search.batch(here, &rest.from, limit, read, budget, prepare).await?;
-        let Found { items, next } = found;
+        let Found { items, mut next } = found;
         let mut ids = Vec::with_capacity(items.len());
         let mut matched = false;
         let mut may_return = false;
-        let in_order_of_ids = matches!(next, Position::After(_) | Position::End);
-        for Prepared { id, old, new } in items {
+        let in_order_of_ids = self.search.order().is_none();
+        let mut items = items.into_iter();
+        while let Some(Prepared { id, old, new }) = items.next() {
             matched = true;
+            if started.elapsed() >= change::WRITE_TIME_MAX && !items.as_slice().is_empty() {
+                next = self.search.behind(id, &old);
+                items = Vec::new().into_iter();
+            }
             let Some(new) = new else { continue };
             document::replace(self.txn, self.home, &id, (&old, &new), self.at).await?;
             may_return |= !in_order_of_ids && matches(self.search.filter(), new.raw());

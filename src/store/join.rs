@@ -1,3 +1,7 @@
+//! Awaiting several futures at the same time.
+//!
+//! Not here: what they ask of the store.
+
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::Poll;

@@ -146,13 +146,14 @@ struct Change<'a> {
     prefix: Vec<u8>,
 }
 
-/// What a change has to know of the store.
+/// What a change has to know of the store; for each of its entries, in their order.
+#[derive(Default)]
 struct Looked {
-    /// Which of the entries that go are there.
+    /// While the index is built: which of the entries that go are there.
     gone: Vec<bool>,
-    /// What there is already of those that stay or come.
+    /// While the index is built: what there is already of those that stay or come.
     known: Vec<Option<Bytes>>,
-    /// Whether another document has an entry that comes.
+    /// Where it is unique: whether another document has an entry that comes.
     taken: Vec<bool>,
 }
 
@@ -199,10 +200,15 @@ impl<'a> Changes<'a> {
     async fn make(&mut self) -> Result<()> {
         let changes = std::mem::take(&mut self.waiting);
         self.size = 0;
-        let looked = join_all(changes.iter().map(|change| change.look(self.txn))).await?;
+        let mut looked = Vec::new();
+        if changes.iter().any(Change::has_to_look) {
+            looked = join_all(changes.iter().map(|change| change.look(self.txn))).await?;
+        }
+        let nothing = Looked::default();
         let mut together = HashSet::new();
-        for (change, looked) in changes.iter().zip(looked) {
-            change.write(self.txn, self.bucket, &looked, &mut together)?;
+        for (at, change) in changes.iter().enumerate() {
+            let looked = looked.get(at).unwrap_or(&nothing);
+            change.write(self.txn, self.bucket, looked, &mut together)?;
         }
         self.mark(&changes).await
     }
@@ -240,26 +246,44 @@ impl Change<'_> {
         values.filter(|values| self.after.find(values).is_none())
     }
 
+    /// Whether what it has to know is not known from the document alone.
+    fn has_to_look(&self) -> bool {
+        self.index.is_building() || self.unique
+    }
+
     async fn look(&self, txn: &Transaction) -> Result<Looked> {
-        let gone = join_all(self.going().map(|values| async move {
+        let mut looked = Looked::default();
+        if self.index.is_building() {
             // The build may not have come here yet: then there is nothing to take away.
-            let there = !self.index.is_building()
-                || txn.get(&self.key(values), Read::Conflict).await?.is_some();
-            Ok::<_, Error>(there)
-        }));
-        let gone = gone.await?;
-        let rows = join_all(self.after.rows.iter().map(|(values, _)| async move {
-            let known = if self.index.is_building() {
-                txn.get(&self.key(values), Read::Conflict).await?
-            } else {
-                self.before.find(values).map(Bytes::copy_from_slice)
-            };
-            let comes = known.is_none() && self.unique;
-            let taken = comes && self.is_taken(txn, values).await?;
-            Ok::<_, Error>((known, taken))
-        }));
-        let (known, taken) = rows.await?.into_iter().unzip();
-        Ok(Looked { gone, known, taken })
+            looked.gone = join_all(self.going().map(|values| async move {
+                Ok::<_, Error>(txn.get(&self.key(values), Read::Conflict).await?.is_some())
+            }))
+            .await?;
+            looked.known = join_all(self.after.rows.iter().map(|(values, _)| async move {
+                txn.get(&self.key(values), Read::Conflict).await
+            }))
+            .await?;
+        }
+        if self.unique {
+            let rows = self.after.rows.iter().enumerate();
+            let known = &looked.known;
+            looked.taken = join_all(rows.map(|(at, (values, _))| async move {
+                let comes = self.known(known, at, values).is_none();
+                Ok::<_, Error>(comes && self.is_taken(txn, values).await?)
+            }))
+            .await?;
+        }
+        Ok(looked)
+    }
+
+    /// What there is already of an entry that stays or comes.
+    fn known<'c>(
+        &'c self,
+        known: &'c [Option<Bytes>],
+        at: usize,
+        values: &[u8],
+    ) -> Option<&'c [u8]> {
+        if self.index.is_building() { known.get(at)?.as_deref() } else { self.before.find(values) }
     }
 
     /// Whether another document has these values, with conflict on its coming to have them.
@@ -280,19 +304,20 @@ impl Change<'_> {
     ) -> Result<()> {
         let index = self.index;
         let mut count = 0_i64;
-        for (values, there) in self.going().zip(&looked.gone) {
-            if *there {
+        for (at, values) in self.going().enumerate() {
+            if looked.gone.get(at).copied().unwrap_or(true) {
                 txn.clear(&self.key(values))?;
                 count -= 1;
             }
         }
-        let rows = self.after.rows.iter().zip(looked.known.iter().zip(&looked.taken));
-        for ((values, held), (known, taken)) in rows {
-            if known.as_deref() == Some(&held[..]) {
+        for (at, (values, held)) in self.after.rows.iter().enumerate() {
+            let known = self.known(&looked.known, at, values);
+            if known == Some(&held[..]) {
                 continue;
             }
             if known.is_none() {
-                if *taken || self.unique && !together.insert((index.id(), values)) {
+                let taken = looked.taken.get(at).copied().unwrap_or(false);
+                if taken || self.unique && !together.insert((index.id(), values)) {
                     return Err(self.duplicate(values));
                 }
                 count += 1;

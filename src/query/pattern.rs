@@ -1,6 +1,8 @@
 //! Regular expressions: RE2's syntax by the crate `regex`, which takes linear
 //! time whatever the pattern. No look-around, no back-references.
 
+use std::sync::OnceLock;
+
 use regex::{Regex, RegexBuilder};
 use regex_syntax::ParserBuilder;
 use regex_syntax::hir::{Look, literal::Extractor};
@@ -12,6 +14,7 @@ use crate::value::Value;
 pub struct Pattern {
     regex: Regex,
     options: Box<str>,
+    prefix: OnceLock<Option<Box<[u8]>>>,
 }
 
 /// Groups inside each other.
@@ -46,7 +49,7 @@ impl Pattern {
                 format!("Invalid $regex pattern: {what}")
             }
         })?;
-        Ok(Self { regex: compiled, options: options.into() })
+        Ok(Self { regex: compiled, options: options.into(), prefix: OnceLock::new() })
     }
 
     /// Whether the value is a string in which it is found.
@@ -61,7 +64,11 @@ impl Pattern {
     }
 
     /// What every string begins with in which it is found, as far as it says so.
-    pub fn prefix(&self) -> Option<Vec<u8>> {
+    pub fn prefix(&self) -> Option<&[u8]> {
+        self.prefix.get_or_init(|| self.find_prefix()).as_deref()
+    }
+
+    fn find_prefix(&self) -> Option<Box<[u8]>> {
         let hir = ParserBuilder::new()
             .case_insensitive(self.options.contains('i'))
             .multi_line(self.options.contains('m'))
@@ -75,7 +82,7 @@ impl Pattern {
         }
         let literals = Extractor::new().extract(&hir);
         let prefix = literals.longest_common_prefix()?;
-        (!prefix.is_empty()).then(|| prefix.to_vec())
+        (!prefix.is_empty()).then(|| prefix.into())
     }
 }
 
@@ -85,8 +92,9 @@ mod tests {
 
     #[track_caller]
     fn check(pattern: &str, options: &str, expected: Option<&str>) {
-        let prefix = Pattern::new(pattern, options, 1 << 20).unwrap().prefix();
-        assert_eq!(prefix.as_deref(), expected.map(str::as_bytes), "{pattern}");
+        let pattern = Pattern::new(pattern, options, 1 << 20).unwrap();
+        let prefix = pattern.prefix();
+        assert_eq!(prefix, expected.map(str::as_bytes), "{pattern:?}");
     }
 
     #[test]

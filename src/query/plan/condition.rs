@@ -105,12 +105,9 @@ fn element(filter: &Ast, encoding: Encoding<'_>) -> Option<Spans> {
             spans.fold(first, |all, spans| all.and(&spans))
         }
         Ast::Or(parts) => {
-            let mut all: Option<Spans> = None;
-            for part in parts {
-                let spans = element(part, encoding)?;
-                all = Some(all.map_or(spans.clone(), |all| all.or(&spans)));
-            }
-            all?
+            let all: Option<Vec<Spans>> =
+                parts.iter().map(|part| element(part, encoding)).collect();
+            Spans::any(all.filter(|all| !all.is_empty())?)
         }
         Ast::Field { path, test } if path.is_element() => {
             // Operators that look into the element speak of entries that are not there.
@@ -159,10 +156,10 @@ fn text(pattern: &Pattern, encoding: Encoding<'_>) -> Span {
     let mut span = Span::kind(Bracket::String);
     // In a collation strings with the same beginning do not lie together.
     if encoding.index.collator().is_none()
-        && let Some(mut prefix) = pattern.prefix()
+        && let Some(prefix) = pattern.prefix()
     {
-        prefix.truncate(PREFIX_BYTES_MAX);
-        let (key, _) = index::value_edge(encoding.index, &Value::String(&prefix));
+        let prefix = prefix.get(..PREFIX_BYTES_MAX).unwrap_or(prefix);
+        let (key, _) = index::value_edge(encoding.index, &Value::String(prefix));
         // Without the mark of the end, which a longer string does not have here.
         let begin = key.get(..key.len().saturating_sub(2)).unwrap_or_default().to_vec();
         span.end = keys::after(&begin);

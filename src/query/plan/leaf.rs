@@ -47,13 +47,15 @@ fn of_part(filter: &Ast, path: &[Segment], encoding: Encoding<'_>) -> Vec<Spans>
             }
         }
         Ast::Or(branches) => {
-            let mut all: Option<Spans> = None;
+            let mut all = Vec::with_capacity(branches.len());
             for branch in branches {
-                let spans = of_part(branch, path, encoding);
-                let [spans] = spans.as_slice() else { return Vec::new() };
-                all = Some(all.map_or_else(|| spans.clone(), |all| all.or(spans)));
+                let mut spans = of_part(branch, path, encoding);
+                if spans.len() != 1 {
+                    return Vec::new();
+                }
+                all.append(&mut spans);
             }
-            all.into_iter().collect()
+            if all.is_empty() { all } else { vec![Spans::any(all)] }
         }
         _ => Vec::new(),
     }

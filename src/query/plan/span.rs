@@ -140,11 +140,11 @@ impl Spans {
         Self::new(self.list.iter().map(Span::inverted).collect(), self.exact)
     }
 
-    /// What lies in either.
+    /// What lies in any of them, put in order once.
     #[must_use]
-    pub fn or(&self, other: &Self) -> Self {
-        let list = self.list.iter().chain(&other.list).cloned().collect();
-        Self::new(list, self.exact && other.exact)
+    pub fn any(all: Vec<Self>) -> Self {
+        let exact = all.iter().all(|spans| spans.exact);
+        Self::new(all.into_iter().flat_map(|spans| spans.list).collect(), exact)
     }
 }
 
@@ -167,12 +167,16 @@ mod tests {
         Spans::new(numbers.iter().map(|number| Span::point(key(*number))).collect(), true)
     }
 
+    fn either(left: &Spans, right: &Spans) -> Spans {
+        Spans::any(vec![left.clone(), right.clone()])
+    }
+
     #[test]
     fn ranges_are_consolidated() {
-        assert_eq!(range(1, 5).or(&range(5, 9)), range(1, 9));
-        assert_eq!(range(1, 7).or(&range(3, 9)).list().len(), 1);
-        assert_eq!(range(1, 3).or(&range(5, 9)).list().len(), 2);
-        assert_eq!(range(1, 5).or(&points(&[3])), range(1, 5));
+        assert_eq!(either(&range(1, 5), &range(5, 9)), range(1, 9));
+        assert_eq!(either(&range(1, 7), &range(3, 9)).list().len(), 1);
+        assert_eq!(either(&range(1, 3), &range(5, 9)).list().len(), 2);
+        assert_eq!(either(&range(1, 5), &points(&[3])), range(1, 5));
         assert!(range(5, 5).is_empty());
     }
 
@@ -182,7 +186,7 @@ mod tests {
         assert_eq!((some.list().len(), some.are_points()), (3, true));
         assert_eq!(some.and(&range(4, 9)), points(&[5, 7]));
         assert_eq!(some.and(&points(&[1, 5])), points(&[5]));
-        assert!(!some.or(&range(4, 6)).are_points());
+        assert!(!either(&some, &range(4, 6)).are_points());
         assert!(range(1, 5).and(&range(5, 9)).is_empty());
     }
 

@@ -3,12 +3,11 @@
 use super::covered::Cover;
 use super::documents::Documents;
 use super::ids::{IdSet, Next, Opening};
-use super::reading::{Reading, stretches};
+use super::reading::{RANGES_AT_ONCE, Reading, pages, stretches};
 use super::{Budget, Goal, Position, Query, parts, route};
 use crate::codec::{keys, record};
 use crate::document::Home;
 use crate::error::{Error, Result};
-use crate::index;
 use crate::query::ast::Ast;
 use crate::query::plan::{Access, Known, Leaf, Route};
 use crate::store::{RangeRead, Read, Transaction};
@@ -106,16 +105,17 @@ async fn counted(txn: &Transaction, home: &Home, read: Read) -> Result<Count> {
 /// Every document has one entry in the leaf, and all of them match.
 async fn of_entries(mut reading: Reading<'_>, known: &Known<'_>, leaf: &Leaf) -> Result<Count> {
     let mut count = Count::default();
-    for range in stretches(reading.home, known, leaf).into_iter().flat_map(|(_, ranges)| ranges) {
-        let mut rest = Some(range);
-        while let Some(range) = rest {
-            let page =
-                index::scan(reading.txn, &range, reading.scan(PAGE_ROWS, PAGE_BYTES)).await?;
+    let all = stretches(reading.home, known, leaf);
+    let mut ranges: Vec<_> = all.into_iter().flat_map(|(_, ranges)| ranges).collect();
+    while !ranges.is_empty() {
+        let now = ranges.split_off(ranges.len().saturating_sub(RANGES_AT_ONCE));
+        let scan = reading.scan(PAGE_ROWS, PAGE_BYTES);
+        for page in pages(reading.txn, now.iter().map(|range| (range, scan)).collect()).await? {
             reading.streamed(page.entries.len()).await;
             count.documents += number(page.entries.len());
-            in_time(&reading)?;
-            rest = page.rest;
+            ranges.extend(page.rest);
         }
+        in_time(&reading)?;
     }
     Ok(Count { entries: reading.entries, ..count })
 }

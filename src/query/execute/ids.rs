@@ -11,7 +11,7 @@ use std::ops::Bound;
 use bson::oid::ObjectId;
 
 use super::covered::Hit;
-use super::reading::{Reading, between, stretches};
+use super::reading::{RANGES_AT_ONCE, Reading, between, pages, stretches};
 use crate::codec::keys;
 use crate::error::Result;
 use crate::index::{self, Covered, KeyRange};
@@ -111,6 +111,9 @@ impl IdSet {
 
     /// The next id.
     pub(super) async fn next(&mut self, reading: &mut Reading<'_>) -> Result<Next> {
+        let unknown = self.groups.iter_mut().filter(|group| matches!(group.head, Head::Unknown));
+        let parts = unknown.flat_map(|group| &mut group.leaves).flat_map(|leaf| &mut leaf.0);
+        fill(parts.collect(), reading).await?;
         let mut first: Option<ObjectId> = None;
         for group in &mut self.groups {
             if matches!(group.head, Head::Unknown)
@@ -218,11 +221,12 @@ impl LeafIds {
             return Ok(Some(leaf));
         }
         let (mut hits, mut held_bytes, mut passed) = (Vec::<Hit>::new(), 0, 0);
-        for range in stretches.into_iter().flat_map(|(_, ranges)| ranges) {
-            let mut rest = Some(range);
-            while let Some(range) = rest {
-                let page =
-                    index::scan(reading.txn, &range, reading.scan(ROWS_MAX, PAGE_BYTES)).await?;
+        let mut ranges: Vec<_> = stretches.into_iter().flat_map(|(_, ranges)| ranges).collect();
+        while !ranges.is_empty() {
+            let now = ranges.split_off(ranges.len().saturating_sub(RANGES_AT_ONCE));
+            let scan = reading.scan(ROWS_MAX, PAGE_BYTES);
+            let wanted = now.iter().map(|range| (range, scan)).collect();
+            for page in pages(reading.txn, wanted).await? {
                 reading.collected(page.entries.len()).await;
                 passed += page.entries.len();
                 for index::Entry { id, covered: held, .. } in page.entries {
@@ -232,10 +236,10 @@ impl LeafIds {
                         hits.push((id, kept.then_some(held)));
                     }
                 }
-                if passed > reading.budget.examined_max || reading.is_late() {
-                    return Ok(None);
-                }
-                rest = page.rest;
+                ranges.extend(page.rest);
+            }
+            if passed > reading.budget.examined_max || reading.is_late() {
+                return Ok(None);
             }
         }
         hits.sort_unstable_by_key(|(id, _)| id.bytes());
@@ -283,13 +287,30 @@ impl LeafIds {
     }
 
     async fn peek(&mut self, reading: &mut Reading<'_>) -> Result<Option<ObjectId>> {
-        let mut first: Option<ObjectId> = None;
-        for part in &mut self.0 {
-            if let Some(id) = part.peek(reading).await? {
-                first = Some(first.map_or(id, |first| reading.nearer(first, id)));
+        fill(self.0.iter_mut().collect(), reading).await?;
+        let ready = self.0.iter().filter_map(|part| part.ready.front().map(|(id, _)| *id));
+        Ok(ready.reduce(|first, id| reading.nearer(first, id)))
+    }
+}
+
+/// Reads on where a part has nothing ready, in many parts at the same time.
+async fn fill(mut parts: Vec<&mut Part>, reading: &mut Reading<'_>) -> Result<()> {
+    loop {
+        parts.retain(|part| part.ready.is_empty() && part.rest.is_some());
+        if parts.is_empty() {
+            return Ok(());
+        }
+        for parts in parts.chunks_mut(RANGES_AT_ONCE) {
+            let wanted = parts.iter().filter_map(|part| {
+                let (_, range) = part.rest.as_ref()?;
+                Some((range, reading.scan(part.rows, PAGE_BYTES)))
+            });
+            let pages = pages(reading.txn, wanted.collect()).await?;
+            for (part, page) in parts.iter_mut().zip(pages) {
+                reading.streamed(page.entries.len()).await;
+                part.take(page);
             }
         }
-        Ok(first)
     }
 }
 
@@ -311,18 +332,12 @@ impl Part {
         *range = between(range, begin, end);
     }
 
-    async fn peek(&mut self, reading: &mut Reading<'_>) -> Result<Option<ObjectId>> {
-        while self.ready.is_empty() {
-            let Some((head, range)) = self.rest.take() else { return Ok(None) };
-            let page =
-                index::scan(reading.txn, &range, reading.scan(self.rows, PAGE_BYTES)).await?;
-            reading.streamed(page.entries.len()).await;
-            let covered = self.covered;
-            let hit = |entry: index::Entry| (entry.id, covered.then_some(entry.covered));
-            self.ready.extend(page.entries.into_iter().map(hit));
-            self.rest = page.rest.map(|rest| (head, rest));
-            self.rows = self.rows.saturating_mul(4).clamp(16, ROWS_MAX);
-        }
-        Ok(self.ready.front().map(|(id, _)| *id))
+    fn take(&mut self, page: index::Page) {
+        let covered = self.covered;
+        let hit = |entry: index::Entry| (entry.id, covered.then_some(entry.covered));
+        self.ready.extend(page.entries.into_iter().map(hit));
+        let head = self.rest.take().map(|(head, _)| head);
+        self.rest = head.zip(page.rest);
+        self.rows = self.rows.saturating_mul(4).clamp(16, ROWS_MAX);
     }
 }

@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 
 use super::covered::{self, Cover};
 use super::documents::{PAGE_ROWS, PAGE_ROWS_MIN, POINTS_AT_ONCE};
-use super::reading::{Reading, between, stretches};
+use super::reading::{RANGES_AT_ONCE, Reading, between, pages, stretches};
 use super::{Batch, Goal, Position};
 use crate::codec::keys;
 use crate::error::Result;
@@ -220,9 +220,7 @@ async fn next(
     reading: &mut Reading<'_>,
     course: Course,
 ) -> Result<Option<(usize, index::Entry)>> {
-    for stream in streams.iter_mut() {
-        stream.fill(reading, course).await?;
-    }
+    fill(streams, reading, course).await?;
     let first =
         streams.iter_mut().filter(|stream| !stream.ready.is_empty()).min_by(|one, other| {
             let (Some(left), Some(right)) = (one.ready.front(), other.ready.front()) else {
@@ -235,29 +233,41 @@ async fn next(
     Ok(first.and_then(|stream| Some((stream.head, stream.ready.pop_front()?))))
 }
 
-impl Stream {
-    async fn fill(&mut self, reading: &mut Reading<'_>, course: Course) -> Result<()> {
-        while self.ready.is_empty() {
-            let Some(Part { range, against }) = self.parts.pop_front() else { return Ok(()) };
-            let scan = index::Scan {
-                reverse: course.reverse != against,
-                ..reading.scan(self.rows, PAGE_BYTES)
-            };
-            let page = index::scan(reading.txn, &range, scan).await?;
+/// Reads on where a stream has nothing ready, in many streams at the same time.
+async fn fill(streams: &mut [Stream], reading: &mut Reading<'_>, course: Course) -> Result<()> {
+    loop {
+        let empty = streams.iter_mut().filter(|stream| stream.ready.is_empty());
+        let empty = empty.filter_map(|stream| Some((stream.parts.pop_front()?, stream)));
+        let mut empty: Vec<(Part, &mut Stream)> = empty.take(RANGES_AT_ONCE).collect();
+        if empty.is_empty() {
+            return Ok(());
+        }
+        let wanted = empty.iter().map(|(part, stream)| {
+            let reverse = course.reverse != part.against;
+            (&part.range, index::Scan { reverse, ..reading.scan(stream.rows, PAGE_BYTES) })
+        });
+        let pages = pages(reading.txn, wanted.collect()).await?;
+        for ((part, stream), page) in empty.drain(..).zip(pages) {
             reading.streamed(page.entries.len()).await;
-            if course.turned && !against {
-                self.take_turned(page, &range, course);
-            } else {
-                self.ready.extend(page.entries);
-                if let Some(range) = page.rest {
-                    self.parts.push_front(Part { range, against });
-                }
-            }
-            if !self.ready.is_empty() {
-                self.rows = self.rows.saturating_mul(4).clamp(PAGE_ROWS_MIN, PAGE_ROWS);
+            stream.take(part, page, course);
+        }
+    }
+}
+
+impl Stream {
+    fn take(&mut self, part: Part, page: index::Page, course: Course) {
+        let Part { range, against } = part;
+        if course.turned && !against {
+            self.take_turned(page, &range, course);
+        } else {
+            self.ready.extend(page.entries);
+            if let Some(range) = page.rest {
+                self.parts.push_front(Part { range, against });
             }
         }
-        Ok(())
+        if !self.ready.is_empty() {
+            self.rows = self.rows.saturating_mul(4).clamp(PAGE_ROWS_MIN, PAGE_ROWS);
+        }
     }
 
     /// Takes the entries of each value in the other direction. A value whose

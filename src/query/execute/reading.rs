@@ -14,8 +14,11 @@ use crate::index::{self, KeyRange};
 use crate::query::ast::Ast;
 use crate::query::evaluate::matches_within;
 use crate::query::plan::{Known, Leaf};
-use crate::store::{Read, Transaction};
+use crate::store::{Read, Transaction, join_all};
 use crate::value::Steps;
+
+/// Ranges of an index that are read at the same time.
+pub(super) const RANGES_AT_ONCE: usize = 32;
 
 /// After so many steps of asking documents others are let run, and the time is looked at.
 const STEPS_AT_ONCE: u64 = 1_000_000;
@@ -214,4 +217,14 @@ pub(super) fn between(range: &KeyRange, begin: Option<Vec<u8>>, end: Option<Vec<
     let begin = begin.map_or_else(|| range.begin.clone(), |begin| begin.max(range.begin.clone()));
     let end = end.map_or_else(|| range.end.clone(), |end| end.min(range.end.clone()));
     KeyRange { begin, end, exact: range.exact }
+}
+
+/// Reads the next page of each of these ranges, all at the same time.
+pub(super) async fn pages(
+    txn: &Transaction,
+    ranges: Vec<(&KeyRange, index::Scan)>,
+) -> Result<Vec<index::Page>> {
+    let reads: Vec<_> =
+        ranges.into_iter().map(|(range, scan)| index::scan(txn, range, scan)).collect();
+    join_all(reads).await
 }

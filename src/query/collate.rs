@@ -4,6 +4,8 @@
 //! to it afterwards: a copy whose operands are compared by the collation. A
 //! pattern is searched for as it is written, and ids have no strings.
 
+use std::sync::Arc;
+
 use super::ast::{AllMember, Ast, Test};
 use super::execute::Query;
 use crate::value::Collator;
@@ -36,7 +38,7 @@ impl Query {
     #[must_use]
     pub fn collated(self, collator: &Collator) -> Self {
         Self {
-            plan: self.plan.collated(collator),
+            plan: Arc::new(Arc::unwrap_or_clone(self.plan).collated(collator)),
             order: self.order.map(|sort| sort.collated(collator)),
             ..self
         }

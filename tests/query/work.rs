@@ -5,8 +5,10 @@ use std::time::Duration;
 use bson::{Document, doc};
 use lethe::document::Home;
 use lethe::query::{Batch, Budget, Direction, Position, Query, count, run};
-use lethe::store::{Read, Store};
+use lethe::store::{Chaos, Read, Store};
+use tokio::time::Instant;
 
+use crate::allocations;
 use crate::planner::{
     Belief, believe, decoded, fill, found, home, id, index, numbered, plain_query,
 };
@@ -137,4 +139,97 @@ async fn a_batch_ends_between_documents_that_take_long_to_ask() {
     let txn = store.begin("sort");
     let error = run(&txn, &home, &sorted, &Position::Start, Read::Snapshot, &budget).await;
     assert!(error.unwrap_err().to_string().contains("took longer than 0 ms"));
+}
+
+/// From now on each read of the store takes some of ten milliseconds of the
+/// clock, which stands still but for that.
+fn slow(store: &Store) {
+    let quiet = Chaos { conflict: 0.0, unknown_landed: 0.0, ..Chaos::with_seed(1) };
+    let quiet = Chaos { unknown_lost: 0.0, unknown_late: 0.0, delay: 1.0, ..quiet };
+    let slow = Chaos { delay_max: Duration::from_millis(10), ..quiet };
+    store.faults().unwrap().chaos(Some(slow));
+}
+
+fn among(count: i32) -> String {
+    let values: Vec<_> = (0..count).map(|n| n.to_string()).collect();
+    format!("{{s: {{$in: [{}]}}}}", values.join(","))
+}
+
+#[tokio::test(start_paused = true)]
+async fn ranges_of_an_index_are_read_at_the_same_time() {
+    let documents = (0..1000).map(|n| doc! {"s": n % 100, "n": n});
+    let (store, home) = bucket(&[&["s"], &["s", "n"]], documents).await;
+    slow(&store);
+    let budget = Budget::default();
+    let by_n = Some(("n", Direction::Ascending));
+    for (query, documents) in [
+        (plain_query(&among(100), None, 300), 256),
+        (plain_query(&among(60), by_n, 30), 30),
+        (plain_query(&among(60), by_n, 30).to_change(), 30),
+    ] {
+        let (reads, started) = (store.stats().reads, Instant::now());
+        let batch = first(&store, &home, &query, &budget).await;
+        assert!(batch.documents.len() >= documents, "{}", batch.documents.len());
+        assert!(store.stats().reads - reads > 60, "one for each value");
+        assert!(started.elapsed() < Duration::from_millis(160), "{:?}", started.elapsed());
+    }
+    let all = plain_query(&among(100), None, usize::MAX);
+    let (txn, started) = (store.begin("count"), Instant::now());
+    let counted = count(&txn, &home, &all, Read::Snapshot, &budget).await.unwrap();
+    assert_eq!((counted.documents, counted.entries), (1000, 1000));
+    assert!(started.elapsed() < Duration::from_millis(160), "{:?}", started.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn figures_are_read_at_once_and_by_one_query_while_others_use_the_old_ones() {
+    let names: Vec<String> = (0..20).map(|n| format!("f{n}")).collect();
+    let fields: Vec<Vec<&str>> = names.iter().map(|name| vec![name.as_str()]).collect();
+    let fields: Vec<&[&str]> = fields.iter().map(Vec::as_slice).collect();
+    let (store, home) = bucket(&fields, std::iter::once(doc! {"f1": 1})).await;
+    let (query, budget) = (plain_query("{f1: 1}", None, 10), Budget::default());
+    tokio::time::advance(Duration::from_secs(20)).await;
+    slow(&store);
+    let (reads, started) = (store.stats().reads, Instant::now());
+    let (one, other) =
+        tokio::join!(first(&store, &home, &query, &budget), first(&store, &home, &query, &budget));
+    assert_eq!((one.documents.len(), other.documents.len()), (1, 1));
+    // The documents are counted, and for each index there are two reads.
+    let reads = store.stats().reads - reads;
+    assert!((41..55).contains(&reads), "{reads}");
+    assert!(started.elapsed() < Duration::from_millis(80), "{:?}", started.elapsed());
+}
+
+/// What one query allocates until its answer.
+async fn allocated(store: &Store, home: &Home, filter: &str) -> u64 {
+    let query = plain_query(filter, None, 10);
+    let before = allocations::count();
+    first(store, home, &query, &Budget::default()).await;
+    allocations::count() - before
+}
+
+#[tokio::test]
+async fn planning_grows_with_the_branches_of_an_or_and_not_with_their_square() {
+    let mut costs = Vec::new();
+    for count in [400, 800] {
+        let (store, home) = bucket(&[&["a"]], std::iter::empty()).await;
+        let branches: Vec<_> = (0..count).map(|n| format!("{{a: {n}}}")).collect();
+        let filter = format!("{{$or: [{}]}}", branches.join(","));
+        costs.push(allocated(&store, &home, &filter).await);
+    }
+    assert!(costs[1] < 3 * costs[0], "{costs:?}");
+}
+
+#[tokio::test]
+async fn planning_grows_with_the_indexes_and_not_with_their_square() {
+    let mut costs = Vec::new();
+    for count in [16, 32] {
+        let names: Vec<String> = (0..count).map(|n| format!("f{n}")).collect();
+        let fields: Vec<Vec<&str>> = names.iter().map(|name| vec![name.as_str()]).collect();
+        let fields: Vec<&[&str]> = fields.iter().map(Vec::as_slice).collect();
+        let (store, home) = bucket(&fields, std::iter::empty()).await;
+        let parts: Vec<_> = names.iter().map(|name| format!("{name}: 1")).collect();
+        let filter = format!("{{{}}}", parts.join(","));
+        costs.push(allocated(&store, &home, &filter).await);
+    }
+    assert!(costs[1] < 3 * costs[0], "{costs:?}");
 }

@@ -14,6 +14,7 @@ mod reading;
 pub(super) mod route;
 mod sorted;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bson::oid::ObjectId;
@@ -37,7 +38,7 @@ pub use count::{Count, count};
 /// A query as it was asked, to be run batch by batch.
 #[derive(Clone, Debug)]
 pub struct Query {
-    pub plan: Plan,
+    pub plan: Arc<Plan>,
     /// The order of all results, over all batches.
     pub order: Option<Sort>,
     /// Documents per batch.
@@ -61,7 +62,8 @@ pub enum Purpose {
 impl Query {
     /// A query for documents to be shown.
     pub fn new(filter: Ast, order: Option<Sort>, limit: usize) -> Self {
-        Self { plan: Plan::new(filter), order, limit, purpose: Purpose::Read, fields: None }
+        let plan = Arc::new(Plan::new(filter));
+        Self { plan, order, limit, purpose: Purpose::Read, fields: None }
     }
 
     /// The same query, of whose documents only these paths and the id are needed. What it

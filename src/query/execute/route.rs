@@ -8,7 +8,9 @@ use crate::document::{Home, join_all};
 use crate::error::Result;
 use crate::index;
 use crate::query::plan::cache::{Memory, Remembered, shape};
-use crate::query::plan::{Access, Figures, Known, Question, Routed, choose, follow, marks_wanted};
+use crate::query::plan::{
+    Access, Figures, Known, Notes, Question, Routed, choose, follow, marks_wanted,
+};
 use crate::store::{Read, Transaction};
 
 /// The way to the documents of a batch; `None` where no index can be of use.
@@ -58,6 +60,7 @@ async fn find<'a>(
         limit: query.limit,
         purpose: query.purpose,
         any_order: query.order.is_none() && matches!(goal.from, Position::Start),
+        notes: &Notes::default(),
     };
     look(txn, home, &question, &mut known, read, explained).await?;
     let shape = shape(&question);
@@ -76,11 +79,12 @@ async fn find<'a>(
 
 /// How many documents there are and how they are spread; read every few seconds.
 async fn figures(txn: &Transaction, home: &Home, memory: &Memory) -> Result<Arc<Figures>> {
-    if let Some(figures) = memory.figures() {
-        return Ok(figures);
-    }
+    let refresh = match memory.figures() {
+        Ok(figures) => return Ok(figures),
+        Err(refresh) => refresh,
+    };
     let figures = Arc::new(Figures::read(txn, home).await?);
-    memory.keep_figures(Arc::clone(&figures));
+    refresh.keep(Arc::clone(&figures));
     Ok(figures)
 }
 

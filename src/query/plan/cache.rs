@@ -8,6 +8,7 @@
 //! It lives with the handle of its bucket, and so ends with whatever changes the indexes.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use xxhash_rust::xxh3::Xxh3;
@@ -32,6 +33,8 @@ pub struct Remembered {
 #[derive(Debug, Default)]
 pub struct Memory {
     figures: Mutex<Option<Arc<Figures>>>,
+    /// Somebody is reading them again.
+    refreshing: AtomicBool,
     shapes: Mutex<Shapes>,
 }
 
@@ -43,9 +46,18 @@ struct Shapes {
 }
 
 impl Memory {
-    /// The figures, unless they are stale.
-    pub fn figures(&self) -> Option<Arc<Figures>> {
-        lock(&self.figures).as_ref().filter(|figures| !figures.are_stale()).map(Arc::clone)
+    /// The figures, unless the caller is the one to read them: when there are
+    /// none, or stale ones that nobody is reading again.
+    pub(crate) fn figures(&self) -> Result<Arc<Figures>, Refresh<'_>> {
+        match lock(&self.figures).as_ref() {
+            Some(figures)
+                if !figures.are_stale() || self.refreshing.swap(true, Ordering::AcqRel) =>
+            {
+                Ok(Arc::clone(figures))
+            }
+            Some(_) => Err(Refresh { memory: self, first: false }),
+            None => Err(Refresh { memory: self, first: true }),
+        }
     }
 
     /// Keeps figures that were just read.
@@ -68,6 +80,29 @@ impl Memory {
             && let Some(oldest) = shapes.order.pop_front()
         {
             shapes.by_shape.remove(&oldest);
+        }
+    }
+}
+
+/// Whose turn it is to read the figures. Given up when dropped.
+#[derive(Debug)]
+pub(crate) struct Refresh<'a> {
+    memory: &'a Memory,
+    /// There are none that others could use meanwhile, so they read them as well.
+    first: bool,
+}
+
+impl Refresh<'_> {
+    /// Keeps figures that were just read.
+    pub(crate) fn keep(self, figures: Arc<Figures>) {
+        self.memory.keep_figures(figures);
+    }
+}
+
+impl Drop for Refresh<'_> {
+    fn drop(&mut self) {
+        if !self.first {
+            self.memory.refreshing.store(false, Ordering::Release);
         }
     }
 }

@@ -3,6 +3,8 @@
 //! Costs are in documents read one after the other. They only ever decide how
 //! fast an answer comes: each way gives the same one.
 
+use std::sync::OnceLock;
+
 use crate::query::ast::Ast;
 use crate::query::execute::Purpose;
 use crate::query::sort::{Direction, Sort};
@@ -41,6 +43,29 @@ pub(crate) struct Question<'a> {
     pub fields: Option<&'a [Path]>,
     /// Whether any order will do. Not when a batch goes on in the order of ids.
     pub any_order: bool,
+    /// What was found out on the way.
+    pub notes: &'a Notes,
+}
+
+/// What is worked out once for a question, whichever ways are looked at.
+#[derive(Debug, Default)]
+pub(crate) struct Notes {
+    /// The leaf of each index.
+    leaves: OnceLock<Vec<Option<Leaf>>>,
+    share: OnceLock<f64>,
+}
+
+impl Question<'_> {
+    /// The part of each index in which all that matches lies.
+    fn leaves(&self, known: &Known<'_>) -> &[Option<Leaf>] {
+        self.notes.leaves.get_or_init(|| {
+            (0..known.indexes.len()).map(|at| leaf(self.parts, known, at, None)).collect()
+        })
+    }
+
+    fn leaf(&self, known: &Known<'_>, at: usize) -> Option<&Leaf> {
+        self.leaves(known).get(at)?.as_ref()
+    }
 }
 
 /// One way, and what it is thought to cost.
@@ -65,8 +90,8 @@ pub(crate) fn choose(question: &Question<'_>, known: &Known<'_>) -> Routed {
                 Err(rejection) => rejected.push(rejection),
             }
         }
-        if let Some(leaf) = leaf(question.parts, known, at, None) {
-            leaves.push(leaf);
+        if let Some(leaf) = question.leaf(known, at) {
+            leaves.push(leaf.clone());
         } else if mismatched(question.parts, index) {
             rejected.push(Rejected {
                 collation: true,
@@ -120,15 +145,13 @@ pub(crate) fn follow(
     let at = |id: u32| known.indexes.iter().position(|index| index.id() == id);
     let candidate = match choice {
         Choice::Whole => whole(question, known),
-        Choice::Single(id) => single(question, known, leaf(question.parts, known, at(*id)?, None)?),
+        Choice::Single(id) => single(question, known, question.leaf(known, at(*id)?)?.clone()),
         Choice::Ordered(id) => ordered(question, known, at(*id)?)?.ok()?,
-        Choice::Implied(id) => {
-            implied(question, known, &leaf(question.parts, known, at(*id)?, None)?)?
-        }
+        Choice::Implied(id) => implied(question, known, question.leaf(known, at(*id)?)?)?,
         Choice::Both(first, second) => {
             let leaves = [at(*first)?, at(*second)?]
                 .into_iter()
-                .map(|at| leaf(question.parts, known, at, None))
+                .map(|at| question.leaf(known, at).cloned())
                 .collect::<Option<Vec<_>>>()?;
             both(question, known, &leaves)?
         }
@@ -188,14 +211,12 @@ fn until_full(question: &Question<'_>, rows: f64, share: f64) -> f64 {
 
 /// The part of all documents that matches, by what the indexes know.
 fn matching(question: &Question<'_>, known: &Known<'_>) -> f64 {
-    let documents = known.documents().max(1.0);
-    let mut share: f64 = 1.0;
-    for at in 0..known.indexes.len() {
-        if let Some(leaf) = leaf(question.parts, known, at, None) {
-            share = share.min(leaf.rows / documents);
-        }
-    }
-    if share >= 1.0 && !question.parts.is_empty() { 0.1 } else { share.clamp(1e-9, 1.0) }
+    *question.notes.share.get_or_init(|| {
+        let documents = known.documents().max(1.0);
+        let leaves = question.leaves(known).iter().flatten();
+        let share = leaves.map(|leaf| leaf.rows / documents).fold(1.0, f64::min);
+        if share >= 1.0 && !question.parts.is_empty() { 0.1 } else { share.clamp(1e-9, 1.0) }
+    })
 }
 
 /// All documents, or those with the ids that the filter admits.
@@ -356,11 +377,13 @@ fn union(question: &Question<'_>, known: &Known<'_>, part: usize) -> Option<Cand
             Ast::And(parts) => parts.iter().collect(),
             branch => vec![branch],
         };
-        let inner = Question { parts: &parts, order: None, fields: None, ..*question };
-        let leaves = (0..known.indexes.len()).filter_map(|at| leaf(&parts, known, at, None));
+        let notes = &Notes::default();
+        let inner = Question { parts: &parts, order: None, fields: None, notes, ..*question };
+        let leaves = inner.leaves(known).iter().flatten();
         let best = leaves.min_by(|left, right| {
             cost_of(&inner, known, left).total_cmp(&cost_of(&inner, known, right))
-        })?;
+        });
+        let best = best?.clone();
         if best.is_empty() {
             continue;
         }

@@ -14,7 +14,7 @@ use crate::codec::{keys, record};
 use crate::document::Home;
 use crate::error::Result;
 use crate::index::Index;
-use crate::store::{RangeRead, Read, Transaction};
+use crate::store::{RangeRead, Read, Transaction, join_all};
 
 /// How long figures are used before they are read again.
 const KEPT: Duration = Duration::from_secs(15);
@@ -61,17 +61,17 @@ impl Figures {
     /// Those of the store; damage.
     pub async fn read(txn: &Transaction, home: &Home) -> Result<Self> {
         let range = RangeRead::prefix(keys::data_part(home.bucket(), keys::data::COUNT));
+        let ready: Vec<_> = home.indexes().ready().collect();
+        let shares: Vec<_> = ready.iter().map(|index| Shares::read(txn, home, index)).collect();
+        let (counts, shares) = tokio::join!(txn.range(range.snapshot()), join_all(shares));
         let mut documents = 0;
-        for (key, value) in txn.range(range.snapshot()).await?.rows {
+        for (key, value) in counts?.rows {
             let (_, _, what) = keys::parse_count(&key)?;
             if what == keys::counted::DOCUMENTS {
                 documents += record::decode_sum("count", Some(&value))?;
             }
         }
-        let mut indexes = HashMap::new();
-        for index in home.indexes().ready() {
-            indexes.insert(index.id(), Shares::read(txn, home, index).await?);
-        }
+        let indexes = ready.iter().map(|index| index.id()).zip(shares?).collect();
         Ok(Self { documents: number(documents), indexes, read_at: Instant::now() })
     }
 
@@ -104,12 +104,14 @@ impl Shares {
 
     async fn read(txn: &Transaction, home: &Home, index: &Index) -> Result<Self> {
         let counts = RangeRead::prefix(keys::index::count_prefix(home.bucket(), index.id()));
+        let histogram = keys::index::histogram(home.bucket(), index.id());
+        let (counts, histogram) =
+            tokio::join!(txn.range(counts.snapshot()), txn.get(&histogram, Read::Snapshot));
         let mut sum = 0;
-        for (_, value) in txn.range(counts.snapshot()).await?.rows {
+        for (_, value) in counts?.rows {
             sum += record::decode_sum("index-count", Some(&value))?;
         }
-        let histogram = keys::index::histogram(home.bucket(), index.id());
-        let histogram = match txn.get(&histogram, Read::Snapshot).await? {
+        let histogram = match histogram? {
             Some(value) => Some(record::decode::<HistogramRecord>("histogram", &value)?),
             None => None,
         };

@@ -38,7 +38,7 @@ use crate::index::{Index, Marks};
 
 use super::sort::Sort;
 
-pub(super) use choose::{Question, choose, follow, marks_wanted};
+pub(super) use choose::{Notes, Question, choose, follow, marks_wanted};
 pub use figures::{Figures, Shares};
 pub use ids::{Access, Plan};
 pub use span::{Span, Spans};

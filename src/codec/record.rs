@@ -12,15 +12,19 @@ use super::collation::Collation;
 use super::duration::Retention;
 use super::{DecodeError, NamespaceId, Object, RemovalId, Versionstamp};
 
+mod cluster;
 mod copy;
 mod index;
+mod operation;
 mod replica;
 
+pub use cluster::ClusterRecord;
 pub use copy::{CopyOf, CopyPhase, CopyRecord, PauseOf};
 pub use index::{
     AnalysisRecord, HistogramBucket, HistogramRecord, IndexField, IndexRecord, IndexStatus,
     IndexTaskRecord, IndexType, TaskKind, TaskStatus,
 };
+pub use operation::{OperationRecord, ResultRecord};
 pub use replica::{OriginRecord, ReplicaRecord};
 
 /// Writes a record.
@@ -100,29 +104,6 @@ pub fn decode_sum(what: &'static str, value: Option<&[u8]>) -> Result<i64, Decod
 pub enum State {
     Active,
     Removed,
-}
-
-/// What all nodes of a cluster agree on, written at the first start.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ClusterRecord {
-    pub name: String,
-    /// Shards of background work and change logs; fixed for ever.
-    pub shards: u16,
-    /// The version of the key space.
-    pub format: u32,
-    pub created_at: i64,
-    /// Drawn at the first start, so that no two clusters are taken for one.
-    #[serde(default)]
-    pub id: String,
-}
-
-impl ClusterRecord {
-    /// What tells this cluster from every other.
-    #[must_use]
-    pub fn identity(&self) -> String {
-        // Stores made before clusters drew an id have none.
-        if self.id.is_empty() { format!("{:x}", self.created_at) } else { self.id.clone() }
-    }
 }
 
 /// `namespace/record/<id>`.
@@ -500,25 +481,6 @@ pub struct JournalMarkRecord {
 pub struct PauseRecord {
     pub by: Actor,
     pub since: i64,
-}
-
-/// `operation/<user>/<operation id>`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct OperationRecord {
-    /// Of the whole command, so that the id cannot be used for another one.
-    pub hash: String,
-    /// What the command answered, as its own result type writes it. Null when it lies in pieces.
-    pub result: bson::Bson,
-    /// Rows that hold the result instead, `operation/<user>/<operation id>/<piece>`.
-    #[serde(default)]
-    pub pieces: u32,
-    pub until: i64,
-}
-
-/// A result that lies in pieces.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ResultRecord {
-    pub result: bson::Bson,
 }
 
 /// `audit/<versionstamp>`.

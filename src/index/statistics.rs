@@ -304,7 +304,9 @@ mod tests {
                 assert_eq!(analysis.last(), Some([&[*value.1][..], &[value.0; 12]].concat()));
             }
             let mut whole = Analysis::new(100);
-            sorted.iter().for_each(|value| whole.show(&[*value], [0; 12]));
+            for value in &sorted {
+                whole.show(&[*value], [0; 12]);
+            }
             assert_eq!(analysis.finish(7), whole.finish(7), "{stop}");
             assert!(stopped.is_some() || stop == sorted.len());
         }

@@ -305,7 +305,7 @@ async fn fill_distinct(store: &Store, home: &Home, documents: &[Document]) -> Ve
         let new = NewDocument::new(document(one), Origin::Bson, &ids).unwrap();
         let txn = store.begin("insert");
         match insert(&txn, home, &[new], 0).await {
-            Ok(_) => {
+            Ok(()) => {
                 txn.commit().await.unwrap();
                 inside.push(one.clone());
             }

@@ -419,7 +419,7 @@ async fn built_with(cluster: &Cluster, data: &str) -> Claim<BucketId> {
     let value = txn.get(&key, Read::Conflict).await.map_err(fail)?.ok_or("no record")?;
     let mut record: BucketRecord = record::decode("bucket/record", &value).map_err(fail)?;
     for index in &mut record.indexes {
-        index.collation_data = data.to_owned();
+        data.clone_into(&mut index.collation_data);
     }
     txn.set(&key, &record::encode(&record)).map_err(fail)?;
     invalidate(&txn, id.0).map_err(fail)?;

@@ -4,6 +4,7 @@
 //! know of it is its [`Effect`].
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use rand::rngs::StdRng;
@@ -203,17 +204,20 @@ fn order(effect: Effect, line: impl Into<String>) -> Order {
 /// How long something is kept: mostly short, so that it expires while we look.
 const RETENTIONS: [Option<u64>; 5] = [None, Some(0), Some(1), Some(3), Some(600)];
 
-pub const COMMANDS: &[(u32, fn(&mut Dice) -> Order)] = &[
+/// How often a command is drawn, and how it is made.
+type Drawn = (u32, fn(&mut Dice) -> Order);
+
+pub const COMMANDS: &[Drawn] = &[
     (8, |dice| order(Effect::Other, format!("BUCKET.CREATE {}", dice.name()))),
     (10, |dice| {
         let (name, serial) = (dice.name(), dice.serial());
         let retain = dice.one_of(&RETENTIONS).map(Duration::from_secs);
         let mut line = format!("BUCKET.REMOVE {name} REASON c{serial}");
         if let Some(retain) = retain {
-            line += &format!(" RETAIN {}s", retain.as_secs());
+            write!(line, " RETAIN {}s", retain.as_secs()).expect("a string takes it");
         }
         if dice.chance(0.1) {
-            line += &format!(" OPID o{serial}");
+            write!(line, " OPID o{serial}").expect("a string takes it");
         }
         if dice.chance(0.05) {
             line += " RESERVE-NAME";
@@ -223,10 +227,10 @@ pub const COMMANDS: &[(u32, fn(&mut Dice) -> Order)] = &[
     (8, |dice| {
         let mut line = format!("BUCKET.RESTORE {} LATEST", dice.name());
         if dice.chance(0.3) {
-            line += &format!(" AS {}", dice.name());
+            write!(line, " AS {}", dice.name()).expect("a string takes it");
         }
         if dice.chance(0.2) {
-            line += &format!(" INTO {}", dice.one_of(&NAMESPACES));
+            write!(line, " INTO {}", dice.one_of(&NAMESPACES)).expect("a string takes it");
         }
         if dice.chance(0.3) {
             line += " REPLACE";
@@ -253,7 +257,7 @@ pub const COMMANDS: &[(u32, fn(&mut Dice) -> Order)] = &[
         let (name, key) = (dice.name(), dice.key());
         let mut line = format!(r#"BUCKET.DELETE {name} {{"k":{key}}} LIMIT {}"#, 1 + dice.below(4));
         if let Some(retain) = dice.one_of(&RETENTIONS) {
-            line += &format!(" RETAIN {retain}s");
+            write!(line, " RETAIN {retain}s").expect("a string takes it");
         }
         order(Effect::Delete, line)
     }),
@@ -294,7 +298,7 @@ pub const COMMANDS: &[(u32, fn(&mut Dice) -> Order)] = &[
         let script = vec![
             "BEGIN".to_owned(),
             insert(name),
-            format!(r#"BUCKET.QUERY {other} {{}}"#),
+            format!("BUCKET.QUERY {other} {{}}"),
             insert(other),
             "COMMIT".to_owned(),
         ];
@@ -305,7 +309,7 @@ pub const COMMANDS: &[(u32, fn(&mut Dice) -> Order)] = &[
         let retain = dice.one_of(&[None, Some(3), Some(600)]).map(Duration::from_secs);
         let mut line = format!("NAMESPACE REMOVE {path} REASON c{serial}");
         if let Some(retain) = retain {
-            line += &format!(" RETAIN {}s", retain.as_secs());
+            write!(line, " RETAIN {}s", retain.as_secs()).expect("a string takes it");
         }
         order(Effect::Remove { serial, retain }, line)
     }),

@@ -283,7 +283,7 @@ impl Model {
                 explained(bucket, content)?;
             }
             if let Some(was) = was.get(id) {
-                self.restored(bucket, (before, was), (now, content))?;
+                Self::restored(bucket, (before, was), (now, content))?;
                 let stood_still = now.stood_still(*id);
                 self.tombstones((before, was), (now, content), stood_still)?;
             }
@@ -310,7 +310,6 @@ impl Model {
 
     /// What was removed came back as it was, but for what was written since [5].
     fn restored(
-        &self,
         bucket: BucketId,
         (before, was): (&Look, &Content),
         (now, is): (&Look, &Content),

@@ -381,7 +381,7 @@ impl World {
             let look = Look::take(&self.looker, self.now(), false).await?;
             let namespaces =
                 look.removals.iter().filter(|(_, (_, row))| row.object.bucket().is_none());
-            let Some((removal, _)) = namespaces.last() else { break };
+            let Some((removal, _)) = namespaces.max_by_key(|(removal, _)| **removal) else { break };
             let purge = format!("NAMESPACE PURGE {} TIMEOUT 60000", RemovalId(*removal));
             seat.expect(&purge, "OK").await?;
             self.given_back().await?;

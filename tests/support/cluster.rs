@@ -258,6 +258,7 @@ impl Cluster {
     }
 
     /// Whether the node's incarnation is over.
+    #[allow(dead_code, reason = "only the simulation asks")]
     pub async fn is_over(&self, name: &str) -> bool {
         timeout(Duration::ZERO, self.node(name).ended()).await.is_ok()
     }

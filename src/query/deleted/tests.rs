@@ -54,12 +54,11 @@ impl World {
             let batch = deleted(&txn, &self.home, search, &from, looking).await.unwrap();
             assert!(batch.found.len() <= limit);
             for one in &batch.found {
-                let document = match &one.document {
-                    Some(document) => document.clone(),
-                    None => {
-                        let stored = one.tombstone.stored.clone().unwrap();
-                        stored.load(&txn, &self.home, Read::Snapshot).await.unwrap()
-                    }
+                let document = if let Some(document) = &one.document {
+                    document.clone()
+                } else {
+                    let stored = one.tombstone.stored.clone().unwrap();
+                    stored.load(&txn, &self.home, Read::Snapshot).await.unwrap()
                 };
                 let Some(Value::Int32(n)) = document.raw().get(b"n").map(|n| n.value()) else {
                     panic!("a document without n")

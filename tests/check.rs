@@ -99,6 +99,7 @@ fn may_be_absent(key: &[u8]) -> bool {
         | kind::PURGE_PAUSE
         | kind::BARRIER_SIGNAL
         | kind::COPY_SIGNAL
+        | kind::INDEX_TASK_SIGNAL
         | kind::MEMBERSHIP_SIGNAL
         | kind::DUE_SIGNAL
         | kind::JOURNAL

@@ -83,6 +83,10 @@ pub async fn changes(
     if with_documents {
         attach(txn, home, &mut page).await?;
     }
+    if page.next < now && !page.changes.is_empty() {
+        // As a reader's checkpoint stands: the floor may come up to that, and not pass who goes on here.
+        page.next = replica::settled(txn, home, page.next).await?;
+    }
     Ok(page)
 }
 

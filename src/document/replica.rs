@@ -393,7 +393,11 @@ pub(super) fn ahead(sequence: Sequence) -> Error {
 
 /// A position as a checkpoint: one at the last change of a commit stands behind
 /// the whole commit.
-async fn settled(txn: &Transaction, home: &Home, sequence: Sequence) -> Result<Sequence> {
+pub(super) async fn settled(
+    txn: &Transaction,
+    home: &Home,
+    sequence: Sequence,
+) -> Result<Sequence> {
     if sequence > Sequence::last_visible_at(txn.read_version().await?) {
         return Err(ahead(sequence));
     }

@@ -295,7 +295,7 @@ mod tests {
         for stop in [0, 1, 19, 20, 21, 777, 1_999, 2_000] {
             let mut analysis = Analysis::new(100);
             let mut stopped = None;
-            for (at, value) in (0_u8..).cycle().zip(&sorted).enumerate() {
+            for (at, value) in (0..=u8::MAX).cycle().zip(&sorted).enumerate() {
                 if at == stop {
                     stopped = Some(analysis.record());
                     analysis = Analysis::resume(stopped.clone().unwrap());

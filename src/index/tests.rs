@@ -14,7 +14,8 @@ use crate::codec::record::{
 use crate::codec::{BucketId, NamespaceId, keys};
 use crate::error::{Error, Result};
 use crate::store::{Chaos, RangeRead, Read, Store, Transaction};
-use crate::value::{Collator, Raw, Value, collation, compare_with};
+use crate::value::collation::{self, DATA_VERSION};
+use crate::value::{Collator, Raw, Value, compare_with};
 
 const BUCKET: BucketId = BucketId(7);
 const SHARD: u16 = 3;
@@ -428,6 +429,7 @@ async fn bounded(
     let mut one =
         record(1, vec![field("x", false), field("a", descending)], false, IndexStatus::Ready);
     one.collation = collator.as_ref().map(|collator| collator.collation().clone());
+    DATA_VERSION.clone_into(&mut one.collation_data);
     let all = indexes(vec![one], false);
     let index = all.by_id(1).unwrap();
     let scalars: Vec<Bson> =

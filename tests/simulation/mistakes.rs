@@ -27,9 +27,10 @@ const FOUND: &[(Mutation, u64)] = &[
     (Mutation::AbsentFenceEquals, 113),
 ];
 
-/// Not one of the protocol's: only what a session is told is wrong then. The
-/// random histories of transactions find it.
-const ELSEWHERE: &[Mutation] = &[Mutation::UnknownIsNotCommitted];
+/// Not of the protocol's: only what a session is told is wrong then. The random
+/// histories of transactions find them.
+const ELSEWHERE: &[Mutation] =
+    &[Mutation::UnknownIsNotCommitted, Mutation::ChangesSearchBySnapshot];
 
 fn find(mistake: Mutation, first: u64) -> (u64, String) {
     if let Err(violated) = runner::apart(first, Some(mistake)) {

@@ -256,7 +256,8 @@ impl Lifecycle {
                     if pair.is_behind(&txn).await? {
                         return Ok((None, None));
                     }
-                    let swapped = self.write_swap(&txn, &pair, plan).await?;
+                    // In a box, as it is larger than what a stack should hold on FoundationDB.
+                    let swapped = Box::pin(self.write_swap(&txn, &pair, plan)).await?;
                     Ok((Some(swapped.clone()), Some(swapped)))
                 })
                 .await?;

@@ -258,7 +258,7 @@ pub struct Figures {
     pub silent_since: Option<i64>,
 }
 
-/// Counts the readers of all buckets, up to [`COUNTED_MAX`].
+/// Counts the readers of all buckets, up to 1,000.
 ///
 /// # Errors
 /// Those of the store; damage.

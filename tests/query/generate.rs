@@ -138,9 +138,19 @@ pub(crate) fn value() -> impl Strategy<Value = Bson> {
     scalar().prop_recursive(3, 16, 4, |inner| {
         prop_oneof![
             2 => prop::collection::vec(inner.clone(), 0..4).prop_map(Bson::Array),
-            1 => fields(inner).prop_map(Bson::Document),
+            1 => fields(inner.clone()).prop_map(Bson::Document),
+            1 => array_of_arrays(inner),
         ]
     })
+}
+
+/// Documents in arrays in an array, and beside those.
+fn array_of_arrays(
+    inner: impl Strategy<Value = Bson> + Clone + 'static,
+) -> impl Strategy<Value = Bson> {
+    let one = fields(inner).prop_map(Bson::Document).boxed();
+    let array = prop::collection::vec(one.clone(), 0..3).prop_map(Bson::Array);
+    prop::collection::vec(prop_oneof![2 => array, 1 => one], 1..3).prop_map(Bson::Array)
 }
 
 /// A document with its `_id`.
@@ -239,8 +249,12 @@ fn simple_operators(pool: &Pool) -> BoxedStrategy<Document> {
 
 /// Operators on one path, nested ones among them.
 fn operators(pool: &Pool) -> BoxedStrategy<Document> {
+    let missing = (names(), pool.value()).prop_map(|(name, other)| {
+        doc! {"$elemMatch": {name: {"$in": [Bson::Null, other]}}}
+    });
+    let missing = missing.boxed();
     simple_operators(pool)
-        .prop_recursive(2, 8, 2, |inner| {
+        .prop_recursive(2, 8, 2, move |inner| {
             let joined = (inner.clone(), inner.clone());
             let logical = prop::sample::select(vec!["$and", "$or", "$nor"]);
             let value_form = (logical, joined).prop_map(|(name, (left, right))| {
@@ -259,6 +273,8 @@ fn operators(pool: &Pool) -> BoxedStrategy<Document> {
             });
             prop_oneof![
                 2 => element,
+                // What is missing from an element, which may be an array and have no names.
+                2 => missing.clone(),
                 2 => inner.clone().prop_map(|operators| doc! {"$not": operators}),
                 2 => inner.clone().prop_map(|operators| doc! {"$elemMatch": operators}),
                 1 => value_form,

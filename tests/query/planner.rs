@@ -757,3 +757,35 @@ async fn an_answer_from_entries_conflicts_with_who_changes_them_and_with_nobody_
         now = new;
     }
 }
+
+/// An element that is an array has no field of a name, so that a condition on null holds of it,
+/// and an index on the field inside, where such an element has no entry, may not be asked.
+#[tokio::test]
+async fn an_element_that_is_an_array_lacks_every_name_with_indexes_and_without() {
+    let documents = [
+        bson::doc! {"b": [[{}, {}]]},
+        bson::doc! {"b": [[{"a": 1}], {"a": 2}]},
+        bson::doc! {"b": [{"a": 1}]},
+        bson::doc! {"b": [[]], "c": 1},
+    ];
+    let listed = bson::doc! {"a": {"$in": [null]}, "$and": [{"a": {"$nin": []}}]};
+    let filters = [
+        bson::doc! {"b": {"$elemMatch": {"a": null}}},
+        bson::doc! {"b": {"$elemMatch": {"a": {"$in": [null, 7]}}}},
+        bson::doc! {"b": {"$elemMatch": {"$or": [{"a": null}, {"a": 9}]}}},
+        bson::doc! {"b": {"$all": [{"$elemMatch": {"a": null}}]}},
+        bson::doc! {"$not": {"b": {"$not": {"$elemMatch": listed}}}},
+    ];
+    for filter in &filters {
+        for fields in [&[][..], &["b.a"], &["b"], &["b.a", "c"]] {
+            let store = Store::memory();
+            let indexes = if fields.is_empty() { vec![] } else { vec![index(1, fields)] };
+            let home = home(indexes);
+            fill(&store, &home, &documents).await;
+            let query = Query::new(ast(filter, oracle::By::default()), None, 100);
+            let found = found(&store, &[&home], &query, &Budget::default()).await;
+            let wanted = documents.iter().filter(|one| oracle::matches(filter, one)).count();
+            assert_eq!((found.len(), wanted), (3, 3), "{filter} {fields:?} {found:?}");
+        }
+    }
+}

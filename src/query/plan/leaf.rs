@@ -84,8 +84,11 @@ fn within(filter: &Ast, path: &[Segment], encoding: Encoding<'_>) -> Vec<Spans> 
         Ast::And(parts) => parts.as_slice(),
         part => std::slice::from_ref(part),
     };
-    // An element decides, not the document: it is asked the whole again.
-    parts.iter().flat_map(|part| of_part(part, path, encoding)).map(inexact).collect()
+    // An element decides, not the document: it is asked the whole again. An element that
+    // is an array itself has no field of a name, and so satisfies what is asked of a missing
+    // one, but has no entry here: an index cannot answer that.
+    let asked = parts.iter().flat_map(|part| of_part(part, path, encoding));
+    asked.filter(|spans| !spans.hold_missing()).map(inexact).collect()
 }
 
 /// Whether an index leads nowhere only because its strings are in another order.

@@ -114,6 +114,13 @@ impl Spans {
         self.list.iter().any(|span| span.holds(key))
     }
 
+    /// Whether one of them holds what stands for a missing field.
+    pub fn hold_missing(&self) -> bool {
+        let mut missing = Vec::with_capacity(1);
+        key::missing(&mut missing);
+        self.hold(&missing)
+    }
+
     /// What lies in both. Only sound where one entry has to satisfy both conditions.
     #[must_use]
     pub fn and(&self, other: &Self) -> Self {

@@ -16,6 +16,8 @@ mod generate;
 #[path = "query/oracle.rs"]
 mod oracle;
 
+#[path = "query/orders.rs"]
+mod orders;
 #[path = "query/planner.rs"]
 mod planner;
 #[path = "query/work.rs"]

@@ -74,7 +74,7 @@ pub async fn explain(
     analyze: bool,
 ) -> Result<Explained> {
     let order = query.order.as_ref().filter(|sort| !sort.path.is_id());
-    let goal = Goal { query, order, implied: false, from: &Position::Start };
+    let goal = Goal { query, order, exact: None, implied: false, from: &Position::Start };
     let routed = route::explained(txn, home, &goal, read).await?;
     let analysis =
         if analyze { Some(analyse(txn, home, query, read, budget).await?) } else { None };
@@ -182,14 +182,15 @@ impl Explainer<'_> {
             routed.residual.iter().filter_map(|at| all.get(*at).copied()).collect();
         let (scan, residual, by_index) = match &routed.route {
             Route::Nothing | Route::Whole => (self.primary(), &all, false),
-            Route::Ordered(leaf, sort) => {
+            Route::Ordered(leaf, order) => {
                 let mut scan = self.leaf(
                     leaf,
                     leaf.then
                         .as_ref()
                         .is_some_and(|then| leaf.combinations() > 1 || then.list().len() > 1),
                 );
-                if self.is_read_backward(leaf, sort) {
+                // Ids have no direction of their own: they go the way that the entries are read.
+                if order.ids == Direction::Descending {
                     scan.push(("reverse", Explained::Boolean(true)));
                 }
                 (scan, &residual, true)
@@ -245,14 +246,6 @@ impl Explainer<'_> {
             Explained::Map(vec![("index", index.into()), ("reason", reason.into())])
         };
         considered.chain(unready).take(LISTED_MAX).map(row).collect()
-    }
-
-    /// Whether an index is read from its end for an order.
-    fn is_read_backward(&self, leaf: &Leaf, sort: &Sort) -> bool {
-        let index = self.known.and_then(|known| known.indexes.get(leaf.index));
-        let field = index.and_then(|index| index.field(leaf.fixed.len()));
-        let descending = field.is_some_and(|(field, _)| field.descending);
-        (sort.direction == Direction::Descending) != descending
     }
 
     /// The parts of the filter that a leaf is for.

@@ -34,14 +34,14 @@ pub use ast::{AllMember, Ast, Comparison, ElementForm, Members, Operand, Test};
 pub use collate::Collate;
 pub use cursor::{Asked, QueryCursor, filter_text};
 pub use evaluate::{element_matches, first_element, matches, matches_within};
-pub use execute::{Batch, Budget, Count, Position, Purpose, Query, count, run};
+pub use execute::{Batch, Budget, Count, Place, Position, Purpose, Query, count, run};
 pub use explain::{Explained, explain};
 pub use parse::{ParseError, parse};
 pub use pattern::Pattern;
 pub use plan::cache::{Memory, Remembered};
 pub use plan::{Access, Choice, Figures, Leaf, Plan, Rejected, Route, Routed, Shares, Span, Spans};
 pub use projection::{Projection, ProjectionError};
-pub use sort::{Direction, Sort};
+pub use sort::{Direction, Order, Sort};
 
 /// What a filter may be.
 #[derive(Clone, Copy, Debug)]

@@ -1,7 +1,10 @@
-//! Order of results by a field.
+//! Order of results by a field, and what decides among equal values.
 
 use std::cmp::Ordering;
 
+use bson::oid::ObjectId;
+
+use super::ast::Operand;
 use crate::value::{Collator, Path, Raw, Value, Visit, compare_with, resolve};
 
 /// Which way.
@@ -79,5 +82,66 @@ impl Sort {
     /// The order of two keys.
     pub fn compare(&self, left: &Value<'_>, right: &Value<'_>) -> Ordering {
         self.direction.apply(compare_with(left, right, self.collator.as_ref()))
+    }
+}
+
+/// The whole order of documents: by the field that was asked for, by those that
+/// an index has behind it, and then by ids. A query asks for the first only, so what
+/// answers its first batch decides the rest, and all other batches keep to that.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Order {
+    /// At least one.
+    pub fields: Vec<Sort>,
+    /// Of documents with the same values.
+    pub ids: Direction,
+}
+
+impl Order {
+    /// By one field, then by ids in the same direction.
+    pub fn by(sort: &Sort) -> Self {
+        Self { fields: vec![sort.clone()], ids: sort.direction }
+    }
+
+    /// The same where strings are compared as the query says now.
+    #[must_use]
+    pub fn compared_by(&self, collator: Option<&Collator>) -> Self {
+        let field = |sort: &Sort| Sort { collator: collator.cloned(), ..sort.clone() };
+        Self { fields: self.fields.iter().map(field).collect(), ids: self.ids }
+    }
+
+    /// What a document is sorted by, but for its id.
+    pub fn keys(&self, document: Raw<'_>) -> Vec<Operand> {
+        self.fields.iter().map(|sort| Operand::copy(&sort.key(document))).collect()
+    }
+
+    /// Where a document stands to a place.
+    pub fn compare(
+        &self,
+        (document, id): (Raw<'_>, &ObjectId),
+        (keys, other): (&[Operand], &ObjectId),
+    ) -> Ordering {
+        let fields = self.fields.iter().zip(keys);
+        self.decide(fields.map(|(sort, key)| sort.compare(&sort.key(document), &key.value())), id, other)
+    }
+
+    /// Where one place stands to another.
+    pub fn compare_places(
+        &self,
+        (keys, id): (&[Operand], &ObjectId),
+        (other_keys, other): (&[Operand], &ObjectId),
+    ) -> Ordering {
+        let fields = self.fields.iter().zip(keys.iter().zip(other_keys));
+        let each = fields.map(|(sort, (left, right))| sort.compare(&left.value(), &right.value()));
+        self.decide(each, id, other)
+    }
+
+    fn decide(
+        &self,
+        mut fields: impl Iterator<Item = Ordering>,
+        id: &ObjectId,
+        other: &ObjectId,
+    ) -> Ordering {
+        let ids = || self.ids.apply(id.bytes().cmp(&other.bytes()));
+        fields.find(|order| order.is_ne()).unwrap_or_else(ids)
     }
 }

@@ -158,7 +158,7 @@ impl Pass<'_> {
                 let next = if indexed { Next::AtOnce } else { Next::AfterPause };
                 ControlFlow::Continue(next)
             }
-            Position::Start | Position::AfterKey { .. } | Position::End => {
+            Position::Start | Position::Behind(_) | Position::End => {
                 let pause = milliseconds(if indexed { EVERY } else { SCAN_EVERY });
                 (progress.after, progress.removal) = (None, None);
                 progress.last_at = Some(now);

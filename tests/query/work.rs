@@ -61,7 +61,7 @@ async fn entries_that_are_passed_in_the_order_of_an_index_count_for_the_batch() 
     let query = plain_query(&filter, Some(("n", Direction::Ascending)), 10);
     let batch = first(&store, &home, &query, &budget).await;
     assert!(batch.documents.is_empty() && batch.entries < 400, "{}", batch.entries);
-    assert!(matches!(batch.next, Position::AfterKey { .. }));
+    assert!(matches!(batch.next, Position::Behind(_)));
     let all = found(&store, &[&home], &query, &budget).await;
     assert_eq!(all.len(), 1);
     assert_eq!(all[0].get_i32("n").unwrap(), 3000);

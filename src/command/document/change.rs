@@ -28,8 +28,8 @@ use crate::command::{Context, Error, Reply, Result};
 use crate::document::{self, Document, Home, Scan};
 use crate::metadata::LiveBucket;
 use crate::query::{
-    self, Asked, Ast, Budget, Collate, Comparison, Direction, Operand, Path, Position, Query, Sort,
-    Test,
+    self, Asked, Ast, Budget, Collate, Comparison, Direction, Operand, Order, Path, Place, Position,
+    Query, Sort, Test,
 };
 use crate::resp::Protocol;
 use crate::store::{self, Read, Transaction};
@@ -62,6 +62,8 @@ pub(super) struct Search {
 pub(super) struct Found<T> {
     pub(super) items: Vec<T>,
     pub(super) next: Position,
+    /// The order in which they came, where it begins with a field.
+    pub(super) order: Option<Order>,
 }
 
 impl Search {
@@ -149,19 +151,20 @@ impl Search {
         let end = self.end(txn, home).await?;
         let query = &self.query(limit, end);
         let batch = query::run(txn, home, query, from, read, budget).await?;
+        let order = batch.order;
         let mut items = Vec::with_capacity(batch.documents.len());
         let (mut written, mut prepared) = (0_usize, 0);
         let mut last = None;
         for document in batch.documents {
             let id = id_of(&document)?;
-            let here = self.behind(id, &document);
+            let here = behind(order.as_ref(), id, &document);
             prepared += document.bytes().len();
             let (item, bytes) = prepare(id, document)?;
             written = written.saturating_add(bytes.max(1));
             if let Some(last) = last
                 && (written > WRITTEN_BYTES_MAX || started.elapsed() >= WRITE_TIME_MAX)
             {
-                return Ok(Found { items, next: last });
+                return Ok(Found { items, next: last, order });
             }
             items.push(item);
             last = Some(here);
@@ -170,23 +173,19 @@ impl Search {
                 tokio::task::yield_now().await;
             }
         }
-        Ok(Found { items, next: behind(from, batch.next, end) })
-    }
-
-    /// The order of a field in which it searches, if it is not that of ids.
-    pub(super) fn order(&self) -> Option<&Sort> {
-        self.asked.query.order.as_ref().filter(|sort| !sort.path.is_id())
-    }
-
-    /// Where a batch goes on that ended with this document.
-    pub(super) fn behind(&self, id: ObjectId, document: &Document) -> Position {
-        let Some(sort) = self.order() else { return Position::After(id) };
-        Position::AfterKey { key: Operand::copy(&sort.key(document.raw())), id, implied: None }
+        Ok(Found { items, next: go_on_behind(from, batch.next, end), order })
     }
 }
 
+/// Where a batch goes on whose documents came in this order, when it ended with this one.
+pub(super) fn behind(order: Option<&Order>, id: ObjectId, document: &Document) -> Position {
+    let Some(order) = order else { return Position::After(id) };
+    let keys = order.keys(document.raw());
+    Position::behind(Place { order: order.clone(), keys, id, implied: false })
+}
+
 /// Where the next batch begins: behind an end that was left open there may be more.
-fn behind(from: &Position, next: Position, end: Option<ObjectId>) -> Position {
+fn go_on_behind(from: &Position, next: Position, end: Option<ObjectId>) -> Position {
     match (next, end, from) {
         (Position::End, Some(end), Position::After(last)) if *last > end => from.clone(),
         (Position::End, Some(end), _) => Position::After(end),
@@ -267,13 +266,27 @@ impl Attempts {
     }
 }
 
-/// A [`Position`] as the stored reply of a command with an `OPID` keeps it.
+/// A [`Position`] as the stored reply of a command with an `OPID` keeps it. Changes have no
+/// order but one that was asked for, whose collation the command says again.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) enum StoredPosition {
     Start,
     After(ObjectId),
-    AfterKey { tag: u8, value: Vec<u8>, id: ObjectId, implied: Option<(String, bool)> },
+    Behind { fields: Vec<StoredKey>, id: ObjectId, ids_descend: bool },
     End,
+}
+
+/// One field of an order, and what a document is sorted by there.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct StoredKey {
+    path: String,
+    descends: bool,
+    tag: u8,
+    value: Vec<u8>,
+}
+
+fn direction(descends: bool) -> Direction {
+    if descends { Direction::Descending } else { Direction::Ascending }
 }
 
 impl From<Position> for StoredPosition {
@@ -281,12 +294,15 @@ impl From<Position> for StoredPosition {
         match position {
             Position::Start => Self::Start,
             Position::After(id) => Self::After(id),
-            Position::AfterKey { key, id, implied } => {
-                let (tag, value) = raw::encode(&key.value());
-                let implied = implied.map(|sort| {
-                    (sort.path.text().to_owned(), sort.direction == Direction::Descending)
-                });
-                Self::AfterKey { tag, value, id, implied }
+            Position::Behind(place) => {
+                let key = |(sort, key): (&Sort, &Operand)| {
+                    let (tag, value) = raw::encode(&key.value());
+                    let descends = sort.direction == Direction::Descending;
+                    StoredKey { path: sort.path.text().to_owned(), descends, tag, value }
+                };
+                let fields = place.order.fields.iter().zip(&place.keys).map(key).collect();
+                let ids_descend = place.order.ids == Direction::Descending;
+                Self::Behind { fields, id: place.id, ids_descend }
             }
             Position::End => Self::End,
         }
@@ -298,18 +314,18 @@ impl From<StoredPosition> for Position {
         match position {
             StoredPosition::Start => Self::Start,
             StoredPosition::After(id) => Self::After(id),
-            StoredPosition::AfterKey { tag, value, id, implied } => {
-                let key = raw::decode(tag, &value).unwrap_or(Value::Null);
-                let implied = implied.map(|(path, descending)| Sort {
-                    path: Path::new(&path),
-                    collator: None,
-                    direction: if descending {
-                        Direction::Descending
-                    } else {
-                        Direction::Ascending
-                    },
-                });
-                Self::AfterKey { key: Operand::copy(&key), id, implied }
+            StoredPosition::Behind { fields, id, ids_descend } => {
+                let sort =
+                    |field: &StoredKey| Sort::new(Path::new(&field.path), direction(field.descends));
+                let key = |field: &StoredKey| {
+                    Operand::copy(&raw::decode(field.tag, &field.value).unwrap_or(Value::Null))
+                };
+                let order = Order {
+                    fields: fields.iter().map(sort).collect(),
+                    ids: direction(ids_descend),
+                };
+                let keys = fields.iter().map(key).collect();
+                Self::behind(Place { order, keys, id, implied: false })
             }
             StoredPosition::End => Self::End,
         }

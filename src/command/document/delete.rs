@@ -118,7 +118,7 @@ async fn run(
                 Ok(((id, document), moved + TOMBSTONE_BYTES))
             };
             let found = search.batch((&txn, home), &rest.from, limit, read, budget, prepare);
-            let Found { items, next } = found.await?;
+            let Found { items, next, .. } = found.await?;
             let mut deletion = deletion.clone();
             if let (None, Some(own)) = (rest.job.retention, live.record().tombstone_retention) {
                 deletion.retention = own.into();

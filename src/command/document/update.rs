@@ -167,16 +167,16 @@ impl Attempt<'_> {
         let prepare = |id, document| self.prepare(id, document);
         let here = (self.txn, self.home);
         let found = self.search.batch(here, &rest.from, limit, read, budget, prepare).await?;
-        let Found { items, mut next } = found;
+        let Found { items, mut next, order } = found;
         let mut ids = Vec::with_capacity(items.len());
         let mut matched = false;
         let mut may_return = false;
-        let in_order_of_ids = self.search.order().is_none();
+        let in_order_of_ids = order.is_none();
         let mut items = items.into_iter();
         while let Some(Prepared { id, old, new }) = items.next() {
             matched = true;
             if started.elapsed() >= change::WRITE_TIME_MAX && !items.as_slice().is_empty() {
-                next = self.search.behind(id, &old);
+                next = change::behind(order.as_ref(), id, &old);
                 items = Vec::new().into_iter();
             }
             let Some(new) = new else { continue };

@@ -47,7 +47,7 @@ pub async fn count(
         if matches!((begin, end), (std::ops::Bound::Unbounded, std::ops::Bound::Unbounded)));
     // Of the documents nothing is needed but that they match.
     let query = &query.clone().with_fields(Some(Vec::new()));
-    let goal = Goal { query, order: None, implied: false, from: &Position::Start };
+    let goal = Goal { query, order: None, exact: None, implied: false, from: &Position::Start };
     if all.is_empty() && every_id {
         return counted(txn, home, read).await;
     }

@@ -7,9 +7,8 @@ use super::reading::Reading;
 use crate::document::{self, Builder, Document, Stored};
 use crate::error::Result;
 use crate::index::{Covered, Index};
-use crate::query::ast::Operand;
 use crate::query::plan::{Known, Routed};
-use crate::value::{Segment, Value, raw::tag};
+use crate::value::{Segment, raw::tag};
 
 /// The fields of an index that make up all that is needed.
 pub(super) struct Cover<'a> {
@@ -119,13 +118,11 @@ pub(super) async fn find(
 }
 
 impl Found {
-    /// The value of a field that no document has an array under, as the entry has it; `None` where there is no entry.
-    pub(super) fn value(&self, position: usize) -> Option<Operand> {
+    /// The entry that it was made of, where it was not read.
+    pub(super) fn entry(&self) -> Option<Covered> {
         match self {
             Self::Stored(_) => None,
-            Self::Covered(_, covered) => {
-                Some(Operand::copy(&covered.value(position)?.unwrap_or(Value::Null)))
-            }
+            Self::Covered(_, covered) => Some(covered.clone()),
         }
     }
 

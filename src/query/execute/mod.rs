@@ -22,7 +22,7 @@ use bson::oid::ObjectId;
 use super::{
     ast::{Ast, Operand},
     plan::{Access, Plan, Route},
-    sort::{Direction, Sort},
+    sort::{Direction, Order, Sort},
 };
 use crate::document::{Document, Home};
 use crate::error::Result;
@@ -80,23 +80,37 @@ impl Query {
     }
 }
 
-/// Where the next batch begins: a place in the order of ids, or in that of a
-/// field and then of ids. It says nothing of indexes, so that the next batch
-/// may take another one, or none.
+/// Where the next batch begins: a place in the order of ids, or in one that begins
+/// with a field. It says nothing of indexes, so that the next batch may take
+/// another one, or none.
 #[derive(Clone, Debug)]
 pub enum Position {
     Start,
     /// Behind this document, in the order of ids or against it.
     After(ObjectId),
-    /// Behind this document in the order of a field: the one that was wanted, or
-    /// else the one that an index came along with.
-    AfterKey {
-        key: Operand,
-        id: ObjectId,
-        implied: Option<Sort>,
-    },
+    /// Behind a document in an order that begins with a field.
+    Behind(Box<Place>),
     /// There is no more.
     End,
+}
+
+/// The place of a document in an order that begins with a field.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// The order that the batches before came in.
+    pub order: Order,
+    /// What the document is sorted by there.
+    pub keys: Vec<Operand>,
+    pub id: ObjectId,
+    /// Nobody asked for the order: an index came along with it.
+    pub implied: bool,
+}
+
+impl Position {
+    /// Behind this place.
+    pub fn behind(place: Place) -> Self {
+        Self::Behind(Box::new(place))
+    }
 }
 
 /// What one batch may cost.
@@ -137,6 +151,8 @@ impl Default for Budget {
 pub struct Batch {
     pub documents: Vec<Document>,
     pub next: Position,
+    /// The order of its documents, where it begins with a field.
+    pub order: Option<Order>,
     /// Documents looked at.
     pub examined: usize,
     /// Entries of indexes read.
@@ -145,7 +161,13 @@ pub struct Batch {
 
 impl Batch {
     fn nothing() -> Self {
-        Self { documents: Vec::new(), next: Position::End, examined: 0, entries: 0 }
+        Self {
+            documents: Vec::new(),
+            next: Position::End,
+            order: None,
+            examined: 0,
+            entries: 0,
+        }
     }
 }
 
@@ -165,11 +187,17 @@ pub async fn run(
         return Ok(Batch::nothing());
     }
     let by_id = query.order.as_ref().is_none_or(|sort| sort.path.is_id());
-    let (order, implied) = match from {
-        Position::AfterKey { implied: Some(sort), .. } => (Some(sort), true),
-        _ => (query.order.as_ref().filter(|_| !by_id), false),
+    let wanted = query.order.as_ref().filter(|_| !by_id);
+    let (exact, implied) = match (from, wanted) {
+        (Position::Behind(place), None) => (Some(place.order.clone()), true),
+        (Position::Behind(place), Some(sort)) => {
+            (Some(place.order.compared_by(sort.collator.as_ref())), false)
+        }
+        _ => (None, false),
     };
-    let goal = Goal { query, order, implied, from };
+    let exact = exact.as_ref();
+    let order = wanted.or_else(|| exact?.fields.first());
+    let goal = Goal { query, order, exact, implied, from };
     let routed = route::route(txn, home, &goal, read).await?;
     let descending = match order {
         Some(_) => false,
@@ -185,10 +213,10 @@ pub async fn run(
         routed.residual.iter().filter_map(|at| parts.get(*at).copied()).collect();
     match &routed.route {
         Route::Nothing => Ok(Batch::nothing()),
-        Route::Ordered(leaf, sort) => {
+        Route::Ordered(leaf, order) => {
             let implied = implied || routed.choice.is_implied();
             let cover = Cover::of(&known, &routed);
-            let way = ordered::Way { leaf, sort, implied, cover };
+            let way = ordered::Way { leaf, order, implied, cover };
             ordered::ordered(reading, &known, &way, &goal, &residual).await
         }
         Route::Ids(groups) => {
@@ -225,6 +253,8 @@ pub(super) struct Goal<'a> {
     pub(super) query: &'a Query,
     /// The order of a field, wanted or implied.
     pub(super) order: Option<&'a Sort>,
+    /// All of it, where batches before have settled that.
+    pub(super) exact: Option<&'a Order>,
     /// An index came along with it in an earlier batch; nobody asked for it.
     pub(super) implied: bool,
     pub(super) from: &'a Position,
@@ -283,7 +313,7 @@ async fn in_order_of_ids(
         _ => Position::End,
     };
     let Reading { examined, entries, .. } = candidates.reading;
-    Ok(Batch { documents, next, examined, entries })
+    Ok(Batch { documents, next, order: None, examined, entries })
 }
 
 #[cfg(test)]

@@ -56,6 +56,7 @@ async fn find<'a>(
         parts: &parts,
         access: &query.plan.access,
         order: goal.order,
+        exact: goal.exact,
         fields: query.fields.as_deref(),
         limit: query.limit,
         purpose: query.purpose,

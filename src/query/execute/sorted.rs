@@ -1,5 +1,5 @@
-//! The order of a field without an index that has it: all candidates are looked
-//! at, and no more than one batch is held.
+//! An order without an index that has it: all candidates are looked at, and no
+//! more than one batch is held.
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
@@ -7,14 +7,13 @@ use std::collections::BinaryHeap;
 use bson::oid::ObjectId;
 
 use super::documents::{Documents, PAGE_ROWS};
-use super::{Batch, Budget, Goal, Position, Reading};
+use super::{Batch, Budget, Goal, Place, Position, Reading};
 use crate::document::Document;
 use crate::error::{Error, Result};
 use crate::query::ast::{Ast, Operand};
-use crate::query::sort::Sort;
-use crate::value::Value;
+use crate::query::sort::{Order, Sort};
 
-/// The first documents behind the position in the order of a field and then of ids.
+/// The first documents behind the position in an order that begins with a field.
 pub(super) async fn sorted(
     mut candidates: Documents<'_>,
     goal: &Goal<'_>,
@@ -22,6 +21,7 @@ pub(super) async fn sorted(
     residual: &[&Ast],
     budget: &Budget,
 ) -> Result<Batch> {
+    let order = &goal.exact.map_or_else(|| Order::by(sort), Order::clone);
     let limit = goal.query.limit;
     let mut best: BinaryHeap<Ranked<'_>> = BinaryHeap::new();
     let (mut held_bytes, mut more) = (0, false);
@@ -37,17 +37,17 @@ pub(super) async fn sorted(
         if !matched {
             continue;
         }
-        let key = sort.key(document.raw());
-        if let Position::AfterKey { key: last, id: last_id, .. } = goal.from
-            && order(sort, (&key, &id), (&last.value(), last_id)).is_le()
+        let here = (document.raw(), &id);
+        if let Position::Behind(place) = goal.from
+            && order.compare(here, (&place.keys, &place.id)).is_le()
         {
             continue;
         }
         if best.len() >= limit {
             more = true;
-            let better = best.peek().is_some_and(|worst| {
-                order(sort, (&key, &id), (&worst.key.value(), &worst.id)).is_lt()
-            });
+            let better = best
+                .peek()
+                .is_some_and(|worst| order.compare(here, (&worst.keys, &worst.id)).is_lt());
             if !better {
                 continue;
             }
@@ -55,7 +55,7 @@ pub(super) async fn sorted(
                 held_bytes -= worst.document.bytes().len();
             }
         }
-        let ranked = Ranked { sort, key: Operand::copy(&key), id, document };
+        let ranked = Ranked { order, keys: order.keys(document.raw()), id, document };
         held_bytes += ranked.document.bytes().len();
         if held_bytes > budget.sort_bytes_max {
             return Err(Error::Syntax(format!(
@@ -71,16 +71,17 @@ pub(super) async fn sorted(
     }
     let best = best.into_sorted_vec();
     let next = match best.last() {
-        Some(last) if more => Position::AfterKey {
-            key: last.key.clone(),
+        Some(last) if more => Position::behind(Place {
+            order: order.clone(),
+            keys: last.keys.clone(),
             id: last.id,
-            implied: goal.implied.then(|| sort.clone()),
-        },
+            implied: goal.implied,
+        }),
         _ => Position::End,
     };
     let documents = best.into_iter().map(|ranked| ranked.document).collect();
     let Reading { examined, entries, .. } = candidates.reading;
-    Ok(Batch { documents, next, examined, entries })
+    Ok(Batch { documents, next, order: Some(order.clone()), examined, entries })
 }
 
 fn took_too_long(sort: &Sort, budget: &Budget) -> Error {
@@ -91,23 +92,17 @@ fn took_too_long(sort: &Sort, budget: &Budget) -> Error {
     ))
 }
 
-/// By key and then by id, both in the direction of the sort: as an index has them from either end.
-fn order(sort: &Sort, left: (&Value<'_>, &ObjectId), right: (&Value<'_>, &ObjectId)) -> Ordering {
-    sort.compare(left.0, right.0)
-        .then_with(|| sort.direction.apply(left.1.bytes().cmp(&right.1.bytes())))
-}
-
-/// A document with its place in the order of a field.
+/// A document with its place in the order.
 struct Ranked<'a> {
-    sort: &'a Sort,
-    key: Operand,
+    order: &'a Order,
+    keys: Vec<Operand>,
     id: ObjectId,
     document: Document,
 }
 
 impl Ord for Ranked<'_> {
     fn cmp(&self, other: &Self) -> Ordering {
-        order(self.sort, (&self.key.value(), &self.id), (&other.key.value(), &other.id))
+        self.order.compare_places((&self.keys, &self.id), (&other.keys, &other.id))
     }
 }
 

@@ -17,6 +17,7 @@ use super::choose::Question;
 use super::{Access, Choice, Figures};
 use crate::query::ast::{AllMember, Ast, Members, Operand, Test};
 use crate::query::execute::Purpose;
+use crate::query::sort::Direction;
 
 /// Shapes of one bucket.
 const SHAPES_MAX: usize = 200;
@@ -130,10 +131,13 @@ pub(crate) fn shape(question: &Question<'_>) -> u128 {
         Access::Points(_) => 2,
         Access::Range { .. } => 3,
     });
-    if let Some(sort) = question.order {
+    let settled = question.exact.map_or(&[][..], |order| &order.fields);
+    // An index that may begin an order may not be one that can go on with it.
+    for sort in question.order.into_iter().chain(settled) {
         hash.text(sort.path.text());
-        hash.tag(u8::from(sort.direction == crate::query::Direction::Descending));
+        hash.tag(u8::from(sort.direction == Direction::Descending));
     }
+    hash.tag(question.exact.map_or(2, |order| u8::from(order.ids == Direction::Descending)));
     for field in question.fields.unwrap_or_default() {
         hash.text(field.text());
     }

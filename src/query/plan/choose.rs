@@ -5,9 +5,11 @@
 
 use std::sync::OnceLock;
 
+use crate::codec::record::IndexField;
+use crate::index::Index;
 use crate::query::ast::Ast;
 use crate::query::execute::Purpose;
-use crate::query::sort::{Direction, Sort};
+use crate::query::sort::{Direction, Order, Sort};
 use crate::value::Path;
 
 use super::cover::cover;
@@ -37,6 +39,8 @@ pub(crate) struct Question<'a> {
     pub access: &'a Access,
     /// The order by a field that is wanted; that of ids is not one.
     pub order: Option<&'a Sort>,
+    /// All of the order, where batches before have come in it.
+    pub exact: Option<&'a Order>,
     pub limit: usize,
     pub purpose: Purpose,
     /// All that is needed of the documents that match, besides their ids; `None`: everything.
@@ -180,8 +184,10 @@ impl Candidate {
         let residual =
             (0..question.parts.len()).filter(|part| !self.settled.contains(part)).collect();
         // Where entries come in order, documents are not asked for it.
-        let order = question.order.filter(|_| !matches!(self.route, Route::Ordered(..)));
-        let asked = Question { order, ..*question };
+        let asked = match self.route {
+            Route::Ordered(..) => Question { order: None, exact: None, ..*question },
+            _ => *question,
+        };
         let cover = self.route.only_leaf().and_then(|leaf| covered(&asked, known, leaf));
         Routed {
             cover,
@@ -293,13 +299,19 @@ fn ordered(
         let reason = "its collation is not that of the query";
         return Some(Err(Rejected { collation: true, ..Rejected::new(index.name(), reason) }));
     }
-    if position + 1 != index.fields().len() {
-        return reject("a field behind that of the order would decide among equal values");
+    let order = order_of(index, position, sort);
+    if question.exact.is_some_and(|exact| *exact != order) {
+        return reject("the batches before came in another order among equal values");
     }
     if known.has_array(at, position) {
         return reject("there are arrays in the field of the order");
     }
-    if known.has_cut(at, position) {
+    let mut behind = position + 1..index.fields().len();
+    // Documents would come once for each element, and at places that are not theirs.
+    if behind.clone().any(|position| known.has_array(at, position)) {
+        return reject("there are arrays in a field behind that of the order");
+    }
+    if known.has_cut(at, position) || behind.any(|position| known.has_cut(at, position)) {
         return reject("there are values too long to be in order");
     }
     let Some(leaf) = leaf(question.parts, known, at, Some(position)) else {
@@ -314,15 +326,33 @@ fn ordered(
     let share =
         (matching(question, known) * known.documents().max(1.0) / leaf.rows.max(1e-9)).min(1.0);
     let documents = leaf.rows.min(rows_of(question.limit) / share.clamp(1e-9, 1.0));
-    let each = ENTRY + fetch(&Question { order: None, ..*question }, known, &leaf);
+    let each = ENTRY + fetch(&Question { order: None, exact: None, ..*question }, known, &leaf);
     let cost = SEEK * rows_of(leaf.combinations()) + documents * each;
     Some(Ok(Candidate {
         choice: Choice::Ordered(index.id()),
         settled: leaf.settled.clone(),
         rows: leaf.rows,
-        route: Route::Ordered(leaf, sort.clone()),
+        route: Route::Ordered(leaf, order),
         cost,
     }))
+}
+
+/// The order in which an index has its entries from a field on, when that one is read in this order:
+/// from the beginning or from the end, with what follows going the way it goes there.
+fn order_of(index: &Index, position: usize, sort: &Sort) -> Order {
+    let fields = || index.fields().skip(position);
+    let reverse = fields()
+        .next()
+        .is_some_and(|(first, _)| (sort.direction == Direction::Descending) != first.descending);
+    let towards = |descending| {
+        if descending == reverse { Direction::Ascending } else { Direction::Descending }
+    };
+    let field = |(field, path): (&IndexField, &Path)| Sort {
+        path: path.clone(),
+        direction: towards(field.descending),
+        collator: sort.collator.clone(),
+    };
+    Order { fields: fields().map(field).collect(), ids: towards(false) }
 }
 
 /// Where any order will do: a range in the order of its own field, so that a
@@ -334,8 +364,7 @@ fn implied(question: &Question<'_>, known: &Known<'_>, leaf: &Leaf) -> Option<Ca
         return None;
     }
     let index = known.indexes.get(leaf.index)?;
-    let last = index.fields().len() - 1;
-    let (_, path) = index.field(last)?;
+    let (_, path) = index.field(leaf.fixed.len())?;
     let mut sort = Sort::new(path.clone(), Direction::Ascending);
     sort.collator = index.collator().cloned();
     let question = Question { order: Some(&sort), ..*question };
@@ -378,7 +407,7 @@ fn union(question: &Question<'_>, known: &Known<'_>, part: usize) -> Option<Cand
             branch => vec![branch],
         };
         let notes = &Notes::default();
-        let inner = Question { parts: &parts, order: None, fields: None, notes, ..*question };
+        let inner = Question { parts: &parts, order: None, exact: None, fields: None, notes, ..*question };
         let leaves = inner.leaves(known).iter().flatten();
         let best = leaves.min_by(|left, right| {
             cost_of(&inner, known, left).total_cmp(&cost_of(&inner, known, right))

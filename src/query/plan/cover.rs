@@ -18,7 +18,10 @@ pub(super) fn cover(
     settled: &[usize],
 ) -> Option<Vec<usize>> {
     let mut needed: Vec<&Path> = question.fields?.iter().collect();
-    needed.extend(question.order.map(|sort| &sort.path));
+    match question.exact {
+        Some(order) => needed.extend(order.fields.iter().map(|sort| &sort.path)),
+        None => needed.extend(question.order.map(|sort| &sort.path)),
+    }
     for (at, part) in question.parts.iter().enumerate() {
         if !settled.contains(&at) {
             asked(part, &mut needed);

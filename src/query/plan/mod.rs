@@ -17,9 +17,9 @@
 //!   may match, and each is asked what the route has not settled.
 //! * Conditions are intersected on one entry only where no document has two
 //!   (see [`crate::index`]).
-//! * Every route but an ordered one gives documents in the order of their ids,
-//!   and an ordered one in that of a field and then of ids. So where a batch ends
-//!   is a place in one of these two orders, and the next may take another route.
+//! * Every route but an ordered one gives documents in the order of their ids, and
+//!   an ordered one in an [`Order`] of fields and then of ids. So where a batch ends is a
+//!   place in one of these two, and the next may take another route that keeps to it.
 //!
 //! Not here: reading (`execute`).
 
@@ -36,7 +36,7 @@ use std::sync::Arc;
 
 use crate::index::{Index, Marks};
 
-use super::sort::Sort;
+use super::sort::Order;
 
 pub(super) use choose::{Notes, Question, choose, follow, marks_wanted};
 pub use figures::{Figures, Shares};
@@ -113,8 +113,8 @@ pub enum Route {
     Whole,
     /// Those in any of these groups; in a group, those in all of its leaves. In the order of ids.
     Ids(Vec<Vec<Leaf>>),
-    /// Those in the leaf, in the order of the field behind the fixed ones.
-    Ordered(Leaf, Sort),
+    /// Those in the leaf, in the order of the fields behind the fixed ones.
+    Ordered(Leaf, Order),
 }
 
 impl Route {

@@ -40,7 +40,7 @@ mod waiting;
 
 use bytes::Bytes;
 
-use crate::value::{Raw, raw};
+use crate::value::{Raw, Value, raw};
 
 pub(crate) use crate::store::join_all;
 pub use builder::Builder;
@@ -135,6 +135,14 @@ impl Document {
     pub fn raw(&self) -> Raw<'_> {
         // The frame was checked when this was made; an empty document is never seen.
         Raw::new(&self.0).unwrap_or(Raw::EMPTY)
+    }
+
+    /// Its `_id`, which is an ObjectId in all that is stored.
+    pub fn object_id(&self) -> Option<bson::oid::ObjectId> {
+        match self.raw().get(b"_id")?.value() {
+            Value::ObjectId(id) => Some(id),
+            _ => None,
+        }
     }
 
     /// The BSON bytes.

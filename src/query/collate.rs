@@ -4,7 +4,7 @@
 //! to it afterwards: a copy whose operands are compared by the collation. A
 //! pattern is searched for as it is written, and ids have no strings.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::ast::{AllMember, Ast, Test};
 use super::execute::Query;
@@ -29,6 +29,39 @@ impl Collate {
             Self::Bucket => bucket,
             Self::Bytes => None,
             Self::By(collator) => Some(collator),
+        }
+    }
+}
+
+/// What something is under a collation, made once for the one that was asked last: the batches
+/// and attempts of a command all ask for the same.
+#[derive(Debug)]
+pub struct Under<T>(Mutex<Option<(Collator, Arc<T>)>>);
+
+impl<T> Default for Under<T> {
+    fn default() -> Self {
+        Self(Mutex::new(None))
+    }
+}
+
+impl<T> Clone for Under<T> {
+    /// A copy may become another thing, so it remembers nothing.
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
+impl<T> Under<T> {
+    /// The thing under this collation.
+    pub fn get(&self, collator: &Collator, make: impl FnOnce() -> T) -> Arc<T> {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*known {
+            Some((last, made)) if last == collator => Arc::clone(made),
+            _ => {
+                let made = Arc::new(make());
+                *known = Some((collator.clone(), Arc::clone(&made)));
+                made
+            }
         }
     }
 }

@@ -2,17 +2,20 @@
 
 use std::sync::Arc;
 
+use bson::oid::ObjectId;
 use bytes::Bytes;
 
 use super::{
     ast::Ast,
-    collate::Collate,
+    collate::{Collate, Under},
+    evaluate::Asking,
     execute::{Position, Query},
     projection::Projection,
     sort::Sort,
 };
 use crate::document::{Document, json};
-use crate::value::Collator;
+use crate::error::Result;
+use crate::value::{Collator, Steps};
 
 /// The filter's text is kept up to here, for BUCKET.CURSORS.
 const TEXT_BYTES_MAX: usize = 1024;
@@ -28,15 +31,37 @@ pub struct Asked {
     pub filter: Ast,
     /// What was said about collation; filter and orders are already under it.
     pub collate: Collate,
+    under: Under<Self>,
 }
 
 impl Asked {
+    /// A query for documents as they are, by this filter.
+    pub fn new(query: Query, filter: Ast, collate: Collate) -> Self {
+        Self::shown(query, filter, collate, (None, None))
+    }
+
+    /// A query for documents shown so.
+    pub fn shown(
+        query: Query,
+        filter: Ast,
+        collate: Collate,
+        (result_sort, projection): (Option<Sort>, Option<Projection>),
+    ) -> Self {
+        let own = if let Collate::By(collator) = &collate { Some(collator.clone()) } else { None };
+        let asked =
+            Self { query, result_sort, projection, filter, collate, under: Under::default() };
+        match own {
+            Some(collator) => asked.collated(&collator),
+            None => asked,
+        }
+    }
+
     /// The same under the bucket's default, where the command did not say.
     #[must_use]
     pub fn in_bucket(self: &Arc<Self>, default: Option<&Collator>) -> Arc<Self> {
         match default {
             Some(collator) if self.collate == Collate::Bucket => {
-                Arc::new(Self::clone(self).collated(collator))
+                self.under.get(collator, || Self::clone(self).collated(collator))
             }
             _ => Arc::clone(self),
         }
@@ -51,22 +76,33 @@ impl Asked {
             projection: self.projection,
             filter: self.filter.collated(collator),
             collate: Collate::By(collator.clone()),
+            under: Under::default(),
         }
     }
 
     /// Sorts and projects what a batch found.
-    pub fn shape(&self, mut documents: Vec<Document>) -> Vec<Document> {
+    ///
+    /// # Errors
+    /// A document in which it takes more than so many steps to find the element of a positional projection.
+    pub async fn shape(
+        &self,
+        mut documents: Vec<Document>,
+        steps_max: u64,
+    ) -> Result<Vec<Document>> {
         if let Some(sort) = &self.result_sort {
             documents.sort_by(|left, right| {
                 sort.compare(&sort.whole_key(left.raw()), &sort.whole_key(right.raw()))
             });
         }
-        match &self.projection {
-            None => documents,
-            Some(projection) => {
-                documents.iter().map(|document| projection.apply(document, &self.filter)).collect()
-            }
+        let Some(projection) = &self.projection else { return Ok(documents) };
+        let mut asking = Asking::new(steps_max);
+        for document in &mut documents {
+            let id = document.object_id().unwrap_or(ObjectId::from_bytes([0; 12]));
+            let apply = |steps: &Steps| projection.apply(document, &self.filter, steps);
+            let (projected, _) = asking.ask(&id, apply).await?;
+            *document = projected;
         }
+        Ok(documents)
     }
 }
 

@@ -21,15 +21,15 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::ast::Ast;
-use super::collate::Collate;
-use super::evaluate::matches;
+use super::collate::{Collate, Under};
+use super::evaluate::{Asking, matches_within};
 use super::execute::Budget;
 use super::plan::{Access, Plan};
 use crate::codec::{RemovalId, keys};
 use crate::document::{Builder, Document, Home, Tombstone, join_all};
 use crate::error::Result;
 use crate::store::{RangeRead, Read, Transaction};
-use crate::value::{Collator, Value, raw};
+use crate::value::{Collator, Steps, Value, raw};
 
 /// What a filter can ask of the deletion.
 pub const ENTRY_FIELDS: [&str; 5] =
@@ -51,6 +51,7 @@ pub struct Deleted {
     /// The filter asks something of the deletion.
     of_entry: bool,
     wanted: Wanted,
+    under: Under<Self>,
 }
 
 /// What is wanted of those that match.
@@ -95,7 +96,8 @@ impl Deleted {
     pub fn new(filter: Ast, removal: Option<RemovalId>, collate: Collate, wanted: Wanted) -> Self {
         let Plan { access, .. } = Plan::new(filter.clone());
         let of_entry = asks_entry(&filter);
-        let search = Self { filter, access, removal, collate: collate.clone(), of_entry, wanted };
+        let (said, under) = (collate.clone(), Under::default());
+        let search = Self { filter, access, removal, collate: said, of_entry, wanted, under };
         match collate {
             Collate::By(collator) => search.collated(&collator),
             Collate::Bucket | Collate::Bytes => search,
@@ -107,7 +109,7 @@ impl Deleted {
     pub fn in_bucket(self: &Arc<Self>, default: Option<&Collator>) -> Arc<Self> {
         match default {
             Some(collator) if self.collate == Collate::Bucket => {
-                Arc::new(Self::clone(self).collated(collator))
+                self.under.get(collator, || Self::clone(self).collated(collator))
             }
             _ => Arc::clone(self),
         }
@@ -117,11 +119,17 @@ impl Deleted {
         Self { filter: self.filter.collated(collator), ..self }
     }
 
-    fn matches(&self, home: &Home, tombstone: &Tombstone, document: &Document) -> bool {
+    fn matches(
+        &self,
+        home: &Home,
+        tombstone: &Tombstone,
+        document: &Document,
+        steps: &Steps,
+    ) -> bool {
         if self.of_entry {
-            matches(&self.filter, view(home, tombstone, document).raw())
+            matches_within(&self.filter, view(home, tombstone, document).raw(), steps)
         } else {
-            matches(&self.filter, document.raw())
+            matches_within(&self.filter, document.raw(), steps)
         }
     }
 }
@@ -203,6 +211,7 @@ struct Run<'a> {
     found_bytes: usize,
     examined: usize,
     examined_bytes: usize,
+    asking: Asking,
     /// The last one so far of the `_id` that is looked at.
     newest: Option<FoundDeleted>,
 }
@@ -224,6 +233,7 @@ impl<'a> Run<'a> {
             found_bytes: 0,
             examined: 0,
             examined_bytes: 0,
+            asking: Asking::new(looking.budget.steps_max),
             newest: None,
         }
     }
@@ -262,7 +272,9 @@ impl<'a> Run<'a> {
         }
         let document = stored.load(self.txn, self.home, self.looking.read).await?;
         self.examined_bytes += document.bytes().len();
-        if !self.search.matches(self.home, &tombstone, &document) {
+        let (search, home) = (self.search, self.home);
+        let ask = |steps: &Steps| search.matches(home, &tombstone, &document, steps);
+        if !self.asking.ask(&tombstone.id, ask).await?.0 {
             return Ok(());
         }
         let document = (!rows_only).then_some(document);

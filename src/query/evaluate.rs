@@ -1,11 +1,56 @@
 //! Asking a filter of a document: on its bytes, without decoding or allocating.
 
+use bson::oid::ObjectId;
+
 use super::ast::{AllMember, Ast, Comparison, ElementForm, Operand, Test};
+use crate::error::{Error, Result};
 use crate::value::{
-    Bracket, Path, Raw, Segment, Steps, Value, Visit, number::Number, resolve, resolve_within,
+    Bracket, Path, Raw, Segment, Steps, Value, Visit, number::Number, resolve_within,
 };
 
-/// Whether the document matches.
+/// After so many steps of asking documents others are let run.
+const STEPS_AT_ONCE: u64 = 1_000_000;
+
+/// Documents asked one after the other: each in a bounded number of steps, and
+/// between them others are let run.
+#[derive(Debug)]
+pub(super) struct Asking {
+    steps_max: u64,
+    /// Since others were let run.
+    passed: u64,
+}
+
+impl Asking {
+    /// At most so many steps for each document.
+    pub(super) const fn new(steps_max: u64) -> Self {
+        Self { steps_max, passed: 0 }
+    }
+
+    /// Asks one. What takes too long is refused. Gives as well whether others were let run.
+    pub(super) async fn ask<T>(
+        &mut self,
+        id: &ObjectId,
+        ask: impl FnOnce(&Steps) -> T,
+    ) -> Result<(T, bool)> {
+        let steps_max = self.steps_max;
+        let steps = Steps::new(steps_max);
+        let answer = ask(&steps);
+        if steps.are_over() {
+            return Err(Error::Syntax(format!(
+                "the filter takes more than {steps_max} steps on document {id}. Hint: ask fewer conditions of long arrays"
+            )));
+        }
+        self.passed += steps_max - steps.left();
+        let pause = self.passed >= STEPS_AT_ONCE;
+        if pause {
+            self.passed = 0;
+            tokio::task::yield_now().await;
+        }
+        Ok((answer, pause))
+    }
+}
+
+/// Whether the document matches, however long it takes: for filters of our own.
 pub fn matches(filter: &Ast, document: Raw<'_>) -> bool {
     matches_within(filter, document, &Steps::endless())
 }
@@ -18,25 +63,40 @@ pub fn matches_within(filter: &Ast, document: Raw<'_>, steps: &Steps) -> bool {
 
 /// The position of the first element of the array at `path` that makes the
 /// filter's condition on that array true; for positional projection. `None`
-/// when the filter does not mention the array or matches it otherwise.
-pub fn first_element(filter: &Ast, document: Raw<'_>, path: &Path) -> Option<usize> {
+/// when the filter does not mention the array or matches it otherwise, and when the steps are over.
+pub fn first_element(
+    filter: &Ast,
+    document: Raw<'_>,
+    path: &Path,
+    steps: &Steps,
+) -> Option<usize> {
+    if !steps.pass() {
+        return None;
+    }
     match filter {
         Ast::And(parts) | Ast::Or(parts) => {
-            parts.iter().find_map(|part| first_element(part, document, path))
+            parts.iter().find_map(|part| first_element(part, document, path, steps))
         }
-        Ast::Field { path: tested, test } => position(tested, test, document, path),
+        Ast::Field { path: tested, test } => position(tested, test, document, path, steps),
         Ast::All | Ast::Nothing | Ast::Not(_) => None,
     }
 }
 
-fn position(tested: &Path, test: &Test, document: Raw<'_>, path: &Path) -> Option<usize> {
+fn position(
+    tested: &Path,
+    test: &Test,
+    document: Raw<'_>,
+    path: &Path,
+    steps: &Steps,
+) -> Option<usize> {
     let rest = tested.segments().strip_prefix(path.segments())?;
-    let (mut found, steps) = (None, &Steps::endless());
-    let _done = resolve(Value::Document(document), path.segments(), false, &mut |value, _| {
+    let mut found = None;
+    let root = Value::Document(document);
+    let _done = resolve_within(root, path.segments(), false, steps, &mut |value, _| {
         if let Some(Value::Array(array)) = value {
-            found = array.values().position(|element| match test {
+            found = array.values().take_while(|_| steps.pass()).position(|element| match test {
                 Test::Element { form, filter } if rest.is_empty() => {
-                    element_within(*form, filter, element, steps)
+                    element_matches(*form, filter, element, steps)
                 }
                 _ => {
                     let reach = Reach { elements: !rest.is_empty(), spread: true };
@@ -162,7 +222,7 @@ fn holds(test: &Test, value: Option<Value<'_>>, reach: Reach, steps: &Steps) -> 
         Test::Exists => true,
         Test::Element { form, filter } => match value {
             Value::Array(array) => {
-                any_element(array, steps, |element| element_within(*form, filter, element, steps))
+                any_element(array, steps, |element| element_matches(*form, filter, element, steps))
             }
             _ => false,
         },
@@ -249,17 +309,19 @@ fn has_member(member: &AllMember, value: Option<Value<'_>>, spread: bool, steps:
             one_or_element(value, reach, steps, |value| pattern.accepts(value))
         }
         AllMember::Element { form, filter } => array.is_some_and(|array| {
-            any_element(array, steps, |element| element_within(*form, filter, element, steps))
+            any_element(array, steps, |element| element_matches(*form, filter, element, steps))
         }),
     }
 }
 
-/// Whether an element of an array satisfies the filter of an `$elemMatch`.
-pub fn element_matches(form: ElementForm, filter: &Ast, element: Value<'_>) -> bool {
-    element_within(form, filter, element, &Steps::endless())
-}
-
-fn element_within(form: ElementForm, filter: &Ast, element: Value<'_>, steps: &Steps) -> bool {
+/// Whether an element of an array satisfies the filter of an `$elemMatch`. When the
+/// steps are over afterwards the answer means nothing.
+pub fn element_matches(
+    form: ElementForm,
+    filter: &Ast,
+    element: Value<'_>,
+    steps: &Steps,
+) -> bool {
     let fits =
         form == ElementForm::Value || matches!(element, Value::Document(_) | Value::Array(_));
     fits && value_matches(filter, element, steps)

@@ -31,7 +31,7 @@ mod sort;
 
 pub use crate::value::{Path, Segment, Steps, Visit, resolve};
 pub use ast::{AllMember, Ast, Comparison, ElementForm, Members, Operand, Test};
-pub use collate::Collate;
+pub use collate::{Collate, Under};
 pub use cursor::{Asked, QueryCursor, filter_text};
 pub use evaluate::{element_matches, first_element, matches, matches_within};
 pub use execute::{Batch, Budget, Count, Place, Position, Purpose, Query, count, run};

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::{ast::Ast, evaluate::first_element};
 use crate::document::{Builder, Document, InputError, Limits};
-use crate::value::{Field, Path, Raw, Value, raw::tag};
+use crate::value::{Field, Path, Raw, Steps, Value, raw::tag};
 
 /// Why a projection cannot be used. The message is what the client reads.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -77,9 +77,11 @@ impl Projection {
         (self.inclusive && self.root.paths("", &mut fields)).then_some(fields)
     }
 
-    /// The projected document. `filter` tells which element a positional `$` means.
-    pub fn apply(&self, document: &Document, filter: &Ast) -> Document {
-        let projector = Projector { inclusive: self.inclusive, filter, whole: document.raw() };
+    /// The projected document. `filter` tells which element a positional `$` means;
+    /// when finding that out takes all of the steps, what is given means nothing.
+    pub fn apply(&self, document: &Document, filter: &Ast, steps: &Steps) -> Document {
+        let (inclusive, whole) = (self.inclusive, document.raw());
+        let projector = Projector { inclusive, filter, whole, steps };
         let mut out = Builder::new();
         projector.fields(document.raw(), &self.root, &mut out);
         out.finish()
@@ -257,6 +259,7 @@ struct Projector<'a> {
     inclusive: bool,
     filter: &'a Ast,
     whole: Raw<'a>,
+    steps: &'a Steps,
 }
 
 impl Projector<'_> {
@@ -285,7 +288,8 @@ impl Projector<'_> {
                 });
             }
             (Some(Action::Positional(path)), Value::Array(array)) => {
-                let index = first_element(self.filter, self.whole, path).unwrap_or_default();
+                let index = first_element(self.filter, self.whole, path, self.steps);
+                let index = index.unwrap_or_default();
                 out.nested(field.key, tag::ARRAY, |out| {
                     if let Some(element) = array.iter().nth(index) {
                         out.push(&element);
@@ -329,7 +333,7 @@ mod tests {
         let document = Document::from_json(document.as_bytes(), Limits::default()).unwrap();
         let filter = parse(&filter.to_owned().into(), &FilterLimits::default()).unwrap();
         let projection = Projection::parse(&spec.to_owned().into(), Limits::default())?;
-        let projected = projection.apply(&document, &filter);
+        let projected = projection.apply(&document, &filter, &Steps::endless());
         crate::value::raw::validate(projected.bytes(), 100).unwrap();
         Ok(String::from_utf8(projected.to_json()).unwrap())
     }

@@ -329,7 +329,7 @@ fn the_first_matching_element_is_found_for_projection() {
     let first = |document: &str, filter: &str, path: &str| {
         let document = Document::from_json(document.as_bytes(), DocumentLimits::default()).unwrap();
         let filter = parse(&filter.to_owned().into(), &Limits::default()).unwrap();
-        first_element(&filter, document.raw(), &Path::new(path))
+        first_element(&filter, document.raw(), &Path::new(path), &Steps::endless())
     };
     assert_eq!(first("{g: [70, 85, 90]}", "{g: {$gte: 85}}", "g"), Some(1));
     assert_eq!(first("{g: [{x: 1}, {x: 2}]}", "{'g.x': 2}", "g"), Some(1));

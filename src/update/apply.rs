@@ -1,6 +1,5 @@
 //! Applying an update: one pass over the bytes of a document.
 
-use std::cell::Cell;
 use std::cmp::Ordering;
 use std::collections::HashSet;
 
@@ -12,7 +11,7 @@ use super::{Collated, FILLED_MAX, Update};
 use crate::document::{Builder, Document, InputError};
 use crate::error::{Error, Result};
 use crate::query::{self, Ast};
-use crate::value::{Field, Path, Raw, Value, compare_with, raw, raw::tag};
+use crate::value::{Field, Path, Raw, Steps, Value, compare_with, raw, raw::tag};
 
 pub(super) fn expect_filter(update: &Update, filter: &Ast) -> Result<()> {
     match update.first.iter().find(|array| !speaks_of(filter, array)) {
@@ -38,8 +37,10 @@ pub(super) fn apply(
     document: &Document,
 ) -> Result<Option<Document>> {
     let (raw, update) = (document.raw(), collated.update);
-    let first = update.first.iter().map(|array| query::first_element(filter, raw, array)).collect();
-    let changed = apply_tree(collated, &update.root, first, raw)?;
+    let steps = Steps::new(STEPS_MAX);
+    let first = update.first.iter();
+    let first = first.map(|array| query::first_element(filter, raw, array, &steps)).collect();
+    let changed = walk(collated, &update.root, first, raw, steps)?;
     Ok((changed.bytes() != document.bytes()).then_some(changed))
 }
 
@@ -50,14 +51,26 @@ pub(super) fn apply_tree(
     first: Vec<Option<usize>>,
     raw: Raw<'_>,
 ) -> Result<Document> {
+    walk(collated, root, first, raw, Steps::new(STEPS_MAX))
+}
+
+/// [`apply_tree`] within what is left of the steps.
+fn walk(
+    collated: &Collated<'_>,
+    root: &Node,
+    first: Vec<Option<usize>>,
+    raw: Raw<'_>,
+    steps: Steps,
+) -> Result<Document> {
     let update = collated.update;
     let mut sources = Vec::with_capacity(update.sources.len());
     for source in &update.sources {
         sources.push(rename_source(source, raw)?);
     }
-    let pass = Pass { collated, first, sources, steps: Cell::new(0) };
+    let pass = Pass { collated, first, sources, steps };
     let mut out = Builder::new();
     pass.document(&[root], raw, &mut out)?;
+    pass.spend(0)?;
     let changed = out.finish();
     let limits = update.limits;
     let size = changed.bytes().len();
@@ -99,13 +112,13 @@ struct Pass<'a> {
     first: Vec<Option<usize>>,
     /// What each `$rename` moves.
     sources: Vec<Option<Operand>>,
-    /// Steps taken: paths looked at, times the elements and fields that they meet.
-    steps: Cell<usize>,
+    /// Paths looked at, times the elements and fields that they meet, and what conditions pass in them.
+    steps: Steps,
 }
 
-/// Steps that one update may take in one document, a second or so: many paths through many
-/// elements multiply.
-const STEPS_MAX: usize = 20_000_000;
+/// Steps that one update may take in one document, a second or so: many paths, or
+/// conditions, and many elements multiply.
+const STEPS_MAX: u64 = 20_000_000;
 
 /// How an element was come by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -159,11 +172,13 @@ impl Pass<'_> {
     }
 
     fn spend(&self, steps: usize) -> Result<()> {
-        self.steps.set(self.steps.get().saturating_add(steps));
-        if self.steps.get() <= STEPS_MAX {
+        self.steps.take(u64::try_from(steps).unwrap_or(u64::MAX));
+        if !self.steps.are_over() {
             return Ok(());
         }
-        Err(Error::syntax("the update leads to too many places in the document: use fewer paths"))
+        Err(Error::Syntax(format!(
+            "the update takes more than {STEPS_MAX} steps in the document. Hint: use fewer paths and conditions"
+        )))
     }
 
     /// What these nodes make of the value at their place; `None`: there is none.
@@ -306,9 +321,8 @@ impl Pass<'_> {
                     Child::Filtered(condition)
                         if self
                             .collated
-                            .conditions
-                            .get(*condition)
-                            .is_some_and(|condition| condition.accepts(field.value())) =>
+                            .condition(*condition)
+                            .is_some_and(|one| one.accepts(field.value(), &self.steps)) =>
                     {
                         below.push((Found::Otherwise, inner));
                     }
@@ -401,12 +415,14 @@ impl Pass<'_> {
                     return Ok(());
                 }
                 let array = expect_array(leaf, there)?;
-                let condition = self.collated.conditions.get(pull.condition);
+                let condition = self.collated.condition(pull.condition);
                 place.nested(out, tag::ARRAY, |out| {
                     for field in array {
-                        if !condition.is_some_and(|condition| condition.accepts(field.value())) {
+                        let steps = &self.steps;
+                        if !condition.is_some_and(|one| one.accepts(field.value(), steps)) {
                             out.push(&field);
                         }
+                        self.spend(1)?;
                     }
                     Ok(())
                 })?;

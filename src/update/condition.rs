@@ -3,7 +3,7 @@
 use crate::document::{Builder, Document};
 use crate::error::{Error, Result};
 use crate::query::{self, Ast, ElementForm, Test, element_matches};
-use crate::value::{Collator, Field, Raw, Value, raw::tag};
+use crate::value::{Collator, Field, Raw, Steps, Value, raw::tag};
 
 /// A condition on one element: that of a `$pull` or an array filter.
 #[derive(Clone, Debug)]
@@ -13,9 +13,9 @@ pub(super) struct Condition {
 }
 
 impl Condition {
-    /// Whether an element satisfies it.
-    pub(super) fn accepts(&self, element: Value<'_>) -> bool {
-        element_matches(self.form, &self.filter, element)
+    /// Whether an element satisfies it. When the steps are over afterwards the answer means nothing.
+    pub(super) fn accepts(&self, element: Value<'_>, steps: &Steps) -> bool {
+        element_matches(self.form, &self.filter, element, steps)
     }
 
     /// The same with its strings compared by a collation.

@@ -32,7 +32,7 @@ mod path;
 mod tree;
 mod upsert;
 
-use std::borrow::Cow;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -41,7 +41,7 @@ use tree::Node;
 
 use crate::document::{Document, Limits as DocumentLimits};
 use crate::error::Result;
-use crate::query::{self, Ast, Path};
+use crate::query::{self, Ast, Path, Under};
 use crate::value::Collator;
 
 /// Most paths of one update.
@@ -57,6 +57,7 @@ pub struct Update {
     root: Node,
     /// What `$[id]` and `$pull` ask of elements.
     conditions: Vec<Condition>,
+    under: Under<Vec<Condition>>,
     /// The arrays of which `$` means one element.
     first: Vec<Path>,
     /// Where each `$rename` takes its value from.
@@ -90,13 +91,12 @@ impl Update {
 
     /// The same under a collation, by which operators compare strings; `None`: by their bytes.
     pub fn within<'a>(&'a self, collator: Option<&'a Collator>) -> Collated<'a> {
-        let conditions = match collator {
-            None => Cow::Borrowed(&self.conditions[..]),
-            Some(collator) => {
-                self.conditions.iter().map(|condition| condition.collated(collator)).collect()
-            }
+        let collated = |collator: &Collator| {
+            let all = self.conditions.iter().map(|condition| condition.collated(collator));
+            all.collect::<Vec<_>>()
         };
-        Collated { update: self, conditions, collator }
+        let own = collator.map(|collator| self.under.get(collator, || collated(collator)));
+        Collated { update: self, own, collator }
     }
 }
 
@@ -105,12 +105,16 @@ impl Update {
 #[derive(Debug)]
 pub struct Collated<'a> {
     update: &'a Update,
-    /// Those of the update, under the collation.
-    conditions: Cow<'a, [Condition]>,
+    /// The conditions of the update under the collation, where there is one.
+    own: Option<Arc<Vec<Condition>>>,
     collator: Option<&'a Collator>,
 }
 
 impl Collated<'_> {
+    fn condition(&self, at: usize) -> Option<&Condition> {
+        self.own.as_deref().unwrap_or(&self.update.conditions).get(at)
+    }
+
     /// The changed document; `None` when nothing changes. `filter` is the one
     /// that found the document: `$` means the element that it matched.
     ///

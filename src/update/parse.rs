@@ -13,7 +13,7 @@ use super::tree::{Child, Leaf, Node, Operation};
 use super::{CONDITIONS_MAX, PATHS_MAX, Update};
 use crate::document::{Document, Limits as DocumentLimits};
 use crate::error::{Error, Result};
-use crate::query::{self, Path};
+use crate::query::{self, Path, Under};
 use crate::value::{Field, Raw, Value};
 
 /// The operators, by their names in lower case.
@@ -35,6 +35,7 @@ pub(super) fn parse(input: &Bytes, limits: &query::Limits, bytes_max: usize) -> 
         update: Update {
             root: Node::default(),
             conditions: Vec::new(),
+            under: Under::default(),
             first: Vec::new(),
             sources: Vec::new(),
             upsert: false,

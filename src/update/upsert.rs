@@ -3,7 +3,7 @@ use super::tree::{Child, Leaf, Node, Operation};
 use super::{Collated, Update, apply};
 use crate::document::Document;
 use crate::error::Result;
-use crate::query::{Ast, Test};
+use crate::query::{Ast, Test, Under};
 
 pub(super) fn new_document(collated: &Collated<'_>, filter: &Ast) -> Result<Document> {
     let mut root = Node::default();
@@ -18,6 +18,7 @@ fn empty_like(update: &Update) -> Update {
     Update {
         root: Node::default(),
         conditions: Vec::new(),
+            under: Under::default(),
         first: Vec::new(),
         sources: Vec::new(),
         upsert: true,

@@ -84,9 +84,14 @@ impl Steps {
 
     /// Takes one; gives whether there was one.
     pub fn pass(&self) -> bool {
+        self.take(1)
+    }
+
+    /// Takes so many; gives whether there were so many.
+    pub fn take(&self, steps: u64) -> bool {
         let left = self.left.get();
-        self.left.set(left.saturating_sub(1));
-        left > 0
+        self.left.set(left.saturating_sub(steps));
+        left >= steps
     }
 
     /// Whether more were needed than there are.

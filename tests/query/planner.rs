@@ -18,7 +18,7 @@ use lethe::error::Error;
 use lethe::index::Index;
 use lethe::query::{
     Asked, Ast, Budget, Collate, Direction, Explained, Figures, Limits, Memory, Path, Position,
-    Projection, Query, Shares, Sort, count, explain, parse, run,
+    Projection, Query, Shares, Sort, Steps, count, explain, parse, run,
 };
 use lethe::store::{Read, Store};
 use proptest::prelude::*;
@@ -291,12 +291,7 @@ impl World {
             Asks::Bytes => Collate::Bytes,
             Asks::Own(strength) => Collate::By(crate::english(strength)),
         };
-        let (result_sort, projection) = (None, None);
-        let asked = Asked { query, result_sort, projection, filter, collate: collate.clone() };
-        let asked = Arc::new(match collate {
-            Collate::By(collator) => asked.collated(&collator),
-            Collate::Bucket | Collate::Bytes => asked,
-        });
+        let asked = Arc::new(Asked::new(query, filter, collate));
         asked.in_bucket(self.bucket.map(crate::english).as_ref()).query.clone()
     }
 
@@ -506,7 +501,7 @@ async fn check(mut world: World) -> Result<(), TestCaseError> {
             found.sort_by_key(|one| id_of(one).bytes());
             if let Some(projection) = world.projection() {
                 let show = |one: &Document| {
-                    decoded(&projection.apply(&document(one), &query.plan.residual))
+                    decoded(&projection.apply(&document(one), &query.plan.residual, &Steps::endless()))
                 };
                 found = found.iter().map(show).collect();
             }
@@ -761,7 +756,7 @@ async fn what_entries_hold_is_answered_without_documents_each_value_of_its_own_t
         let batch = run(&txn, &home, &query, &Position::Start, Read::Conflict, &budget).await;
         let batch = batch.unwrap();
         assert_eq!(batch.examined, examined, "{filter} {spec}");
-        let show = |one| decoded(&projection.apply(one, &query.plan.residual));
+        let show = |one| decoded(&projection.apply(one, &query.plan.residual, &Steps::endless()));
         let sorted = |documents: Vec<Document>| {
             let mut texts: Vec<_> = documents.iter().map(|one| format!("{one:?}")).collect();
             texts.sort();

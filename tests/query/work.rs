@@ -1,10 +1,13 @@
 //! How much a query reads: entries, documents, and how often it waits for the store.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bson::{Document, doc};
 use lethe::document::Home;
-use lethe::query::{Batch, Budget, Direction, Position, Query, count, run};
+use lethe::query::{
+    Asked, Batch, Budget, Collate, Direction, Limits, Position, Projection, Query, count, parse, run,
+};
 use lethe::store::{Chaos, Read, Store};
 use tokio::time::Instant;
 
@@ -123,6 +126,43 @@ async fn one_document_is_asked_in_a_bounded_number_of_steps() {
             }
         }
     }
+}
+
+#[tokio::test]
+async fn the_element_of_a_positional_projection_is_looked_for_in_a_bounded_number_of_steps() {
+    let array: Vec<i32> = (0..1000).collect();
+    let (store, home) = bucket(&[], std::iter::once(doc! {"a": array})).await;
+    let limits = lethe::document::Limits::default();
+    for filter in [conditions(10), "{a: {$elemMatch: {$gt: 5, $lt: 3}}, b: null}".to_owned()] {
+        let projection = Projection::parse(&"{'a.$': 1}".into(), limits).unwrap();
+        let query = plain_query("{}", None, 10);
+        let found = first(&store, &home, &query, &Budget::default()).await.documents;
+        let filter = parse(&filter.into(), &Limits::default()).unwrap();
+        let shown = (None, Some(projection));
+        let asked = Asked::shown(query, filter, Collate::Bucket, shown);
+        let error = asked.shape(found.clone(), 1_000).await.unwrap_err().to_string();
+        assert!(error.starts_with("the filter takes more than 1000 steps on document"), "{error}");
+        let shown = asked.shape(found, 100_000).await.unwrap();
+        assert_eq!(decoded(&shown[0]).get_array("a").unwrap().len(), 1);
+    }
+}
+
+/// The batches and attempts of one command ask for the same again and again.
+#[test]
+fn a_filter_is_put_under_the_collation_of_its_bucket_once() {
+    let filter = parse(&"{a: 'x'}".into(), &Limits::default()).unwrap();
+    let asked = |collate| {
+        Arc::new(Asked::new(plain_query("{a: 'x'}", None, 10), filter.clone(), collate))
+    };
+    let [english, other] = [2, 3].map(crate::english);
+    let silent = asked(Collate::Bucket);
+    let under = |collator| silent.in_bucket(Some(collator));
+    assert!(Arc::ptr_eq(&under(&english), &under(&english)));
+    assert_eq!(under(&english).collate, Collate::By(english.clone()));
+    assert_eq!(under(&other).collate, Collate::By(other));
+    assert!(Arc::ptr_eq(&silent, &silent.in_bucket(None)));
+    let own = asked(Collate::Bytes);
+    assert!(Arc::ptr_eq(&own, &own.in_bucket(Some(&english))));
 }
 
 #[tokio::test]

@@ -68,13 +68,7 @@ pub(super) struct Found<T> {
 
 impl Search {
     pub(super) fn new(query: Query, filter: Ast, collate: Collate) -> Self {
-        let query = query.to_change();
-        let (result_sort, projection) = (None, None);
-        let asked = Asked { query, result_sort, projection, filter, collate: collate.clone() };
-        let asked = Arc::new(match collate {
-            Collate::By(collator) => asked.collated(&collator),
-            Collate::Bucket | Collate::Bytes => asked,
-        });
+        let asked = Arc::new(Asked::new(query.to_change(), filter, collate));
         Self { asked, open: false }
     }
 
@@ -194,10 +188,9 @@ fn go_on_behind(from: &Position, next: Position, end: Option<ObjectId>) -> Posit
 }
 
 fn id_of(document: &Document) -> Result<ObjectId> {
-    match document.raw().get(b"_id").map(|field| field.value()) {
-        Some(Value::ObjectId(id)) => Ok(id),
-        _ => Err(Error::Internal("a stored document has no ObjectId as _id".to_owned())),
-    }
+    document
+        .object_id()
+        .ok_or_else(|| Error::Internal("a stored document has no ObjectId as _id".to_owned()))
 }
 
 /// How a batch looks for its documents: that it found these and no others must still hold when

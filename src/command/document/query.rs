@@ -27,15 +27,16 @@ pub(super) async fn query(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
     let asked = Arc::new(parse(ctx, &filter, &args, None)?);
     let namespace = ctx.session.namespace.clone();
     ctx.session.cursors.expect_room().map_err(|error| Error::Syntax(error.to_string()))?;
-    let (batch, asked) = run(&Unit::of(ctx)?, &namespace, bucket, &asked, &Position::Start).await?;
-    let cursor = QueryCursor::new(&namespace, bucket, &filter, Arc::clone(&asked), batch.next);
+    let (next, documents, asked) =
+        run(&Unit::of(ctx)?, &namespace, bucket, &asked, &Position::Start).await?;
+    let cursor = QueryCursor::new(&namespace, bucket, &filter, asked, next);
     let id = if cursor.is_exhausted() {
         ctx.session.cursors.open_exhausted(cursor)
     } else {
         let opened = ctx.session.cursors.open(cursor);
         opened.map_err(|error| Error::Syntax(error.to_string()))?
     };
-    Ok(reply(ctx, id, asked.shape(batch.documents)))
+    Ok(reply(ctx, id, documents))
 }
 
 /// `BUCKET.ADVANCE QUERY|UPDATE|DELETE|DELETED|UNDELETE <cursor-id>`.
@@ -64,33 +65,37 @@ pub(super) async fn advance(ctx: &mut Context<'_>, args: Args) -> Result<Reply> 
         check_bucket(&Unit::of(ctx)?, &namespace, &bucket).await?;
         return Ok(reply(ctx, id, Vec::new()));
     };
-    let (batch, asked) = run(&Unit::of(ctx)?, &namespace, &bucket, &asked, &position).await?;
+    let (next, documents, _) =
+        run(&Unit::of(ctx)?, &namespace, &bucket, &asked, &position).await?;
     if let Some(cursor) = ctx.session.cursors.get_mut::<QueryCursor>(id) {
-        cursor.advance(batch.next);
+        cursor.advance(next);
         if cursor.is_exhausted() {
             ctx.session.cursors.exhaust(id);
         }
     }
-    Ok(reply(ctx, id, asked.shape(batch.documents)))
+    Ok(reply(ctx, id, documents))
 }
 
-/// One batch, at one snapshot: that of a short transaction, or of the one of BEGIN.
-/// With it what was asked, now under the collation that counts in this bucket.
+/// One batch, at one snapshot: that of a short transaction, or of the one of BEGIN. Gives where
+/// the next begins, the documents as they are shown, and what was asked, now under the
+/// collation that counts in this bucket.
 async fn run(
     unit: &Unit<'_>,
     namespace: &str,
     bucket: &str,
     asked: &Arc<Asked>,
     from: &Position,
-) -> Result<(Batch, Arc<Asked>)> {
+) -> Result<(Position, Vec<Document>, Arc<Asked>)> {
     let (budget, read) = (&budget(unit), unit.reads());
-    unit.read("query", namespace, bucket, |txn, live| async move {
+    let found = unit.read("query", namespace, bucket, |txn, live| async move {
         let home = Home::from(&live);
         let asked = asked.in_bucket(live.collator());
         let batch = query::run(&txn, &home, &asked.query, from, read, budget).await?;
         Ok((batch, asked))
-    })
-    .await
+    });
+    let (Batch { documents, next, .. }, asked) = found.await?;
+    let documents = asked.shape(documents, budget.steps_max).await?;
+    Ok((next, documents, asked))
 }
 
 /// What a batch may cost, by the settings.
@@ -176,11 +181,7 @@ pub(super) fn parse(
     let filter = query::parse(filter, &limits).map_err(|error| Error::Syntax(error.to_string()))?;
     let fields = needed(projection.as_ref(), result_sort.as_ref());
     let query = Query::new(filter.clone(), order, limit_or_default(ctx, limit)).with_fields(fields);
-    let asked = Asked { query, result_sort, projection, filter, collate: collate.clone() };
-    Ok(match collate {
-        Collate::By(collator) => asked.collated(&collator),
-        Collate::Bucket | Collate::Bytes => asked,
-    })
+    Ok(Asked::shown(query, filter, collate, (result_sort, projection)))
 }
 
 /// What is needed of the documents that are found, when it can be named.

@@ -15,7 +15,7 @@ use crate::command::unit::Unit;
 use crate::command::{Args, Context, Error, Reply, Result, collation, support};
 use crate::document::{self, Document, Home, NewDocument, Origin};
 use crate::metadata::{LiveBucket, name};
-use crate::query::{self, Budget, Collate, Limits, Position, Query, matches};
+use crate::query::{self, Budget, Collate, Limits, Position, Query, Steps, matches_within};
 use crate::store::{Read, Transaction};
 use crate::update::{Collated, Update};
 
@@ -181,7 +181,7 @@ impl Attempt<'_> {
             }
             let Some(new) = new else { continue };
             document::replace(self.txn, self.home, &id, (&old, &new), self.at).await?;
-            may_return |= !in_order_of_ids && matches(self.search.filter(), new.raw());
+            may_return |= !in_order_of_ids && self.may_match(&new, budget);
             ids.push(id);
         }
         let nothing = !matched && !rest.matched && matches!(next, Position::End);
@@ -201,6 +201,12 @@ impl Attempt<'_> {
         })?;
         let written = new.as_ref().map_or(0, |new| new.bytes().len());
         Ok((Prepared { id, old, new }, written))
+    }
+
+    /// Whether what was changed may be found again; where that takes too long, it may.
+    fn may_match(&self, new: &Document, budget: &Budget) -> bool {
+        let steps = Steps::new(budget.steps_max);
+        matches_within(self.search.filter(), new.raw(), &steps) || steps.are_over()
     }
 
     async fn insert(&self, object_ids: &document::ObjectIds) -> Result<ObjectId> {

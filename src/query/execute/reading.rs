@@ -9,19 +9,16 @@ use tokio::time::Instant;
 use super::Budget;
 use crate::codec::keys;
 use crate::document::{Document, Home};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::index::{self, KeyRange};
 use crate::query::ast::Ast;
-use crate::query::evaluate::matches_within;
+use crate::query::evaluate::{Asking, matches_within};
 use crate::query::plan::{Known, Leaf};
 use crate::store::{Read, Transaction, join_all};
 use crate::value::Steps;
 
 /// Ranges of an index that are read at the same time.
 pub(super) const RANGES_AT_ONCE: usize = 32;
-
-/// After so many steps of asking documents others are let run, and the time is looked at.
-const STEPS_AT_ONCE: u64 = 1_000_000;
 
 /// One batch being read.
 pub(super) struct Reading<'a> {
@@ -40,8 +37,8 @@ pub(super) struct Reading<'a> {
     pub(super) entries: usize,
     /// Those of them that count against the budget of the batch: what is collected has a bound of its own.
     streamed: usize,
-    /// Steps of asking documents since the time was looked at, and whether it was over then.
-    steps: u64,
+    asking: Asking,
+    /// Whether the time was over when others had been let run between two documents.
     overdue: bool,
 }
 
@@ -65,7 +62,7 @@ impl<'a> Reading<'a> {
             examined_bytes: 0,
             entries: 0,
             streamed: 0,
-            steps: 0,
+            asking: Asking::new(budget.steps_max),
             overdue: false,
         }
     }
@@ -103,18 +100,11 @@ impl<'a> Reading<'a> {
         id: &ObjectId,
         document: &Document,
     ) -> Result<bool> {
-        let steps_max = self.budget.steps_max;
-        let steps = Steps::new(steps_max);
-        let matched = parts.iter().all(|part| matches_within(part, document.raw(), &steps));
-        if steps.are_over() {
-            return Err(Error::Syntax(format!(
-                "the filter takes more than {steps_max} steps on document {id}. Hint: ask fewer conditions of long arrays"
-            )));
-        }
-        self.steps += steps_max - steps.left();
-        if self.steps >= STEPS_AT_ONCE {
-            self.steps = 0;
-            tokio::task::yield_now().await;
+        let ask = |steps: &Steps| {
+            parts.iter().all(|part| matches_within(part, document.raw(), steps))
+        };
+        let (matched, paused) = self.asking.ask(id, ask).await?;
+        if paused {
             self.overdue = self.is_late();
         }
         Ok(matched)

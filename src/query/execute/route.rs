@@ -65,8 +65,10 @@ async fn find<'a>(
     };
     look(txn, home, &question, &mut known, read, explained).await?;
     let shape = shape(&question);
+    let unpriced = Notes::unpriced();
+    let notes = if explained { question.notes } else { &unpriced };
     if let Some(remembered) = memory.find(shape)
-        && let Some(routed) = follow(&question, &known, &remembered.choice)
+        && let Some(routed) = follow(&Question { notes, ..question }, &known, &remembered.choice)
         && remembered.fits(routed.rows)
     {
         let rejected =

@@ -54,21 +54,29 @@ pub(crate) struct Question<'a> {
 /// What is worked out once for a question, whichever ways are looked at.
 #[derive(Debug, Default)]
 pub(crate) struct Notes {
-    /// The leaf of each index.
-    leaves: OnceLock<Vec<Option<Leaf>>>,
+    /// The leaf of each index, where somebody has asked for it.
+    leaves: OnceLock<Vec<OnceLock<Option<Leaf>>>>,
     share: OnceLock<f64>,
+}
+
+impl Notes {
+    /// Where the way is known and nobody looks at what it costs: that would take the leaves of all indexes.
+    pub(crate) fn unpriced() -> Self {
+        Self { share: OnceLock::from(1.0), ..Self::default() }
+    }
 }
 
 impl Question<'_> {
     /// The part of each index in which all that matches lies.
-    fn leaves(&self, known: &Known<'_>) -> &[Option<Leaf>] {
-        self.notes.leaves.get_or_init(|| {
-            (0..known.indexes.len()).map(|at| leaf(self.parts, known, at, None)).collect()
-        })
+    fn leaves(&self, known: &Known<'_>) -> impl Iterator<Item = &Leaf> {
+        (0..known.indexes.len()).filter_map(|at| self.leaf(known, at))
     }
 
+    /// That of one index.
     fn leaf(&self, known: &Known<'_>, at: usize) -> Option<&Leaf> {
-        self.leaves(known).get(at)?.as_ref()
+        let count = known.indexes.len();
+        let leaves = self.notes.leaves.get_or_init(|| vec![OnceLock::new(); count]);
+        leaves.get(at)?.get_or_init(|| leaf(self.parts, known, at, None)).as_ref()
     }
 }
 
@@ -219,7 +227,7 @@ fn until_full(question: &Question<'_>, rows: f64, share: f64) -> f64 {
 fn matching(question: &Question<'_>, known: &Known<'_>) -> f64 {
     *question.notes.share.get_or_init(|| {
         let documents = known.documents().max(1.0);
-        let leaves = question.leaves(known).iter().flatten();
+        let leaves = question.leaves(known);
         let share = leaves.map(|leaf| leaf.rows / documents).fold(1.0, f64::min);
         if share >= 1.0 && !question.parts.is_empty() { 0.1 } else { share.clamp(1e-9, 1.0) }
     })
@@ -408,7 +416,7 @@ fn union(question: &Question<'_>, known: &Known<'_>, part: usize) -> Option<Cand
         };
         let notes = &Notes::default();
         let inner = Question { parts: &parts, order: None, exact: None, fields: None, notes, ..*question };
-        let leaves = inner.leaves(known).iter().flatten();
+        let leaves = inner.leaves(known);
         let best = leaves.min_by(|left, right| {
             cost_of(&inner, known, left).total_cmp(&cost_of(&inner, known, right))
         });
@@ -461,4 +469,71 @@ pub(crate) fn marks_wanted(
         sorts || inner || own.starts && (own.marks || explained)
     };
     (0..known.indexes.len()).filter(wanted).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::codec::record::{IndexRecord, IndexStatus, IndexType};
+    use crate::query::plan::Figures;
+    use crate::query::{Limits, parse};
+
+    fn index(id: u32, selector: &str) -> Index {
+        let field = IndexField {
+            selector: selector.to_owned(),
+            bson_type: IndexType::Int32,
+            descending: false,
+            multi_key: false,
+        };
+        Index::new(IndexRecord {
+            id,
+            name: format!("i{id}"),
+            fields: vec![field],
+            unique: false,
+            collation: None,
+            collation_data: String::new(),
+            status: IndexStatus::Ready,
+            created_at: 0,
+        })
+    }
+
+    /// How many leaves are worked out on the way to an answer of this shape.
+    fn leaves_of(notes: &Notes, way: impl FnOnce(&Question<'_>, &Known<'_>)) -> usize {
+        let indexes = [index(1, "a"), index(2, "b"), index(3, "c")];
+        let figures = Arc::new(Figures::new(1e6, std::collections::HashMap::new()));
+        let known = Known::new(indexes.iter().collect(), figures);
+        let filter = parse(&"{a: 1, b: 2, c: 3}".into(), &Limits::default()).unwrap();
+        let parts = crate::query::execute::parts(&filter);
+        let range = Access::Range {
+            begin: std::ops::Bound::Unbounded,
+            end: std::ops::Bound::Unbounded,
+        };
+        let question = Question {
+            parts: &parts,
+            access: &range,
+            order: None,
+            exact: None,
+            limit: 10,
+            purpose: Purpose::Read,
+            fields: None,
+            any_order: true,
+            notes,
+        };
+        way(&question, &known);
+        let leaves = notes.leaves.get().unwrap();
+        leaves.iter().filter(|leaf| leaf.get().is_some()).count()
+    }
+
+    #[test]
+    fn a_remembered_choice_needs_the_leaf_of_its_own_index_only() {
+        let choice = &Choice::Single(2);
+        let followed = |question: &Question<'_>, known: &Known<'_>| {
+            assert_eq!(follow(question, known, choice).unwrap().choice, *choice);
+        };
+        assert_eq!(leaves_of(&Notes::unpriced(), followed), 1);
+        // Where somebody wants to see its cost, that depends on all of them.
+        assert_eq!(leaves_of(&Notes::default(), followed), 3);
+    }
 }

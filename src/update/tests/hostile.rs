@@ -229,9 +229,29 @@ fn many_paths_through_many_elements_are_refused_and_not_walked() {
     refuses(
         &update,
         &format!("{{a: [{elements}]}}"),
-        "the update leads to too many places in the document: use fewer paths",
+        TOO_MANY_STEPS,
     );
     changes_nothing(&update, "{a: [{}, {}]}");
+}
+
+const TOO_MANY_STEPS: &str = "the update takes more than 20000000 steps in the document. Hint: use fewer paths and conditions";
+
+/// What the filter of a search, a `$pull` and an array filter ask of long arrays is bounded as a whole.
+#[test]
+fn many_conditions_on_many_elements_are_refused_and_not_asked() {
+    let none: Vec<String> = (1..500).map(|n| format!("{{x: {n}}}")).collect();
+    let none = none.join(",");
+    let long = format!("{{a: [{}]}}", vec!["{x: 0}"; 50_000].join(","));
+    for (update, filter) in [
+        (format!("{{$pull: {{a: {{$or: [{none}]}}}}}}"), "{}".to_owned()),
+        ("{$set: {'a.$': 1}}".to_owned(), format!("{{a: {{$elemMatch: {{$or: [{none}]}}}}}}")),
+    ] {
+        let filter = parse(&filter.into(), &Limits::default()).unwrap();
+        let update = super::update(&update).unwrap();
+        let apply = |text: &str| update.within(None).apply(&filter, &document(text));
+        assert_eq!(apply(&long).unwrap_err().to_string(), TOO_MANY_STEPS);
+        assert!(apply("{a: [{x: 0}, {x: 0}]}").is_ok());
+    }
 }
 
 #[test]

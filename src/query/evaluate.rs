@@ -64,12 +64,7 @@ pub fn matches_within(filter: &Ast, document: Raw<'_>, steps: &Steps) -> bool {
 /// The position of the first element of the array at `path` that makes the
 /// filter's condition on that array true; for positional projection. `None`
 /// when the filter does not mention the array or matches it otherwise, and when the steps are over.
-pub fn first_element(
-    filter: &Ast,
-    document: Raw<'_>,
-    path: &Path,
-    steps: &Steps,
-) -> Option<usize> {
+pub fn first_element(filter: &Ast, document: Raw<'_>, path: &Path, steps: &Steps) -> Option<usize> {
     if !steps.pass() {
         return None;
     }
@@ -316,12 +311,7 @@ fn has_member(member: &AllMember, value: Option<Value<'_>>, spread: bool, steps:
 
 /// Whether an element of an array satisfies the filter of an `$elemMatch`. When the
 /// steps are over afterwards the answer means nothing.
-pub fn element_matches(
-    form: ElementForm,
-    filter: &Ast,
-    element: Value<'_>,
-    steps: &Steps,
-) -> bool {
+pub fn element_matches(form: ElementForm, filter: &Ast, element: Value<'_>, steps: &Steps) -> bool {
     let fits =
         form == ElementForm::Value || matches!(element, Value::Document(_) | Value::Array(_));
     fits && value_matches(filter, element, steps)

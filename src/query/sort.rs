@@ -121,7 +121,11 @@ impl Order {
         (keys, other): (&[Operand], &ObjectId),
     ) -> Ordering {
         let fields = self.fields.iter().zip(keys);
-        self.decide(fields.map(|(sort, key)| sort.compare(&sort.key(document), &key.value())), id, other)
+        self.decide(
+            fields.map(|(sort, key)| sort.compare(&sort.key(document), &key.value())),
+            id,
+            other,
+        )
     }
 
     /// Where one place stands to another.

@@ -18,7 +18,7 @@ fn empty_like(update: &Update) -> Update {
     Update {
         root: Node::default(),
         conditions: Vec::new(),
-            under: Under::default(),
+        under: Under::default(),
         first: Vec::new(),
         sources: Vec::new(),
         upsert: true,

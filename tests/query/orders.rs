@@ -46,8 +46,7 @@ async fn a_batch_in_the_order_of_the_first_field_reads_no_more_than_it_gives() {
             let mut seen = Vec::new();
             while !matches!(from, Position::End) {
                 let txn = store.begin("query");
-                let batch =
-                    run(&txn, &home, &query, &from, Read::Snapshot, &budget).await.unwrap();
+                let batch = run(&txn, &home, &query, &from, Read::Snapshot, &budget).await.unwrap();
                 let given = batch.documents.len();
                 // In the middle of those with one value as well.
                 assert_eq!((batch.examined, batch.entries), (given, given));
@@ -62,8 +61,7 @@ async fn a_batch_in_the_order_of_the_first_field_reads_no_more_than_it_gives() {
             let backward = (direction == Direction::Descending) != descending[0];
             let mut expected: Vec<_> = (0..200).map(|n| (n / 10, n)).collect();
             let sign = |descending: bool| if descending != backward { -1 } else { 1 };
-            expected
-                .sort_by_key(|(tens, n)| (tens * sign(descending[0]), n * sign(descending[1])));
+            expected.sort_by_key(|(tens, n)| (tens * sign(descending[0]), n * sign(descending[1])));
             assert_eq!(seen, expected, "{descending:?} {direction:?}");
         }
     }
@@ -80,7 +78,9 @@ async fn an_index_gives_the_order_behind_fields_that_are_fixed() {
             let query = plain_query(filter, Some(("tens", direction)), 3);
             assert_eq!(explained(&store, &home, &query, "sort").await, ["Text(\"index\")"]);
             assert!(
-                explained(&store, &home, &query, "scanType").await.contains(&format!("Text({reads:?})"))
+                explained(&store, &home, &query, "scanType")
+                    .await
+                    .contains(&format!("Text({reads:?})"))
             );
             let bare = self::home(Vec::new());
             let by_index = numbers(&store, &[&home], &query, ["tens"]).await;

@@ -6,7 +6,8 @@ use std::time::Duration;
 use bson::{Document, doc};
 use lethe::document::Home;
 use lethe::query::{
-    Asked, Batch, Budget, Collate, Direction, Limits, Position, Projection, Query, count, parse, run,
+    Asked, Batch, Budget, Collate, Direction, Limits, Position, Projection, Query, count, parse,
+    run,
 };
 use lethe::store::{Chaos, Read, Store};
 use tokio::time::Instant;
@@ -151,9 +152,8 @@ async fn the_element_of_a_positional_projection_is_looked_for_in_a_bounded_numbe
 #[test]
 fn a_filter_is_put_under_the_collation_of_its_bucket_once() {
     let filter = parse(&"{a: 'x'}".into(), &Limits::default()).unwrap();
-    let asked = |collate| {
-        Arc::new(Asked::new(plain_query("{a: 'x'}", None, 10), filter.clone(), collate))
-    };
+    let asked =
+        |collate| Arc::new(Asked::new(plain_query("{a: 'x'}", None, 10), filter.clone(), collate));
     let [english, other] = [2, 3].map(crate::english);
     let silent = asked(Collate::Bucket);
     let under = |collator| silent.in_bucket(Some(collator));

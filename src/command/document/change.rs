@@ -28,8 +28,8 @@ use crate::command::{Context, Error, Reply, Result};
 use crate::document::{self, Document, Home, Scan};
 use crate::metadata::LiveBucket;
 use crate::query::{
-    self, Asked, Ast, Budget, Collate, Comparison, Direction, Operand, Order, Path, Place, Position,
-    Query, Sort, Test,
+    self, Asked, Ast, Budget, Collate, Comparison, Direction, Operand, Order, Path, Place,
+    Position, Query, Sort, Test,
 };
 use crate::resp::Protocol;
 use crate::store::{self, Read, Transaction};
@@ -308,8 +308,9 @@ impl From<StoredPosition> for Position {
             StoredPosition::Start => Self::Start,
             StoredPosition::After(id) => Self::After(id),
             StoredPosition::Behind { fields, id, ids_descend } => {
-                let sort =
-                    |field: &StoredKey| Sort::new(Path::new(&field.path), direction(field.descends));
+                let sort = |field: &StoredKey| {
+                    Sort::new(Path::new(&field.path), direction(field.descends))
+                };
                 let key = |field: &StoredKey| {
                     Operand::copy(&raw::decode(field.tag, &field.value).unwrap_or(Value::Null))
                 };

@@ -65,8 +65,7 @@ pub(super) async fn advance(ctx: &mut Context<'_>, args: Args) -> Result<Reply> 
         check_bucket(&Unit::of(ctx)?, &namespace, &bucket).await?;
         return Ok(reply(ctx, id, Vec::new()));
     };
-    let (next, documents, _) =
-        run(&Unit::of(ctx)?, &namespace, &bucket, &asked, &position).await?;
+    let (next, documents, _) = run(&Unit::of(ctx)?, &namespace, &bucket, &asked, &position).await?;
     if let Some(cursor) = ctx.session.cursors.get_mut::<QueryCursor>(id) {
         cursor.advance(next);
         if cursor.is_exhausted() {

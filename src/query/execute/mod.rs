@@ -161,13 +161,7 @@ pub struct Batch {
 
 impl Batch {
     fn nothing() -> Self {
-        Self {
-            documents: Vec::new(),
-            next: Position::End,
-            order: None,
-            examined: 0,
-            entries: 0,
-        }
+        Self { documents: Vec::new(), next: Position::End, order: None, examined: 0, entries: 0 }
     }
 }
 

@@ -131,12 +131,7 @@ fn keys_held(entry: &index::Covered, leaf: &Leaf, order: &Order) -> Option<Vec<O
     positions.map(value).collect()
 }
 
-fn open(
-    reading: &Reading<'_>,
-    known: &Known<'_>,
-    leaf: &Leaf,
-    goal: &Goal<'_>,
-) -> Vec<Stream> {
+fn open(reading: &Reading<'_>, known: &Known<'_>, leaf: &Leaf, goal: &Goal<'_>) -> Vec<Stream> {
     let passed = match (goal.from, known.indexes.get(leaf.index)) {
         (Position::Behind(place), Some(index)) => {
             let keys = (leaf.fixed.len()..).zip(&place.keys);

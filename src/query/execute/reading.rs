@@ -100,9 +100,8 @@ impl<'a> Reading<'a> {
         id: &ObjectId,
         document: &Document,
     ) -> Result<bool> {
-        let ask = |steps: &Steps| {
-            parts.iter().all(|part| matches_within(part, document.raw(), steps))
-        };
+        let ask =
+            |steps: &Steps| parts.iter().all(|part| matches_within(part, document.raw(), steps));
         let (matched, paused) = self.asking.ask(id, ask).await?;
         if paused {
             self.overdue = self.is_late();

@@ -415,7 +415,8 @@ fn union(question: &Question<'_>, known: &Known<'_>, part: usize) -> Option<Cand
             branch => vec![branch],
         };
         let notes = &Notes::default();
-        let inner = Question { parts: &parts, order: None, exact: None, fields: None, notes, ..*question };
+        let inner =
+            Question { parts: &parts, order: None, exact: None, fields: None, notes, ..*question };
         let leaves = inner.leaves(known);
         let best = leaves.min_by(|left, right| {
             cost_of(&inner, known, left).total_cmp(&cost_of(&inner, known, right))
@@ -506,10 +507,8 @@ mod tests {
         let known = Known::new(indexes.iter().collect(), figures);
         let filter = parse(&"{a: 1, b: 2, c: 3}".into(), &Limits::default()).unwrap();
         let parts = crate::query::execute::parts(&filter);
-        let range = Access::Range {
-            begin: std::ops::Bound::Unbounded,
-            end: std::ops::Bound::Unbounded,
-        };
+        let range =
+            Access::Range { begin: std::ops::Bound::Unbounded, end: std::ops::Bound::Unbounded };
         let question = Question {
             parts: &parts,
             access: &range,

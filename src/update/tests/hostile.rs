@@ -226,11 +226,7 @@ fn many_paths_through_many_elements_are_refused_and_not_walked() {
     let paths: Vec<String> = (0..900).map(|n| format!("'a.$[].f{n}': 1")).collect();
     let update = format!("{{$unset: {{{}}}}}", paths.join(","));
     let elements = vec!["{}"; 100_000].join(",");
-    refuses(
-        &update,
-        &format!("{{a: [{elements}]}}"),
-        TOO_MANY_STEPS,
-    );
+    refuses(&update, &format!("{{a: [{elements}]}}"), TOO_MANY_STEPS);
     changes_nothing(&update, "{a: [{}, {}]}");
 }
 

@@ -12,11 +12,10 @@
 //! A copy that has caught up waits for the heads of its source's log. While a swap lets the writers
 //! wait it leaves the rest to the swap.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::work::{Scope, Work};
@@ -25,14 +24,13 @@ use crate::codec::{BucketId, keys};
 use crate::error::{Error, Result};
 use crate::lifecycle::copy::{self, Stepped};
 use crate::metadata::Catalog;
-use crate::store::{self, RangeRead, Read, Resolve, Transaction, Watch};
+use crate::store::{self, Read, Resolve, Transaction, Watch};
 
+use super::jobs::{self, End, Queue, Turn};
 use super::{DEADMAN, Workers, put_off};
 
 /// Copies of one node at the same time.
 const COPIES_MAX: usize = 64;
-/// Queue rows taken in one transaction.
-const PAGE: usize = 100;
 /// After so long something that could not be done is tried again, at first and at most.
 const AGAIN: Duration = Duration::from_millis(200);
 const AGAIN_MAX: Duration = Duration::from_secs(30);
@@ -40,113 +38,38 @@ const AGAIN_MAX: Duration = Duration::from_secs(30);
 /// A queue row: the source, then the copy.
 type Queued = (BucketId, BucketId);
 
-/// Why the work on a copy ended, for now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
-    /// There is nothing left to do.
-    Over,
-    /// It was told to stop: look again whether it is still ours.
-    Stopped,
-    /// One of the two is not active, and somebody will say when it is.
-    Aside,
+/// The queue of copies.
+struct Copies;
+
+impl Queue for Copies {
+    type Row = Queued;
+    const LABEL: &'static str = "copy-queue";
+    const WHAT: &'static str = "copy";
+    const KIND: u16 = keys::kind::COPY;
+    const JOBS_MAX: usize = COPIES_MAX;
+    const AGAIN: Duration = AGAIN;
+
+    fn signal() -> Vec<u8> {
+        keys::copy::signal()
+    }
+
+    fn parse(key: &[u8]) -> Result<Option<(Queued, BucketId)>> {
+        let (source, copy) = keys::copy::parse_queued(key)?;
+        Ok(Some(((source, copy), copy)))
+    }
+
+    async fn job((source, copy): Queued, turn: Turn) -> End {
+        let Turn { workers, stop, shard, epoch } = turn;
+        Job { workers, stop, source, copy, shard, epoch }.run().await
+    }
+
+    fn ended(workers: &Workers, (_, copy): Queued) {
+        workers.lifecycle.meters().copy_ended(copy);
+    }
 }
 
 pub(super) async fn run(workers: Workers, stop: CancellationToken) {
-    let mut shards = workers.lifecycle.catalog().cluster().owned_shards();
-    let mut tasks: JoinSet<(Queued, End)> = JoinSet::new();
-    let mut running: BTreeSet<Queued> = BTreeSet::new();
-    while !stop.is_cancelled() {
-        shards.mark_unchanged();
-        let (pause, signal) = match pass(&workers, &stop, &mut tasks, &mut running).await {
-            Ok(watch) => (DEADMAN, Some(watch)),
-            Err(error) => {
-                put_off("copy", &"queue", &error);
-                (AGAIN, None)
-            }
-        };
-        let signal = async {
-            match signal {
-                Some(watch) => drop(watch.await),
-                None => std::future::pending().await,
-            }
-        };
-        tokio::pin!(signal);
-        loop {
-            tokio::select! {
-                biased;
-                Some(ended) = tasks.join_next(), if !tasks.is_empty() => {
-                    match forget(&workers, &mut running, ended) {
-                        End::Over | End::Stopped => break,
-                        End::Aside => {}
-                    }
-                }
-                _ = shards.changed() => break,
-                () = &mut signal => break,
-                () = sleep(pause) => break,
-                () = stop.cancelled() => break,
-            }
-        }
-    }
-    while let Some(ended) = tasks.join_next().await {
-        forget(&workers, &mut running, ended);
-    }
-}
-
-fn forget(
-    workers: &Workers,
-    running: &mut BTreeSet<Queued>,
-    ended: std::result::Result<(Queued, End), tokio::task::JoinError>,
-) -> End {
-    match ended {
-        Ok((queued, end)) => {
-            running.remove(&queued);
-            workers.lifecycle.meters().copy_ended(queued.1);
-            end
-        }
-        Err(panic) => {
-            tracing::error!(%panic, "worker: a copy ended by a panic");
-            // Nobody knows which: each is entered again when it is looked at.
-            running.clear();
-            End::Over
-        }
-    }
-}
-
-/// Begins the queued copies of our shards that are not running; gives a watch
-/// that fires when there may be others.
-async fn pass(
-    workers: &Workers,
-    stop: &CancellationToken,
-    tasks: &mut JoinSet<(Queued, End)>,
-    running: &mut BTreeSet<Queued>,
-) -> Result<Watch> {
-    // Armed before anything is looked at, so that nothing is missed.
-    let catalog = workers.lifecycle.catalog();
-    let txn = catalog.store().begin("copy-queue");
-    let watch = txn.watch(&keys::copy::signal())?;
-    txn.commit().await?;
-    let owned = workers.owned();
-    let all = RangeRead::prefix(keys::kind_prefix(keys::kind::COPY)).limit(PAGE).snapshot();
-    let mut next = Some(all);
-    while let Some(range) = next {
-        let range = &range;
-        let read = |txn: Transaction| async move { Ok(txn.range(range.clone()).await?) };
-        let page: store::Page = catalog.read("copy-queue", read).await?;
-        for (key, _) in &page.rows {
-            let queued = keys::copy::parse_queued(key)?;
-            let shard = workers.shard_of(queued.1.0);
-            let Some(epoch) = owned.get(&shard).copied() else { continue };
-            if tasks.len() >= COPIES_MAX || !running.insert(queued) {
-                continue;
-            }
-            let (source, copy) = queued;
-            let job =
-                Job { workers: workers.clone(), stop: stop.clone(), source, copy, shard, epoch };
-            tasks.spawn(async move { (queued, job.run().await) });
-        }
-        next = range.after(&page);
-    }
-    Ok(watch)
+    jobs::run::<Copies>(workers, stop).await;
 }
 
 /// One copy, at the hands of the owner of its shard.

@@ -16,12 +16,10 @@
 //!
 //! Not here: what entries a document has (`index`), the commands.
 
-use std::collections::BTreeSet;
 use std::ops::{Bound, ControlFlow};
 use std::time::Duration;
 
-use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::work::{Scope, Work};
@@ -35,9 +33,10 @@ use crate::index::task::{self, Task};
 use crate::index::{self, Index, rebuild};
 use crate::metadata::{Catalog, LiveBucket};
 use crate::store::limits::TRANSACTION_BYTES_MAX;
-use crate::store::{RangeRead, Read, Resolve, Transaction, Watch};
+use crate::store::{RangeRead, Read, Resolve, Transaction};
 
-use super::{DEADMAN, Workers, put_off};
+use super::jobs::{self, End, Queue, Turn};
+use super::{Workers, put_off};
 
 /// Documents of one batch of a build.
 const DOCUMENTS: usize = 200;
@@ -51,136 +50,40 @@ const ENTRIES: usize = 1_000;
 const PAGES: usize = 20;
 /// Tasks of one node at the same time.
 const TASKS_MAX: usize = 4;
-/// Queue rows taken in one transaction.
-const PAGE: usize = 100;
 /// After so long something that could not be done is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// A queue row.
 type Queued = (BucketId, u32, TaskKind);
 
-/// Why a task ended, for now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
-    /// There is nothing left to do.
-    Done,
-    /// It was told to stop: look again whether it is still ours.
-    Stopped,
-    /// The bucket is not active, and somebody will say when it is; or the index
-    /// has newer collation data than this program, and waits for a newer one.
-    Aside,
-    /// It could not be done now.
-    Later,
+/// The queue of builds and analyses.
+struct Tasks;
+
+impl Queue for Tasks {
+    type Row = Queued;
+    const LABEL: &'static str = "index-queue";
+    const WHAT: &'static str = "index-task";
+    const KIND: u16 = keys::kind::INDEX_TASK;
+    const JOBS_MAX: usize = TASKS_MAX;
+    const AGAIN: Duration = AGAIN;
+
+    fn signal() -> Vec<u8> {
+        keys::index::task_signal()
+    }
+
+    fn parse(key: &[u8]) -> Result<Option<(Queued, BucketId)>> {
+        let (bucket, index, kind) = keys::index::parse_queued_task(key)?;
+        Ok(TaskKind::from_number(kind).map(|kind| ((bucket, index, kind), bucket)))
+    }
+
+    async fn job((bucket, index, kind): Queued, turn: Turn) -> End {
+        let Turn { workers, stop, shard, epoch } = turn;
+        Job { workers, stop, bucket, index, kind, shard, epoch }.run().await
+    }
 }
 
 pub(super) async fn run(workers: Workers, stop: CancellationToken) {
-    let mut shards = workers.lifecycle.catalog().cluster().owned_shards();
-    let mut tasks: JoinSet<(Queued, End)> = JoinSet::new();
-    let mut running: BTreeSet<Queued> = BTreeSet::new();
-    while !stop.is_cancelled() {
-        shards.mark_unchanged();
-        let (mut pause, signal) = match pass(&workers, &stop, &mut tasks, &mut running).await {
-            Ok(watch) => (DEADMAN, Some(watch)),
-            Err(error) => {
-                put_off("index-task", &"queue", &error);
-                (AGAIN, None)
-            }
-        };
-        let signal = async {
-            match signal {
-                Some(watch) => drop(watch.await),
-                None => std::future::pending().await,
-            }
-        };
-        tokio::pin!(signal);
-        // Until there is a reason to look at the queue again.
-        loop {
-            tokio::select! {
-                biased;
-                Some(ended) = tasks.join_next(), if !tasks.is_empty() => {
-                    match forget(&mut running, ended) {
-                        End::Done | End::Stopped => break,
-                        End::Later => pause = AGAIN,
-                        End::Aside => {}
-                    }
-                }
-                _ = shards.changed() => break,
-                () = &mut signal => break,
-                () = sleep(pause) => break,
-                () = stop.cancelled() => break,
-            }
-        }
-    }
-    while let Some(ended) = tasks.join_next().await {
-        forget(&mut running, ended);
-    }
-}
-
-fn forget(
-    running: &mut BTreeSet<Queued>,
-    ended: std::result::Result<(Queued, End), tokio::task::JoinError>,
-) -> End {
-    match ended {
-        Ok((queued, end)) => {
-            running.remove(&queued);
-            end
-        }
-        Err(panic) => {
-            tracing::error!(%panic, "worker: an index task ended by a panic");
-            // Nobody knows which: each is entered again when it is looked at.
-            running.clear();
-            End::Later
-        }
-    }
-}
-
-/// Begins the queued tasks of our shards that are not running; gives a watch
-/// that fires when there may be others.
-async fn pass(
-    workers: &Workers,
-    stop: &CancellationToken,
-    tasks: &mut JoinSet<(Queued, End)>,
-    running: &mut BTreeSet<Queued>,
-) -> Result<Watch> {
-    // Armed before anything is looked at, so that nothing is missed.
-    let catalog = workers.lifecycle.catalog();
-    let txn = catalog.store().begin("index-queue");
-    let watch = txn.watch(&keys::index::task_signal())?;
-    txn.commit().await?;
-    let owned = workers.owned();
-    let mut next =
-        Some(RangeRead::prefix(keys::kind_prefix(keys::kind::INDEX_TASK)).limit(PAGE).snapshot());
-    while let Some(range) = next {
-        let range = &range;
-        let page = catalog
-            .read(
-                "index-queue",
-                |txn: Transaction| async move { Ok(txn.range(range.clone()).await?) },
-            )
-            .await?;
-        for (key, _) in &page.rows {
-            let (bucket, index, kind) = keys::index::parse_queued_task(key)?;
-            // A kind of a newer version waits for a member that knows it.
-            let Some(kind) = TaskKind::from_number(kind) else { continue };
-            let shard = workers.shard_of(bucket.0);
-            let Some(epoch) = owned.get(&shard).copied() else { continue };
-            if tasks.len() >= TASKS_MAX || !running.insert((bucket, index, kind)) {
-                continue;
-            }
-            let job = Job {
-                workers: workers.clone(),
-                stop: stop.clone(),
-                bucket,
-                index,
-                kind,
-                shard,
-                epoch,
-            };
-            tasks.spawn(async move { ((bucket, index, kind), job.run().await) });
-        }
-        next = range.after(&page);
-    }
-    Ok(watch)
+    jobs::run::<Tasks>(workers, stop).await;
 }
 
 /// One task, at the hands of the owner of its shard.
@@ -307,7 +210,7 @@ impl Job {
             self.begin(&txn, &live, task, now()).await
         });
         if begun.await?.is_break() {
-            return Ok(End::Done);
+            return Ok(End::Over);
         }
         if work.open().is_err() {
             return Ok(End::Stopped);
@@ -320,7 +223,7 @@ impl Job {
                 self.batch(&txn, attempt, &live, task).await
             });
             match batch.await {
-                Ok(ControlFlow::Break(())) => return Ok(End::Done),
+                Ok(ControlFlow::Break(())) => return Ok(End::Over),
                 Ok(ControlFlow::Continue(true)) => {}
                 Ok(ControlFlow::Continue(false)) => break Built::All,
                 Err(
@@ -337,7 +240,7 @@ impl Job {
             define::end_build(&txn, &live, self.index, built, now()).await
         });
         let (ControlFlow::Break(()) | ControlFlow::Continue(())) = ended.await?;
-        Ok(End::Done)
+        Ok(End::Over)
     }
 
     /// Fixes what a build has to look at, the first time that it is begun.
@@ -429,7 +332,7 @@ impl Job {
             task::write(&txn, self.bucket, self.index, &task)
         });
         if begun.await?.is_break() {
-            return Ok(End::Done);
+            return Ok(End::Over);
         }
         if work.open().is_err() {
             return Ok(End::Stopped);
@@ -443,7 +346,7 @@ impl Job {
             });
             match part.await? {
                 ControlFlow::Continue(true) => {}
-                ControlFlow::Continue(false) | ControlFlow::Break(()) => return Ok(End::Done),
+                ControlFlow::Continue(false) | ControlFlow::Break(()) => return Ok(End::Over),
             }
         }
     }

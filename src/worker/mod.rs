@@ -26,6 +26,7 @@ pub mod census;
 pub mod copy;
 pub mod due;
 pub mod index_task;
+mod jobs;
 mod queue;
 pub mod reclaim;
 pub mod trim;

@@ -37,18 +37,31 @@ pub(super) const EXPIRY: Argument = Argument::one_of(
     &[Argument::string("duration").after("RETAIN"), Argument::string("time").after("UNTIL")],
 )
 .optional();
-pub(super) const WAIT: Argument = Argument::one_of(
+const WAIT: Argument = Argument::one_of(
     "wait",
     &[Argument::integer("milliseconds").after("TIMEOUT"), Argument::keyword("nowait", "NOWAIT")],
 )
 .optional();
-pub(super) const UNTIL: Argument = Argument::one_of(
+const UNTIL: Argument = Argument::one_of(
     "expiry",
     &[Argument::string("duration"), Argument::string("time").after("UNTIL")],
 );
 pub(super) const OPID: Argument = Argument::string("id").after("OPID").optional();
 pub(super) const DRYRUN: Argument = Argument::keyword("dryrun", "DRYRUN").optional();
 pub(super) const LATEST: Argument = Argument::keyword("latest", "LATEST").optional();
+
+// What PURGE, RETAIN, HOLD, UNHOLD and BARRIER take, of a bucket as of a namespace.
+pub(super) const PURGE: &[Argument] = &[Argument::string("target"), LATEST, WAIT, OPID, DRYRUN];
+pub(super) const RETAIN: &[Argument] = &[Argument::string("target"), LATEST, UNTIL, OPID];
+pub(super) const HOLD: &[Argument] = &[
+    Argument::string("target"),
+    LATEST,
+    Argument::string("reason").after("REASON"),
+    Argument::string("time").after("REVIEW").optional(),
+    OPID,
+];
+pub(super) const UNHOLD: &[Argument] = &[Argument::string("target"), LATEST, OPID];
+pub(super) const BARRIER: &[Argument] = &[Argument::string("target"), LATEST];
 
 pub(super) const COMMANDS: &[Spec] = &[
     Spec {
@@ -106,7 +119,7 @@ pub(super) const COMMANDS: &[Spec] = &[
     },
     Spec {
         handler: run!(purge),
-        arguments: &[Argument::string("target"), LATEST, WAIT, OPID, DRYRUN],
+        arguments: PURGE,
         ..spec(
             "BUCKET.PURGE",
             -2,
@@ -116,18 +129,12 @@ pub(super) const COMMANDS: &[Spec] = &[
     },
     Spec {
         handler: run!(retain_removed),
-        arguments: &[Argument::string("target"), LATEST, UNTIL, OPID],
+        arguments: RETAIN,
         ..spec("BUCKET.RETAIN", -3, LIFECYCLE, "Changes when a removed bucket expires.")
     },
     Spec {
         handler: run!(hold),
-        arguments: &[
-            Argument::string("target"),
-            LATEST,
-            Argument::string("reason").after("REASON"),
-            Argument::string("time").after("REVIEW").optional(),
-            OPID,
-        ],
+        arguments: HOLD,
         ..spec(
             "BUCKET.HOLD",
             -4,
@@ -137,13 +144,13 @@ pub(super) const COMMANDS: &[Spec] = &[
     },
     Spec {
         handler: run!(unhold),
-        arguments: &[Argument::string("target"), LATEST, OPID],
+        arguments: UNHOLD,
         ..spec("BUCKET.UNHOLD", -2, LIFECYCLE, "Lifts the hold of a removed bucket.")
     },
     Spec {
         handler: run!(barrier),
         complexity: "O(N) in shards and members",
-        arguments: &[Argument::string("target"), LATEST],
+        arguments: BARRIER,
         ..spec(
             "BUCKET.BARRIER",
             -2,

@@ -159,4 +159,6 @@ impl Document {
 }
 
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;

@@ -85,18 +85,31 @@ pub async fn drop(
     index: &str,
     now: i64,
 ) -> Result<()> {
-    namespace.conflict_on_fences(txn)?;
-    let mut found = bucket::find(txn, namespace.id(), name).await?;
-    if index == PRIMARY {
-        return Err(Error::syntax("Cannot drop the primary index"));
-    }
-    bucket::expect_same_indexes(txn, &found).await?;
-    let at = found.record.indexes.iter().position(|record| record.name == index);
-    let at = at.ok_or_else(|| Error::NoSuchIndex(index.to_owned()))?;
+    let (mut found, at) = find(txn, namespace, name, index, "drop").await?;
     let id = found.record.indexes.remove(at).id;
     forget(txn, found.id, id)?;
     changed(txn, found.id, &found.record)?;
     audit_row(txn, caller, namespace, &found, "drop-index", index, now)
+}
+
+/// A bucket and the place of an index in its record, both to be changed; `verb` is what cannot be done to the
+/// primary index.
+pub(super) async fn find(
+    txn: &Transaction,
+    namespace: &Resolved,
+    name: &str,
+    index: &str,
+    verb: &str,
+) -> Result<(Found, usize)> {
+    namespace.conflict_on_fences(txn)?;
+    let found = bucket::find(txn, namespace.id(), name).await?;
+    if index == PRIMARY {
+        return Err(Error::Syntax(format!("Cannot {verb} the primary index")));
+    }
+    bucket::expect_same_indexes(txn, &found).await?;
+    let at = found.record.indexes.iter().position(|record| record.name == index);
+    let at = at.ok_or_else(|| Error::NoSuchIndex(index.to_owned()))?;
+    Ok((found, at))
 }
 
 /// Asks for the statistics of an index to be made anew.

@@ -8,7 +8,6 @@
 //! Not here: the build (`worker`).
 
 use super::define;
-use super::schema::PRIMARY;
 use super::task;
 use crate::codec::BucketId;
 use crate::codec::record::{BucketRecord, IndexStatus, TaskKind};
@@ -32,14 +31,7 @@ pub async fn reindex(
     index: &str,
     now: i64,
 ) -> Result<()> {
-    namespace.conflict_on_fences(txn)?;
-    let mut found = bucket::find(txn, namespace.id(), name).await?;
-    if index == PRIMARY {
-        return Err(Error::syntax("Cannot reindex the primary index"));
-    }
-    bucket::expect_same_indexes(txn, &found).await?;
-    let at = found.record.indexes.iter().position(|record| record.name == index);
-    let at = at.ok_or_else(|| Error::NoSuchIndex(index.to_owned()))?;
+    let (mut found, at) = define::find(txn, namespace, name, index, "reindex").await?;
     let building = found.record.indexes.get(at).is_some_and(|record| {
         record.status == IndexStatus::Building && record.collation_data == DATA_VERSION
     });

@@ -38,6 +38,13 @@ fn signals() -> Vec<Vec<u8>> {
     vec![keys::membership_signal(), keys::barrier_signal()]
 }
 
+/// What there is of a member, and of the two shards that are its own.
+fn member_of_two(node: &str) -> Vec<Vec<u8>> {
+    let mut rows = vec![keys::member(node), keys::seen(node), keys::beat(node)];
+    rows.extend([keys::shard(0), keys::shard(1), keys::witness(0), keys::witness(1)]);
+    rows
+}
+
 fn with(mut keys: Vec<Vec<u8>>, more: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
     keys.extend(more);
     keys
@@ -53,23 +60,10 @@ async fn the_first_join_reads_everything_it_decides_from_and_makes_the_cluster()
     let world = World::new(2);
     let txn = world.store.begin("join");
     membership::join_in(&txn, 1, EPOCH, &world.options("a")).await.unwrap();
-    let writes = vec![
-        keys::cluster(),
-        keys::cluster_time(),
-        keys::observer(),
-        keys::member("a"),
-        keys::seen("a"),
-        keys::beat("a"),
-        keys::shard(0),
-        keys::shard(1),
-        keys::witness(0),
-        keys::witness(1),
-    ];
-    check(
-        &txn,
-        (&[keys::cluster()], &[kind(keys::kind::MEMBER), kind(keys::kind::SHARD)]),
-        (&with(writes, signals()), &[]),
-    );
+    let first = vec![keys::cluster(), keys::cluster_time(), keys::observer()];
+    let writes = with(with(first, member_of_two("a")), signals());
+    let kinds = [kind(keys::kind::MEMBER), kind(keys::kind::SHARD)];
+    check(&txn, (&[keys::cluster()], &kinds), (&writes, &[]));
 }
 
 #[tokio::test(start_paused = true)]
@@ -85,16 +79,7 @@ async fn a_further_join_takes_only_shards_without_a_member() {
     // is alone it observes, and says what time it is.
     let txn = world.store.begin("join");
     let joined = membership::join_in(&txn, 78, EPOCH, &world.options("a")).await.unwrap();
-    let own = vec![
-        keys::observer(),
-        keys::member("a"),
-        keys::seen("a"),
-        keys::beat("a"),
-        keys::shard(0),
-        keys::shard(1),
-        keys::witness(0),
-        keys::witness(1),
-    ];
+    let own = with(vec![keys::observer()], member_of_two("a"));
     let reads = (&[keys::cluster(), keys::cluster_time()][..], &kinds[..]);
     let former = [keys::attempt_prefix(a.incarnation())];
     check(&txn, reads, (&with(own, signals()), &former));
@@ -128,15 +113,7 @@ async fn an_eviction_reads_the_counter_the_members_and_the_shards() {
     let txn = world.store.begin("evict");
     let evicted = membership::evict_in(&txn, &observer, &silent, Mutations::default()).await;
     assert!(evicted.unwrap());
-    let writes = vec![
-        keys::member("a"),
-        keys::seen("a"),
-        keys::beat("a"),
-        keys::shard(0),
-        keys::shard(1),
-        keys::witness(0),
-        keys::witness(1),
-    ];
+    let writes = member_of_two("a");
     let reads = [kind(keys::kind::MEMBER), kind(keys::kind::SHARD)];
     let attempts = [keys::attempt_prefix(a.incarnation())];
     check(&txn, (&[keys::beat("a")], &reads), (&with(writes.clone(), signals()), &attempts));

@@ -1,16 +1,18 @@
 //! NAMESPACE REMOVE, REMOVED, RESTORE, PURGE, RETAIN, HOLD, UNHOLD, BARRIER, PROTECT,
 //! DESCRIBE, MOVE.
 
+use super::spec;
 use crate::codec::duration::format_instant;
 use crate::codec::record::NamespaceRecord;
 use crate::codec::{NamespaceId, Object, ObjectKind, RemovalId};
 use crate::command::bucket::{on_or_off, only_opid, retention_reply};
 use crate::command::lifecycle::{
-    DRYRUN, EXPIRY, LATEST, LIFECYCLE, OPID, UNTIL, WAIT, barrier_of, hold_object, list_removed,
-    map, named_in_front, purge_object, remove_object, restored_reply, retain_object, unhold_object,
+    BARRIER, DRYRUN, EXPIRY, HOLD, LATEST, LIFECYCLE, OPID, PURGE, RETAIN, UNHOLD, barrier_of,
+    hold_object, list_removed, map, named_in_front, purge_object, remove_object, restored_reply,
+    retain_object, unhold_object,
 };
 use crate::command::support::{caller, time_reply};
-use crate::command::{Args, Argument, Context, Group, Reply, Result, Spec, flags, run};
+use crate::command::{Args, Argument, Context, Reply, Result, Spec, flags, run};
 use crate::error::Error;
 use crate::lifecycle::Target;
 use crate::lifecycle::list::Filter;
@@ -20,22 +22,9 @@ use crate::metadata::Path;
 use crate::metadata::namespace::{self, Lineage};
 use crate::store::{Read, Transaction};
 
-const fn spec(name: &'static str, arity: i8, flags: u16, summary: &'static str) -> Spec {
-    Spec {
-        name,
-        arity,
-        flags,
-        since: "0.1",
-        group: Group::Namespace,
-        summary,
-        complexity: "O(1)",
-        arguments: &[],
-        handler: run!(remove),
-    }
-}
-
 pub(in crate::command) const COMMANDS: &[Spec] = &[
     Spec {
+        handler: run!(remove),
         arguments: &[
             Argument::string("namespace"),
             EXPIRY,
@@ -87,7 +76,7 @@ pub(in crate::command) const COMMANDS: &[Spec] = &[
     },
     Spec {
         handler: run!(purge),
-        arguments: &[Argument::string("target"), LATEST, WAIT, OPID, DRYRUN],
+        arguments: PURGE,
         ..spec(
             "NAMESPACE PURGE",
             -3,
@@ -97,18 +86,12 @@ pub(in crate::command) const COMMANDS: &[Spec] = &[
     },
     Spec {
         handler: run!(retain),
-        arguments: &[Argument::string("target"), LATEST, UNTIL, OPID],
+        arguments: RETAIN,
         ..spec("NAMESPACE RETAIN", -4, LIFECYCLE, "Changes when a removed namespace expires.")
     },
     Spec {
         handler: run!(hold),
-        arguments: &[
-            Argument::string("target"),
-            LATEST,
-            Argument::string("reason").after("REASON"),
-            Argument::string("time").after("REVIEW").optional(),
-            OPID,
-        ],
+        arguments: HOLD,
         ..spec(
             "NAMESPACE HOLD",
             -5,
@@ -118,13 +101,13 @@ pub(in crate::command) const COMMANDS: &[Spec] = &[
     },
     Spec {
         handler: run!(unhold),
-        arguments: &[Argument::string("target"), LATEST, OPID],
+        arguments: UNHOLD,
         ..spec("NAMESPACE UNHOLD", -3, LIFECYCLE, "Lifts the hold of a removed namespace.")
     },
     Spec {
         handler: run!(barrier),
         complexity: "O(N) in shards and members",
-        arguments: &[Argument::string("target"), LATEST],
+        arguments: BARRIER,
         ..spec(
             "NAMESPACE BARRIER",
             -3,

@@ -1,41 +1,16 @@
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
-use crate::clock::TestClock;
 use crate::codec::keys;
 use crate::codec::record::{ClusterTimeRecord, decode_change, encode};
 use crate::document::replica::Readers;
-use crate::document::{
-    Limits, NewDocument, ObjectIds, Origin, Tombstone, due, get, insert, purge, replace,
-};
-use crate::store::{RangeRead, Store};
+use crate::document::testing::{AT, World};
+use crate::document::{Limits, Tombstone, due, get, insert, purge, replace};
+use crate::store::RangeRead;
 
-const AT: i64 = 1_700_000_000_000;
 const HOUR: i64 = 3_600_000;
 
-struct World {
-    store: Store,
-    home: Home,
-    ids: ObjectIds,
-}
-
 impl World {
-    fn new() -> Self {
-        let ids = ObjectIds::new([9; 5], Arc::new(TestClock::starting_at(AT)));
-        Self { store: Store::memory(), home: Home::for_test(7, &[2, 5]), ids }
-    }
-
-    async fn insert(&self, text: &str) -> (ObjectId, Document) {
-        let document = Document::from_json(text.as_bytes(), Limits::default()).unwrap();
-        let new = NewDocument::new(document, Origin::Json, &self.ids).unwrap();
-        let txn = self.store.begin("insert");
-        let batch = [new.clone()];
-        insert(&txn, &self.home, &batch, AT).await.unwrap();
-        txn.commit().await.unwrap();
-        (new.id(), new.document().clone())
-    }
-
     async fn delete(&self, documents: &[(ObjectId, Document)], deletion: &Deletion) -> usize {
         let txn = self.store.begin("delete");
         let deleted = delete(&txn, &self.home, documents, deletion, AT).await.unwrap();
@@ -205,8 +180,7 @@ async fn a_replaced_document_leaves_nothing_of_its_old_body() {
     };
     let (id, mut old) = world.insert(&text("a", 10)).await;
     for (letter, size) in [("b", 300_000), ("c", 100_000), ("d", 5), ("e", 6), ("f", 90_001)] {
-        let parsed = Document::from_json(text(letter, size).as_bytes(), Limits::default()).unwrap();
-        let new = NewDocument::new(parsed, Origin::Json, &world.ids).unwrap();
+        let new = world.document(&text(letter, size));
         world.replace(id, &old, new.document()).await;
         let txn = world.store.begin("read");
         let read = get(&txn, &world.home, &id, Read::Snapshot).await.unwrap().unwrap();
@@ -230,8 +204,7 @@ async fn a_change_by_somebody_else_fails_the_commit() {
             format!("{{'_id': '6835a1c0e4b0f72a3c000001', t: '{}'}}", letter.repeat(size))
         };
         let (id, old) = world.insert(&text("a")).await;
-        let parsed = Document::from_json(text("b").as_bytes(), Limits::default()).unwrap();
-        let new = NewDocument::new(parsed, Origin::Json, &world.ids).unwrap();
+        let new = world.document(&text("b"));
         let (update, removal) = (world.store.begin("update"), world.store.begin("delete"));
         // Who writes has read before; that is when its snapshot was taken.
         update.read_version().await.unwrap();

@@ -1,36 +1,18 @@
 use std::time::Duration;
 
 use super::*;
-use crate::clock::TestClock;
 use crate::codec::duration::Retention;
 use crate::codec::record::Actor;
-use crate::document::{Deletion, Limits, NewDocument, ObjectIds, Origin, delete, insert, undelete};
+use crate::document::testing::{AT, World};
+use crate::document::{Deletion, delete, undelete};
 use crate::query::{Limits as FilterLimits, parse};
-use crate::store::Store;
 
-const AT: i64 = 1_700_000_000_000;
 const HOUR: i64 = 3_600_000;
 
-struct World {
-    store: Store,
-    home: Home,
-    ids: ObjectIds,
-}
-
 impl World {
-    fn new() -> Self {
-        let ids = ObjectIds::new([9; 5], Arc::new(TestClock::starting_at(AT)));
-        Self { store: Store::memory(), home: Home::for_test(7, &[2, 5]), ids }
-    }
-
     /// Inserts a document and deletes it again.
     async fn deleted(&self, text: &str, removal: u64, retention: Duration) -> ObjectId {
-        let document = Document::from_json(text.as_bytes(), Limits::default()).unwrap();
-        let new = NewDocument::new(document, Origin::Json, &self.ids).unwrap();
-        let batch = [(new.id(), new.document().clone())];
-        let txn = self.store.begin("insert");
-        insert(&txn, &self.home, &[new], AT).await.unwrap();
-        txn.commit().await.unwrap();
+        let batch = [self.insert(text).await];
         let deletion = Deletion {
             removal: RemovalId(removal),
             by: Actor { user: format!("user{removal}"), client: String::new() },

@@ -60,7 +60,7 @@ impl Looks {
         {
             return looked;
         }
-        let looked = look(services).await;
+        let looked = Box::pin(look(services)).await;
         *last = Some((Instant::now(), looked));
         looked
     }

@@ -77,7 +77,11 @@ impl AnyEngine {
     }
 
     pub(super) fn faults(&self) -> Option<&Faults> {
-        self.local().and_then(|local| local.faults())
+        match self {
+            Self::Local(local) => local.faults(),
+            #[cfg(feature = "foundationdb")]
+            Self::FoundationDb(engine) => Some(engine.faults()),
+        }
     }
 
     pub(super) fn reclaim_progress(&self, prefix: &[u8]) -> Result<Reclaim> {
@@ -199,6 +203,7 @@ impl Source {
             }
             #[cfg(feature = "foundationdb")]
             Self::FoundationDb(source) => {
+                source.engine().faults().before_read(client, label).await?;
                 let reader = source.reader().await?;
                 check_age(reader.taken())?;
                 Ok(Snapshot::FoundationDb(reader))
@@ -232,7 +237,7 @@ impl Source {
                 source.local.commit(client, label, intent).await
             }
             #[cfg(feature = "foundationdb")]
-            Self::FoundationDb(source) => source.commit(intent).await,
+            Self::FoundationDb(source) => source.commit(client, label, intent).await,
         }
     }
 }

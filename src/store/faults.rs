@@ -1,6 +1,7 @@
 //! Faults on order, for scenarios and simulation: a commit held back, lost and
 //! landed late, refused; a client cut off; and a seeded mode that does such
-//! things by chance. Only the memory engine has them.
+//! things by chance. The memory engine has them, and FoundationDB, whose
+//! commits are caught before they are sent.
 //!
 //! All waiting is on tokio's clock and all chance comes from one seeded
 //! generator, so that with one seed on a current-thread runtime with paused
@@ -8,14 +9,19 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
 use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::sync::{oneshot, watch};
 
+#[cfg(feature = "foundationdb")]
+use super::foundationdb::{self, FoundationDb};
 use super::local::Landing;
 use super::sequencer::Intent;
 use super::shared::lock;
@@ -86,15 +92,15 @@ impl Chaos {
 }
 
 /// The switchboard. A cheap handle.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Faults {
     board: Arc<Board>,
 }
 
+#[derive(Default)]
 struct Board {
-    landing: Arc<Landing>,
-    /// Nothing is on order; so that stores without faults pay one load.
-    quiet: AtomicBool,
+    /// Something is on order; stores without faults pay one load.
+    busy: AtomicBool,
     orders: Mutex<Orders>,
 }
 
@@ -122,7 +128,7 @@ struct Place {
 #[derive(Debug)]
 enum Caught {
     NotYet,
-    Here { intent: Box<Intent>, reply: Option<oneshot::Sender<Result<Committed>>> },
+    Here { commit: Box<Coming>, reply: Option<oneshot::Sender<Result<Committed>>> },
     Gone,
 }
 
@@ -132,8 +138,8 @@ impl Place {
         Arc::new(Self { state: Mutex::new(Caught::NotYet), arrived })
     }
 
-    fn put(&self, intent: Intent, reply: Option<oneshot::Sender<Result<Committed>>>) {
-        *lock(&self.state) = Caught::Here { intent: Box::new(intent), reply };
+    fn put(&self, commit: Coming, reply: Option<oneshot::Sender<Result<Committed>>>) {
+        *lock(&self.state) = Caught::Here { commit: Box::new(commit), reply };
         self.arrived.send_replace(true);
     }
 
@@ -143,10 +149,11 @@ impl Place {
         drop(arrived.wait_for(|here| *here).await);
     }
 
-    fn land(&self, landing: &Landing) -> Option<Result<Committed>> {
-        match std::mem::replace(&mut *lock(&self.state), Caught::Gone) {
-            Caught::Here { intent, reply } => {
-                let result = landing.land(*intent);
+    fn land(&self) -> Option<Result<Committed>> {
+        let caught = std::mem::replace(&mut *lock(&self.state), Caught::Gone);
+        match caught {
+            Caught::Here { commit, reply } => {
+                let result = to_its_end(commit.land());
                 if let Some(reply) = reply {
                     // An error here means that the caller was cancelled: the commit lands all the same.
                     drop(reply.send(result.clone()));
@@ -154,6 +161,103 @@ impl Place {
                 Some(result)
             }
             Caught::NotYet | Caught::Gone => None,
+        }
+    }
+}
+
+/// Where a commit goes to.
+#[derive(Debug)]
+pub(super) enum Ground {
+    Memory(Arc<Landing>),
+    #[cfg(feature = "foundationdb")]
+    FoundationDb {
+        engine: Arc<FoundationDb>,
+        /// What its transaction has read at.
+        read_version: Option<u64>,
+    },
+}
+
+/// A commit on its way to its store, which takes it whenever it comes.
+#[derive(Debug)]
+struct Coming {
+    intent: Intent,
+    to: Ground,
+}
+
+impl Coming {
+    #[cfg_attr(
+        not(feature = "foundationdb"),
+        expect(clippy::unused_async, reason = "an engine on the network has to ask its servers")
+    )]
+    async fn land(self) -> Result<Committed> {
+        match self.to {
+            Ground::Memory(landing) => landing.land(self.intent),
+            #[cfg(feature = "foundationdb")]
+            Ground::FoundationDb { engine, read_version } => {
+                foundationdb::commit(&engine, read_version, self.intent).await
+            }
+        }
+    }
+
+    async fn meet(mut self, fate: Fate) -> Result<Committed> {
+        match fate {
+            Fate::Land => self.land().await,
+            Fate::Delay(delay) => {
+                tokio::time::sleep(delay).await;
+                self.land().await
+            }
+            Fate::Fail(error) => Err(self.fail_watches(error)),
+            Fate::Hold(place) => {
+                let (reply, result) = oneshot::channel();
+                place.put(self, Some(reply));
+                result.await.unwrap_or(Err(Error::CommitUnknown))
+            }
+            Fate::Lose(place) => {
+                let error = self.fail_watches(Error::CommitUnknown);
+                place.put(self, None);
+                Err(error)
+            }
+            Fate::UnknownLanded => {
+                let error = self.fail_watches(Error::CommitUnknown);
+                // Whether it has landed or met a conflict: the caller does not learn it.
+                drop(self.land().await);
+                Err(error)
+            }
+            Fate::UnknownLost => Err(self.fail_watches(Error::CommitUnknown)),
+            Fate::UnknownLate(delay) => {
+                let error = self.fail_watches(Error::CommitUnknown);
+                tokio::spawn(async move {
+                    tokio::time::sleep(delay).await;
+                    // As above.
+                    drop(self.land().await);
+                });
+                Err(error)
+            }
+        }
+    }
+
+    fn fail_watches(&mut self, error: Error) -> Error {
+        for arming in self.intent.watches.drain(..) {
+            arming.fail(&error);
+        }
+        error
+    }
+}
+
+/// Waits on this thread: the answers of servers come by a thread of their client.
+fn to_its_end<T>(future: impl Future<Output = T>) -> T {
+    struct Sleeper(Thread);
+    impl Wake for Sleeper {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Waker::from(Arc::new(Sleeper(thread::current())));
+    let mut future = pin!(future);
+    loop {
+        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(value) => return value,
+            Poll::Pending => thread::park(),
         }
     }
 }
@@ -179,7 +283,7 @@ impl Held {
     /// and none will be held any more.
     pub fn release(self) -> Option<Result<Committed>> {
         self.faults.withdraw(&self.place);
-        self.place.land(&self.faults.board.landing)
+        self.place.land()
     }
 
     /// What the commit checks and what it makes others conflict with, in the form of
@@ -187,7 +291,8 @@ impl Held {
     #[must_use]
     pub fn conflicts(&self) -> Option<(Ranges, Ranges)> {
         match &*lock(&self.place.state) {
-            Caught::Here { intent, .. } => {
+            Caught::Here { commit, .. } => {
+                let intent = &commit.intent;
                 let writes = intent.overlay.all_write_conflicts(&intent.extra_writes);
                 Some((intent.reads.merged(), writes))
             }
@@ -210,7 +315,7 @@ impl Held {
 impl Drop for Held {
     fn drop(&mut self) {
         self.faults.withdraw(&self.place);
-        self.place.land(&self.faults.board.landing);
+        self.place.land();
     }
 }
 
@@ -231,7 +336,7 @@ impl Lost {
     /// Lets it land now: it is validated as if it had just come. `None`: none has come yet, and none will be lost any more.
     pub fn land(self) -> Option<Result<Committed>> {
         self.faults.withdraw(&self.place);
-        self.place.land(&self.faults.board.landing)
+        self.place.land()
     }
 }
 
@@ -243,7 +348,7 @@ impl Drop for Lost {
 
 impl fmt::Debug for Faults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Faults").field("quiet", &self.board.quiet).finish_non_exhaustive()
+        f.debug_struct("Faults").field("busy", &self.board.busy).finish_non_exhaustive()
     }
 }
 
@@ -260,11 +365,6 @@ enum Fate {
 }
 
 impl Faults {
-    pub(super) fn new(landing: Arc<Landing>) -> Self {
-        let (quiet, orders) = (AtomicBool::new(true), Mutex::default());
-        Self { board: Arc::new(Board { landing, quiet, orders }) }
-    }
-
     /// Holds back the next commit that matches.
     pub fn hold(&self, matcher: Matcher) -> Held {
         let place = Place::new();
@@ -319,7 +419,7 @@ impl Faults {
         let mut orders = lock(&self.board.orders);
         change(&mut orders);
         let quiet = orders.once.is_empty() && orders.outages.is_empty() && orders.chaos.is_none();
-        self.board.quiet.store(quiet, Ordering::Release);
+        self.board.busy.store(!quiet, Ordering::Release);
     }
 
     fn withdraw(&self, place: &Arc<Place>) {
@@ -332,7 +432,7 @@ impl Faults {
     }
 
     fn quiet(&self) -> bool {
-        self.board.quiet.load(Ordering::Acquire)
+        !self.board.busy.load(Ordering::Acquire)
     }
 
     pub(super) async fn before_read(&self, client: &str, _label: &'static str) -> Result<()> {
@@ -354,44 +454,14 @@ impl Faults {
         &self,
         client: &str,
         label: &'static str,
-        mut intent: Intent,
+        intent: Intent,
+        to: Ground,
     ) -> Result<Committed> {
-        let landing = &self.board.landing;
-        let fate = if self.quiet() { Fate::Land } else { self.fate(client, label) };
-        match fate {
-            Fate::Land => landing.land(intent),
-            Fate::Delay(delay) => {
-                tokio::time::sleep(delay).await;
-                landing.land(intent)
-            }
-            Fate::Fail(error) => Err(fail_watches(&mut intent, error)),
-            Fate::Hold(place) => {
-                let (reply, result) = oneshot::channel();
-                place.put(intent, Some(reply));
-                result.await.unwrap_or(Err(Error::CommitUnknown))
-            }
-            Fate::Lose(place) => {
-                let error = fail_watches(&mut intent, Error::CommitUnknown);
-                place.put(intent, None);
-                Err(error)
-            }
-            Fate::UnknownLanded => {
-                let error = fail_watches(&mut intent, Error::CommitUnknown);
-                // Whether it has landed or met a conflict: the caller does not learn it.
-                drop(landing.land(intent));
-                Err(error)
-            }
-            Fate::UnknownLost => Err(fail_watches(&mut intent, Error::CommitUnknown)),
-            Fate::UnknownLate(delay) => {
-                let error = fail_watches(&mut intent, Error::CommitUnknown);
-                let landing = Arc::clone(landing);
-                tokio::spawn(async move {
-                    tokio::time::sleep(delay).await;
-                    // As above.
-                    drop(landing.land(intent));
-                });
-                Err(error)
-            }
+        let commit = Coming { intent, to };
+        match if self.quiet() { Fate::Land } else { self.fate(client, label) } {
+            Fate::Land => commit.land().await,
+            // What is rare lies beside the future of what is frequent, not in it.
+            fate => Box::pin(commit.meet(fate)).await,
         }
     }
 
@@ -447,11 +517,4 @@ impl Orders {
         }
         Ok(())
     }
-}
-
-fn fail_watches(intent: &mut Intent, error: Error) -> Error {
-    for arming in intent.watches.drain(..) {
-        arming.fail(&error);
-    }
-    error
 }

@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex};
 
 use super::embedded::{Embedded, EmbeddedOptions};
-use super::faults::Faults;
+use super::faults::{Faults, Ground};
 use super::memory::Memory;
 use super::sequencer::{Intent, Sequencer};
 use super::shared::{Pin, Shared, lock};
@@ -50,8 +50,7 @@ impl Local {
         let shared = Arc::new(Shared::new(Memory::empty()));
         let sequencer = Mutex::new(Sequencer::new(Memory::default(), &shared));
         let landing = Arc::new(Landing { shared, sequencer });
-        let faults = Faults::new(Arc::clone(&landing));
-        Self { committer: Committer::Memory { landing, faults } }
+        Self { committer: Committer::Memory { landing, faults: Faults::default() } }
     }
 
     /// Opens the store in a folder. Waits for the disk.
@@ -102,7 +101,10 @@ impl Local {
         intent: Intent,
     ) -> Result<Committed> {
         match &self.committer {
-            Committer::Memory { faults, .. } => faults.commit(client, label, intent).await,
+            Committer::Memory { landing, faults } => {
+                let to = Ground::Memory(Arc::clone(landing));
+                faults.commit(client, label, intent, to).await
+            }
             Committer::Embedded(embedded) => embedded.commit(intent).await,
         }
     }

@@ -146,7 +146,7 @@ impl Store {
         Transaction::new(&self.engine, Arc::clone(&self.client), label)
     }
 
-    /// The faults that can be ordered; the memory engine has them.
+    /// The faults that can be ordered; the engine in files has none.
     pub fn faults(&self) -> Option<&Faults> {
         self.engine.faults()
     }

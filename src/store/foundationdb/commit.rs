@@ -18,7 +18,7 @@ use super::keys::Prefix;
 use super::{Error, FoundationDb, Result, errors};
 use crate::codec::Versionstamp;
 
-pub(super) async fn commit(
+pub(in super::super) async fn commit(
     engine: &Arc<FoundationDb>,
     read_version: Option<u64>,
     mut intent: Intent,

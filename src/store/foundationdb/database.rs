@@ -10,6 +10,7 @@ use ::foundationdb::options::{DatabaseOption, TransactionOption};
 use ::foundationdb::{Database, FdbError, Transaction};
 use tokio_util::sync::CancellationToken;
 
+use super::super::faults::Faults;
 use super::super::limits::WATCHES_MAX;
 use super::super::sequencer::closed;
 use super::super::shared::Counters;
@@ -29,6 +30,7 @@ pub(in super::super) struct FoundationDb {
     /// The newest version that was seen here.
     version: AtomicU64,
     closed: CancellationToken,
+    faults: Faults,
 }
 
 impl fmt::Debug for FoundationDb {
@@ -62,6 +64,7 @@ impl FoundationDb {
             watches: WatchTable::default(),
             version: AtomicU64::new(0),
             closed: CancellationToken::new(),
+            faults: Faults::default(),
         };
         let transaction = engine.transaction()?;
         let answered = engine.read_version(&transaction).await;
@@ -142,6 +145,10 @@ impl FoundationDb {
 
     pub(in super::super) fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    pub(in super::super) fn faults(&self) -> &Faults {
+        &self.faults
     }
 
     pub(in super::super) fn watches(&self) -> &WatchTable {

@@ -34,6 +34,7 @@ mod watch;
 
 use super::{Error, Result};
 
+pub(super) use commit::commit;
 pub(super) use database::FoundationDb;
 pub(super) use network::stop as stop_network;
 pub(super) use reader::{Reader, RemoteSource};

@@ -8,10 +8,11 @@ use bytes::Bytes;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
+use super::super::faults::Ground;
 use super::super::merge::Merge;
 use super::super::sequencer::Intent;
 use super::super::types::{Committed, Page};
-use super::{FoundationDb, Result, commit, errors, pages};
+use super::{FoundationDb, Result, errors, pages};
 use crate::codec::Versionstamp;
 
 /// The key that FoundationDB sends along with each read version.
@@ -43,8 +44,15 @@ impl RemoteSource {
         self.reader.get_or_try_init(|| Reader::begin(&self.engine)).await
     }
 
-    pub(in super::super) async fn commit(&self, intent: Intent) -> Result<Committed> {
-        commit::commit(&self.engine, self.read_version(), intent).await
+    pub(in super::super) async fn commit(
+        &self,
+        client: &str,
+        label: &'static str,
+        intent: Intent,
+    ) -> Result<Committed> {
+        let engine = Arc::clone(&self.engine);
+        let to = Ground::FoundationDb { engine, read_version: self.read_version() };
+        self.engine.faults().commit(client, label, intent, to).await
     }
 }
 

@@ -59,7 +59,7 @@ async fn page(node: &Node, path: &'static str) -> Answer {
     tokio::task::spawn_blocking(move || get(address, path)).await.unwrap()
 }
 
-/// Asks until the answer is as expected.
+/// Asks until the answer is as expected: pages have no event, and what they show may be a second old.
 async fn eventually(node: &Node, path: &'static str, holds: impl Fn(&Answer) -> bool) -> Answer {
     let asking = async {
         loop {

@@ -2,10 +2,12 @@
 
 use std::time::Instant;
 
+use lethe::codec::{RemovalId, keys};
+
 use crate::client::Value;
 use crate::process::Process;
 use crate::report::say;
-use crate::world::{World, call, error, insert, ok, owners, wait_for};
+use crate::world::{World, call, error, field, insert, ok, owners, text};
 
 /// What a removed bucket answers until it is purged, and after.
 const REFUSED: [&str; 2] =
@@ -122,15 +124,17 @@ fn scenario_15_a_member_without_shards_is_waited_for_and_one_that_joins_meanwhil
     ok(&mut client, "BUCKET.CREATE b");
     insert(&mut client, "b", 0).unwrap();
     world.nodes[idle].pause();
-    ok(&mut client, "BUCKET.REMOVE b");
+    let removed = ok(&mut client, "BUCKET.REMOVE b INFO");
+    let removal = RemovalId::parse(&text(field(&removed, "removal_id"))).unwrap();
     let refused = error(&mut client, "BUCKET.PURGE b NOWAIT");
     assert!(refused.contains(&format!("member {name}")), "{refused}");
     // The request waits; a node joins after the removal, and no event follows.
     world.add();
     let mut joined = world.nodes.last().unwrap().connect();
     ok(&mut joined, "BUCKET.PURGE b TIMEOUT 50000");
-    wait_for(
+    world.wait_for(
         "its bytes are given back",
+        &keys::reclaim(removal),
         || matches!(call(&mut joined, "BUCKET.REMOVED b"), Value::Array(rows) if rows.is_empty()),
     );
     world.nodes[idle].resume();

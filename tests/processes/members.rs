@@ -1,7 +1,9 @@
 //! Members come and go.
 
+use lethe::codec::keys;
+
 use crate::process::{LEASE, Process};
-use crate::world::{World, error, insert, members, ok, owners, wait_for};
+use crate::world::{World, at_last, error, insert, members, ok, owners};
 
 #[test]
 fn a_node_that_is_stopped_hands_its_shards_over_before_it_ends() {
@@ -32,7 +34,8 @@ fn scenario_14_two_that_stand_still_at_once_leave_no_shard_without_a_member() {
     for node in &world.nodes[1..] {
         node.pause();
     }
-    wait_for("both are evicted", || members(&mut client).len() == 1);
+    let signal = keys::membership_signal();
+    world.wait_for("both are evicted", &signal, || members(&mut client).len() == 1);
     assert!(owners(&mut client).values().all(|(owner, _)| *owner == own));
     ok(&mut client, "BUCKET.REMOVE b");
     ok(&mut client, "BUCKET.PURGE b");
@@ -55,7 +58,7 @@ fn scenario_13_a_store_that_does_not_answer_for_longer_than_a_lease_evicts_nobod
     std::thread::sleep(LEASE * 3);
     world.server.resume();
     for (n, client) in clients.iter_mut().enumerate() {
-        wait_for("the node serves again", || insert(client, "b", n).is_ok());
+        at_last("the node serves again", || insert(client, "b", n).is_ok());
     }
     // The epochs say so: an eviction would have raised them.
     assert_eq!(owners(&mut clients[0]), before);

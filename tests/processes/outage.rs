@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 
 use crate::client::{Client, Value};
 use crate::process::Process;
-use crate::world::{PATIENCE, World, call, error, field, insert, ok, text, wait_for};
+use crate::world::{PATIENCE, World, at_last, call, error, field, insert, ok, text};
 
 const CLIENTS: usize = 6;
 /// Acknowledged inserts before the server is killed, and again after it is back.
@@ -29,9 +30,11 @@ fn what_was_acknowledged_survives_the_death_of_the_store_and_what_was_removed_st
     let (next, done) = (AtomicUsize::new(1), AtomicUsize::new(0));
     for round in 1..=2 {
         std::thread::scope(|scope| {
+            let (told, inserted) = channel();
             for number in 0..CLIENTS {
                 let mut client = world.nodes[number % world.nodes.len()].connect();
                 let (acknowledged, next, done) = (&acknowledged, &next, &done);
+                let told = told.clone();
                 scope.spawn(move || {
                     while done.load(Ordering::Relaxed) < 2 * INSERTS * round {
                         // Each number is sent once, so that whatever is there twice was applied twice.
@@ -40,15 +43,17 @@ fn what_was_acknowledged_survives_the_death_of_the_store_and_what_was_removed_st
                             Ok(()) => {
                                 acknowledged.lock().unwrap().insert(n);
                                 done.fetch_add(1, Ordering::Relaxed);
+                                // Nobody counts any more after the server was killed.
+                                drop(told.send(()));
                             }
                             Err(error) => assert!(may_happen(&error), "{error}"),
                         }
                     }
                 });
             }
-            wait_for("the load runs", || {
-                done.load(Ordering::Relaxed) >= 2 * INSERTS * round - INSERTS
-            });
+            for _ in 0..INSERTS {
+                inserted.recv_timeout(PATIENCE).expect("the load runs");
+            }
             world.server.kill();
             // While there is nothing, a removed bucket is not served either.
             let answer = error(&mut world.nodes[1].connect(), "BUCKET.QUERY removed {}");
@@ -124,6 +129,6 @@ fn a_node_that_cannot_reach_its_store_ends_with_a_clear_error() {
     world.server.go_on();
     let node: &Process = &world.nodes[0];
     let mut client = node.connect();
-    wait_for("it serves again", || !matches!(call(&mut client, "BUCKET.LIST"), Value::Error(_)));
+    at_last("it serves again", || !matches!(call(&mut client, "BUCKET.LIST"), Value::Error(_)));
     world.finish();
 }

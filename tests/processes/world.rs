@@ -4,6 +4,10 @@ use std::collections::BTreeMap;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use lethe::codec::keys;
+use lethe::store::Store;
+use tokio::runtime::Runtime;
+
 use crate::client::{Client, Value};
 use crate::fdb::Server;
 use crate::process::Process;
@@ -17,6 +21,9 @@ pub(crate) struct World {
     pub(crate) server: Server,
     prefix: String,
     shards: u16,
+    /// The store of the nodes, looked at from here.
+    store: Store,
+    runtime: Runtime,
 }
 
 impl World {
@@ -24,7 +31,9 @@ impl World {
     pub(crate) fn start(nodes: usize, shards: u16) -> Option<Self> {
         let server = Server::start()?;
         let prefix = server.new_prefix();
-        let mut world = Self { nodes: Vec::new(), server, prefix, shards };
+        let runtime = Runtime::new().unwrap();
+        let store = runtime.block_on(server.store_with(&prefix, PATIENCE));
+        let mut world = Self { nodes: Vec::new(), server, prefix, shards, store, runtime };
         for _ in 0..nodes {
             world.add();
         }
@@ -50,12 +59,29 @@ impl World {
         let names: Vec<String> = self.nodes.iter().map(Process::name).collect();
         let most = usize::from(self.shards).div_ceil(names.len());
         let least = usize::from(self.shards) / names.len();
-        wait_for("the shards are spread evenly", || {
+        self.wait_for("the shards are spread evenly", &keys::membership_signal(), || {
             let owners = owners(&mut client);
             let of = |name: &String| owners.values().filter(|(owner, _)| owner == name).count();
             members(&mut client).len() == names.len()
                 && names.iter().all(|name| (least..=most).contains(&of(name)))
         });
+    }
+
+    /// Waits until this holds: looks whenever the key has been written. Fails after [`PATIENCE`].
+    pub(crate) fn wait_for(&self, what: &str, key: &[u8], mut holds: impl FnMut() -> bool) {
+        let waiting = async {
+            loop {
+                let txn = self.store.begin("wait");
+                let watch = txn.watch(key).unwrap();
+                txn.commit().await.unwrap();
+                if holds() {
+                    return;
+                }
+                watch.await.unwrap();
+            }
+        };
+        let waited = self.runtime.block_on(async { tokio::time::timeout(PATIENCE, waiting).await });
+        assert!(waited.is_ok(), "not within {PATIENCE:?}: {what}");
     }
 
     /// Ends the nodes in order and looks through what they leave.
@@ -137,11 +163,11 @@ pub(crate) fn owners(client: &mut Client) -> BTreeMap<i64, (String, i64)> {
     shards.iter().map(shard).collect()
 }
 
-/// Asks again and again, since another process has no event for us. Fails after [`PATIENCE`].
-pub(crate) fn wait_for(what: &str, mut holds: impl FnMut() -> bool) {
+/// Sends what may be refused while a store comes back until it is not: a node tells nobody that it serves again, and
+/// each of its answers takes as long as its store does. Fails after [`PATIENCE`].
+pub(crate) fn at_last(what: &str, mut succeeds: impl FnMut() -> bool) {
     let began = Instant::now();
-    while !holds() {
+    while !succeeds() {
         assert!(began.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
-        std::thread::sleep(Duration::from_millis(50));
     }
 }

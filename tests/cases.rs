@@ -215,3 +215,11 @@ fn the_shared_cases_hold_on_the_memory_store() {
 fn the_shared_cases_hold_on_the_embedded_store() {
     run_all_on(StoreKind::Embedded);
 }
+
+#[cfg(feature = "foundationdb")]
+#[test]
+fn the_shared_cases_hold_on_the_foundationdb_store() {
+    if let Some(store) = StoreKind::foundationdb() {
+        run_all_on(store);
+    }
+}

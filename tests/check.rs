@@ -1,7 +1,6 @@
 //! The check: silent about a healthy store in whatever state, and exact about
 //! each kind of damage.
 
-#![allow(clippy::large_futures, reason = "nothing of a test is moved often")]
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 #[path = "support/clean.rs"]

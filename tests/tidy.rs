@@ -400,7 +400,7 @@ fn every_test_that_the_verification_names_is_there() {
                 .map(|file| root().join(file))
                 .map(|file| std::fs::read_to_string(file).unwrap_or_default())
                 .collect();
-            text.contains(&format!("fn {test}(")) || text.contains(&format!(" {test}: "))
+            text.contains(&format!("fn {test}(")) || text.contains(&format!(" {test}:"))
         } else if let Some(page) = word.strip_prefix("commands/") {
             let page = root().join("docs/commands").join(page);
             std::fs::read_to_string(page).is_ok_and(|text| text.contains("```transcript"))

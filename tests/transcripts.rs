@@ -12,7 +12,8 @@
 //!
 //! Ids, versions, times and addresses are masked (`<removal:1>`), and a masked name in a
 //! line stands for the value it was given for. Each script runs on a fresh node with the
-//! memory store and on one with the embedded store, and must read the same on both.
+//! memory store and on one with the embedded store, and must read the same on both; with the
+//! feature `foundationdb` and a server of it also there.
 //! `UPDATE_GOLDENFILES=1 cargo test --test transcripts` records: read what it recorded.
 
 #[path = "support/cli.rs"]
@@ -23,6 +24,9 @@ mod client;
 mod mask;
 #[path = "support/node.rs"]
 mod node;
+#[cfg(feature = "foundationdb")]
+#[path = "support/report.rs"]
+mod report;
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -181,6 +185,16 @@ fn play_on_both(scripts: &[&str]) -> Result<Vec<String>, String> {
     Ok(memory)
 }
 
+/// Plays on FoundationDB, if there is one to be had; what differs was not recorded so.
+#[cfg(feature = "foundationdb")]
+fn play_on_foundationdb(scripts: &[&str]) -> Result<Vec<String>, String> {
+    match StoreKind::foundationdb() {
+        // What is being recorded is compared in the next run.
+        Some(store) if !recording() => play(store, scripts),
+        _ => Ok(scripts.iter().map(|script| (*script).to_owned()).collect()),
+    }
+}
+
 fn same_text(left_name: &str, left: &str, right_name: &str, right: &str) -> Result<(), String> {
     if left == right {
         return Ok(());
@@ -215,13 +229,21 @@ fn files_below(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
-fn check_script(path: &Path) -> Result<(), String> {
+/// Plays scripts one after the other and gives what they print.
+type Play = fn(&[&str]) -> Result<Vec<String>, String>;
+
+fn check_script(path: &Path, play: Play) -> Result<(), String> {
     let recorded = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
-    let played = play_on_both(&[&recorded])?.concat();
+    let played = play(&[&recorded])?.concat();
+    check_played(path, &recorded, &played)
+}
+
+/// Compares with what stands in the file, or records.
+fn check_played(path: &Path, recorded: &str, played: &str) -> Result<(), String> {
     if recording() && played != recorded {
         return std::fs::write(path, played).map_err(|error| error.to_string());
     }
-    same_text("recorded", &recorded, "played", &played)
+    same_text("recorded", recorded, "played", played)
 }
 
 /// The page cut at its transcript blocks: text and scripts in turn, beginning and ending with text.
@@ -245,26 +267,22 @@ fn cut_page(page: &str) -> Vec<String> {
     parts
 }
 
-fn check_page(path: &Path) -> Result<(), String> {
+fn check_page(path: &Path, play: Play) -> Result<(), String> {
     let page = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
     let mut parts = cut_page(&page);
     let scripts: Vec<&str> = parts.iter().skip(1).step_by(2).map(String::as_str).collect();
     if scripts.is_empty() {
         return Err("the page shows no transcript".to_owned());
     }
-    let played = play_on_both(&scripts)?;
+    let played = play(&scripts)?;
     for (script, played) in parts.iter_mut().skip(1).step_by(2).zip(played) {
         *script = played;
     }
-    let played = parts.concat();
-    if recording() && played != page {
-        return std::fs::write(path, played).map_err(|error| error.to_string());
-    }
-    same_text("recorded", &page, "played", &played)
+    check_played(path, &page, &parts.concat())
 }
 
 #[track_caller]
-fn check_all(files: &[PathBuf], check: fn(&Path) -> Result<(), String>) {
+fn check_all(files: &[PathBuf], check: impl Fn(&Path) -> Result<(), String>) {
     assert!(!files.is_empty(), "there is nothing to play");
     let wrong: Vec<String> = files
         .iter()
@@ -280,11 +298,20 @@ fn check_all(files: &[PathBuf], check: fn(&Path) -> Result<(), String>) {
 
 #[test]
 fn every_transcript_reads_as_recorded_on_both_stores() {
-    check_all(&files_below(&root().join("tests/transcripts")), check_script);
+    check_all(&transcripts(), |file| check_script(file, play_on_both));
 }
 
+#[cfg(feature = "foundationdb")]
 #[test]
-fn every_transcript_in_the_manual_reads_as_recorded_on_both_stores() {
+fn every_transcript_reads_as_recorded_on_foundationdb() {
+    check_all(&transcripts(), |file| check_script(file, play_on_foundationdb));
+}
+
+fn transcripts() -> Vec<PathBuf> {
+    files_below(&root().join("tests/transcripts"))
+}
+
+fn pages() -> Vec<PathBuf> {
     let mut pages: Vec<PathBuf> = files_below(&root().join("docs/commands"))
         .into_iter()
         .filter(|path| path.file_name().is_some_and(|name| name != "README.md"))
@@ -294,7 +321,18 @@ fn every_transcript_in_the_manual_reads_as_recorded_on_both_stores() {
         ["bql", "collation", "stories", "tutorial", "types"]
             .map(|name| root().join(format!("docs/{name}.md"))),
     );
-    check_all(&pages, check_page);
+    pages
+}
+
+#[test]
+fn every_transcript_in_the_manual_reads_as_recorded_on_both_stores() {
+    check_all(&pages(), |page| check_page(page, play_on_both));
+}
+
+#[cfg(feature = "foundationdb")]
+#[test]
+fn every_transcript_in_the_manual_reads_as_recorded_on_foundationdb() {
+    check_all(&pages(), |page| check_page(page, play_on_foundationdb));
 }
 
 #[test]

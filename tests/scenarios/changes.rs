@@ -147,22 +147,27 @@ pub async fn a_change_under_way_when_its_bucket_is_removed_never_lands(
         ("delete", "BUCKET.DELETE b {}"),
     ] {
         let (cluster, bucket) = world(mutations, |_| {}).await?;
-        let before = cluster.rows(&keys::data_prefix(bucket)).await?;
-        let held = cluster.hold("B", label);
-        let change = cluster.ask("B", command);
-        held.arrived().await;
-        cluster.remove("A", "b").await?;
-        let landed = held.release();
-        claim!(
-            matches!(landed, Some(Err(StoreError::Conflict))),
-            "a write to a bucket landed after its REMOVE: {landed:?}"
-        );
-        change.expect("BUCKETBEINGREMOVED Bucket 'b' is being removed").await?;
-        let after = cluster.rows(&keys::data_prefix(bucket)).await?;
-        claim!(before == after, "the removed bucket is not what it was");
-        cluster.finish().await?;
+        never_lands(cluster, bucket, label, command).await?;
     }
     Ok(())
+}
+
+/// A command whose commit, of this label, is held while its bucket is removed.
+pub async fn never_lands(cluster: Cluster, bucket: BucketId, label: &str, command: &str) -> Claim {
+    let before = cluster.rows(&keys::data_prefix(bucket)).await?;
+    let held = cluster.hold("B", label);
+    let change = cluster.ask("B", command);
+    held.arrived().await;
+    cluster.remove("A", "b").await?;
+    let landed = held.release();
+    claim!(
+        matches!(landed, Some(Err(StoreError::Conflict))),
+        "a write to a bucket landed after its REMOVE: {landed:?}"
+    );
+    change.expect("BUCKETBEINGREMOVED Bucket 'b' is being removed").await?;
+    let after = cluster.rows(&keys::data_prefix(bucket)).await?;
+    claim!(before == after, "the removed bucket is not what it was");
+    cluster.finish().await
 }
 
 /// Two upserts at the same time: one inserts, the other finds what it inserted.

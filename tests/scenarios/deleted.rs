@@ -10,7 +10,7 @@ use lethe::resp::Reply;
 use lethe::store::{Error as StoreError, Read};
 use tokio::time::sleep;
 
-use crate::changes::{SOON, changed, count, keep, world};
+use crate::changes::{SOON, changed, count, keep, never_lands, world};
 use crate::cluster::{Claim, Cluster, EPOCH, NAMESPACE, claim, fail, field, line};
 
 /// The numbers in the reply of EXPUNGE or VACUUM.
@@ -77,20 +77,7 @@ pub async fn an_undeletion_under_way_when_its_bucket_is_removed_never_lands(
     {
         let (cluster, bucket) = world(mutations, |_| {}).await?;
         cluster.run("A", "BUCKET.DELETE b {}").await?;
-        let before = cluster.rows(&keys::data_prefix(bucket)).await?;
-        let held = cluster.hold("B", label);
-        let change = cluster.ask("B", command);
-        held.arrived().await;
-        cluster.remove("A", "b").await?;
-        let landed = held.release();
-        claim!(
-            matches!(landed, Some(Err(StoreError::Conflict))),
-            "a write to a bucket landed after its REMOVE: {landed:?}"
-        );
-        change.expect("BUCKETBEINGREMOVED Bucket 'b' is being removed").await?;
-        let after = cluster.rows(&keys::data_prefix(bucket)).await?;
-        claim!(before == after, "the removed bucket is not what it was");
-        cluster.finish().await?;
+        never_lands(cluster, bucket, label, command).await?;
     }
     Ok(())
 }

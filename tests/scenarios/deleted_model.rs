@@ -317,23 +317,19 @@ async fn one(cluster: &Cluster, seed: u64) -> Claim {
     Ok(())
 }
 
-#[tokio::test(start_paused = true)]
-async fn random_deletions_match_a_plain_model() {
+async fn all() -> Claim {
     let seed = std::env::var("LETHE_DELETED_SEED").ok().and_then(|seed| seed.parse().ok());
     let seeds: Vec<u64> = seed.map_or_else(|| (0..SEEDS).collect(), |seed| vec![seed]);
-    let run = async {
-        let cluster = Cluster::with(&["A"], Mutations::default(), |_| {}).await?;
-        for seed in seeds {
-            let outcome = one(&cluster, seed).await;
-            outcome.map_err(|wrong| {
-                format!(
-                    "{wrong}\nLETHE_DELETED_SEED={seed} cargo test --test scenarios deleted_model"
-                )
-            })?;
-        }
-        cluster.finish().await
-    };
-    if let Err(violated) = patiently(run).await {
-        panic!("{violated}");
+    let cluster = Cluster::with(&["A"], Mutations::default(), |_| {}).await?;
+    for seed in seeds {
+        let outcome = one(&cluster, seed).await;
+        outcome.map_err(|wrong| {
+            format!("{wrong}\nLETHE_DELETED_SEED={seed} cargo test --test scenarios deleted_model")
+        })?;
     }
+    cluster.finish().await
+}
+
+on_each_store! {
+    random_deletions_match_a_plain_model: patiently(all());
 }

@@ -147,11 +147,10 @@ async fn away_for_hours() -> Claim {
     cluster.finish().await
 }
 
-#[tokio::test(start_paused = true)]
-async fn who_was_away_longer_than_the_journal_is_kept_reloads() {
-    if let Err(violated) = within(Duration::from_secs(6 * 3_600), away_for_hours()).await {
-        panic!("{violated}");
-    }
+only_in_memory! {
+    "it waits for three hours":
+    who_was_away_longer_than_the_journal_is_kept_reloads:
+        within(Duration::from_secs(6 * 3_600), away_for_hours());
 }
 
 /// All nodes die; what was promised about a removal is what it was.

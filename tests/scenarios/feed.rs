@@ -13,7 +13,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::time::{Instant, sleep};
 
-use crate::cluster::{Asked, Claim, Cluster, claim, fail, field, line};
+use crate::cluster::{AT_ONCE, Asked, Claim, Cluster, claim, fail, field, line};
 
 /// Longer than anything here takes that is due.
 const PATIENCE: Duration = Duration::from_secs(200);
@@ -94,7 +94,7 @@ pub async fn who_waits_wakes_on_a_commit_of_any_node_and_on_a_removal(
             claim!(changes.len() == 1 && changes[0].op == op, "{op}: {changes:?}");
             from = next;
         }
-        claim!(written.elapsed() < Duration::from_millis(100), "{op}: {:?}", written.elapsed());
+        claim!(written.elapsed() < AT_ONCE, "{op}: {:?}", written.elapsed());
     }
     let quick = Instant::now();
     let (next, changes) = read(&cluster, "A", &format!("FROM {from} BLOCK 700")).await?;
@@ -109,7 +109,7 @@ pub async fn who_waits_wakes_on_a_commit_of_any_node_and_on_a_removal(
     let removed = cluster.remove("B", "b").await?;
     let gone = Instant::now();
     waiting.expect("BUCKETBEINGREMOVED Bucket 'b' is being removed").await?;
-    claim!(gone.elapsed() < Duration::from_millis(100), "{:?}", gone.elapsed());
+    claim!(gone.elapsed() < AT_ONCE, "{:?}", gone.elapsed());
     // The same instance goes on with the same positions.
     cluster.expect("A", &format!("BUCKET.RESTORE {}", removed.removal), "OK").await?;
     cluster.expect_start("B", "BUCKET.INSERT b DOCS {\"n\":4}", "[").await?;

@@ -287,18 +287,17 @@ pub fn seeds(count: u64) -> Range<u64> {
     }
 }
 
-async fn expect_no_anomaly(plan: Plan) {
-    let all = async {
-        match first_anomaly(plan, seeds(SEEDS)).await? {
-            None => Ok(()),
-            Some((seed, anomaly)) => Err(format!(
-                "{anomaly}\nagain: LETHE_HISTORY_SEED={seed} cargo test --test scenarios history"
-            )),
-        }
-    };
-    if let Err(violated) = patiently(all).await {
-        panic!("{violated}");
-    }
+async fn no_anomaly(plan: Plan) -> Claim {
+    none_of(first_anomaly(plan, seeds(SEEDS)).await?, "history")
+}
+
+/// What an anomaly is told as, and how to see it again.
+pub fn none_of(anomaly: Option<(u64, String)>, module: &str) -> Claim {
+    anomaly.map_or(Ok(()), |(seed, anomaly)| {
+        Err(format!(
+            "{anomaly}\nagain: LETHE_HISTORY_SEED={seed} cargo test --test scenarios {module}"
+        ))
+    })
 }
 
 /// A mistake must be found, by an anomaly that begins so.
@@ -314,14 +313,10 @@ async fn expect_found(plan: Plan, kinds: &[&str]) {
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn random_histories_have_no_anomaly() {
-    expect_no_anomaly(Plan::default()).await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn random_histories_with_removals_have_no_anomaly() {
-    expect_no_anomaly(Plan { removals: true, ..Plan::default() }).await;
+on_each_store! {
+    random_histories_have_no_anomaly: patiently(no_anomaly(Plan::default()));
+    random_histories_with_removals_have_no_anomaly:
+        patiently(no_anomaly(Plan { removals: true, ..Plan::default() }));
 }
 
 #[tokio::test(start_paused = true)]

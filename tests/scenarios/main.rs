@@ -1,16 +1,74 @@
 //! The scenarios of the removal protocol on whole nodes, several in one
-//! process over one store: see `support/cluster.rs`.
+//! process over one store: see `support/cluster.rs`. Each runs over the store in
+//! memory and, where there is one, over a FoundationDB (`foundationdb.rs`).
 //!
 //! A scenario is a function over the mistakes that are switched on. Each is a
 //! test with none; `mutations.rs` runs them with the mistakes that they must
 //! find.
 
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc, reason = "a test fails by panicking")]
-#![allow(clippy::large_futures, reason = "nothing of a test is moved often")]
 #![allow(unreachable_pub, reason = "one binary in several files")]
 
 #[path = "../support/cluster.rs"]
 mod cluster;
+#[cfg(feature = "foundationdb")]
+#[path = "../support/fdb.rs"]
+#[allow(dead_code, reason = "scenarios disturb no server")]
+mod fdb;
+#[cfg(feature = "foundationdb")]
+mod foundationdb;
+#[cfg(feature = "foundationdb")]
+#[path = "../support/report.rs"]
+#[allow(dead_code, reason = "scenarios count nothing")]
+mod report;
+
+/// Each as a test over the store in memory and, in `on_foundationdb`, over a FoundationDB.
+macro_rules! on_each_store {
+    (@memory $($test:ident: $scenario:expr;)*) => {
+        $(
+            #[tokio::test(start_paused = true)]
+            async fn $test() {
+                if let Err(violated) = Box::pin($scenario).await {
+                    panic!("{violated}");
+                }
+            }
+        )*
+    };
+    ($($test:ident: $scenario:expr;)*) => {
+        on_each_store!(@memory $($test: $scenario;)*);
+
+        #[cfg(feature = "foundationdb")]
+        mod on_foundationdb {
+            use super::*;
+
+            $(
+                #[tokio::test(start_paused = true)]
+                async fn $test() {
+                    crate::foundationdb::holds($scenario).await;
+                }
+            )*
+        }
+    };
+}
+
+/// Tests over the store in memory only, and why; where they would run over a FoundationDB, that is said.
+macro_rules! only_in_memory {
+    ($($why:literal: $test:ident: $scenario:expr;)*) => {
+        on_each_store!(@memory $($test: $scenario;)*);
+
+        #[cfg(feature = "foundationdb")]
+        mod not_on_foundationdb {
+            $(
+                #[test]
+                fn $test() {
+                    crate::report::skipped(concat!(
+                        "scenario ", stringify!($test), " over FoundationDB: ", $why
+                    ));
+                }
+            )*
+        }
+    };
+}
 
 mod barrier;
 mod changes;
@@ -40,18 +98,21 @@ mod unknown;
 mod updates;
 mod writes;
 
+use lethe::cluster::mutation::Mutations;
+
 macro_rules! scenarios {
     ($($module:ident: $($scenario:ident)*;)*) => {
-        $($(
-            #[tokio::test(start_paused = true)]
-            async fn $scenario() {
-                let scenario = $module::$scenario(lethe::cluster::mutation::Mutations::default());
-                if let Err(violated) = cluster::patiently(scenario).await {
-                    panic!("{violated}");
-                }
-            }
-        )*)*
+        on_each_store! {
+            $($($scenario: cluster::patiently($module::$scenario(Mutations::default()));)*)*
+        }
     };
+}
+
+only_in_memory! {
+    "five seconds of tokio's clock are not five of the servers'":
+        an_old_transaction_answers_so_and_keeps_nothing: cluster::patiently(
+            transactions::an_old_transaction_answers_so_and_keeps_nothing(Mutations::default())
+        );
 }
 
 scenarios! {
@@ -212,7 +273,6 @@ scenarios! {
         cursors_go_on_after_the_transaction
         an_unknown_commit_is_found_out
         a_commit_is_safe_to_send_again
-        an_old_transaction_answers_so_and_keeps_nothing
         a_command_that_fails_leaves_no_trace
         a_client_that_leaves_rolls_back;
     elsewhere:

@@ -6,7 +6,7 @@ use lethe::cluster::mutation::Mutations;
 use lethe::codec::record::{self, GraveRecord, RetentionRecord};
 use lethe::codec::{NamespaceId, ObjectKind, RemovalId, keys};
 
-use crate::cluster::{Claim, Cluster, fail};
+use crate::cluster::{Claim, Cluster, fail, patiently};
 use crate::namespaces::{id, world};
 use crate::sets::{Expected, landed};
 
@@ -177,21 +177,8 @@ async fn move_to() -> Claim {
     cluster.finish().await
 }
 
-macro_rules! sets {
-    ($($test:ident: $scene:ident;)*) => {
-        $(
-            #[tokio::test(start_paused = true)]
-            async fn $test() {
-                if let Err(violated) = crate::cluster::patiently($scene()).await {
-                    panic!("{violated}");
-                }
-            }
-        )*
-    };
-}
-
-sets! {
-    a_removal_of_a_namespace_reads_what_is_above_and_one_range_below: removal;
-    the_flip_of_a_namespace_reads_all_that_it_rests_on: flip;
-    a_move_writes_one_pointer_and_reads_both_paths: move_to;
+on_each_store! {
+    a_removal_of_a_namespace_reads_what_is_above_and_one_range_below: patiently(removal());
+    the_flip_of_a_namespace_reads_all_that_it_rests_on: patiently(flip());
+    a_move_writes_one_pointer_and_reads_both_paths: patiently(move_to());
 }

@@ -299,18 +299,16 @@ async fn race(cluster: &Cluster, seed: u64) -> Claim {
     Ok(())
 }
 
-#[tokio::test(start_paused = true)]
-async fn races_on_one_name_end_as_some_order_of_the_commands() {
-    let all = async {
-        let cluster = Cluster::new(&["A", "B"]).await?;
-        for seed in 0..SEEDS {
-            race(&cluster, seed).await.map_err(|violated| format!("seed {seed}: {violated}"))?;
-        }
-        cluster.finish().await
-    };
-    if let Err(violated) = patiently(all).await {
-        panic!("{violated}");
+async fn races() -> Claim {
+    let cluster = Cluster::new(&["A", "B"]).await?;
+    for seed in 0..SEEDS {
+        race(&cluster, seed).await.map_err(|violated| format!("seed {seed}: {violated}"))?;
     }
+    cluster.finish().await
+}
+
+on_each_store! {
+    races_on_one_name_end_as_some_order_of_the_commands: patiently(races());
 }
 
 #[test]

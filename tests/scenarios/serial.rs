@@ -20,7 +20,7 @@ use rand::{RngExt, SeedableRng};
 use tokio::time::sleep;
 
 use crate::cluster::{Claim, Cluster, claim, fail, line, patiently};
-use crate::history::{Run, seeds};
+use crate::history::{Run, none_of, seeds};
 use crate::seat::Seat;
 use model::{Answer, Batch, Change, Document, End, Ended, Filter, Id, Step, Transaction, check};
 
@@ -478,19 +478,12 @@ async fn expect_found(plan: Plan) {
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn some_order_explains_random_changes() {
-    let all = async {
-        match first_anomaly(Plan::default(), seeds(SEEDS)).await? {
-            None => Ok(()),
-            Some((seed, anomaly)) => Err(format!(
-                "{anomaly}\nagain: LETHE_HISTORY_SEED={seed} cargo test --test scenarios serial"
-            )),
-        }
-    };
-    if let Err(violated) = patiently(all).await {
-        panic!("{violated}");
-    }
+async fn no_anomaly() -> Claim {
+    none_of(first_anomaly(Plan::default(), seeds(SEEDS)).await?, "serial")
+}
+
+on_each_store! {
+    some_order_explains_random_changes: patiently(no_anomaly());
 }
 
 #[tokio::test(start_paused = true)]

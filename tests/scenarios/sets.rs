@@ -10,7 +10,7 @@ use lethe::codec::{BucketId, NamespaceId, ObjectKind, RemovalId, Versionstamp, k
 use lethe::resp::Reply;
 use lethe::store::{Held, RangeRead, Store, Transaction};
 
-use crate::cluster::{Claim, Cluster, NAMESPACE, claim, fail, line};
+use crate::cluster::{Claim, Cluster, NAMESPACE, claim, fail, line, patiently};
 
 const NAME: &str = "b";
 
@@ -439,25 +439,12 @@ async fn copying() -> Claim {
     scene.cluster.finish().await
 }
 
-macro_rules! sets {
-    ($($test:ident: $scene:ident;)*) => {
-        $(
-            #[tokio::test(start_paused = true)]
-            async fn $test() {
-                if let Err(violated) = crate::cluster::patiently($scene()).await {
-                    panic!("{violated}");
-                }
-            }
-        )*
-    };
-}
-
-sets! {
-    a_removal_reads_names_and_writes_no_key_of_the_data: removal;
-    a_restore_reads_the_removal_the_name_and_the_fences_above: restore;
-    the_flip_reads_all_that_it_rests_on: flip;
-    an_insert_reads_its_slot_and_the_fences: insert;
-    a_trim_reads_its_shard_and_the_fences: trim;
-    a_swap_reads_the_log_behind_the_copy: swap;
-    a_part_of_a_copy_reads_the_fences_of_both: copying;
+on_each_store! {
+    a_removal_reads_names_and_writes_no_key_of_the_data: patiently(removal());
+    a_restore_reads_the_removal_the_name_and_the_fences_above: patiently(restore());
+    the_flip_reads_all_that_it_rests_on: patiently(flip());
+    an_insert_reads_its_slot_and_the_fences: patiently(insert());
+    a_trim_reads_its_shard_and_the_fences: patiently(trim());
+    a_swap_reads_the_log_behind_the_copy: patiently(swap());
+    a_part_of_a_copy_reads_the_fences_of_both: patiently(copying());
 }

@@ -72,13 +72,6 @@ async fn story() -> Claim {
     cluster.finish().await
 }
 
-#[tokio::test(start_paused = true)]
-async fn three_nodes_tell_the_whole_story_over_tcp() {
-    if let Err(violated) = patiently(story()).await {
-        panic!("{violated}");
-    }
-}
-
 /// Connections that break in a transaction, the last two in the middle of its COMMIT.
 async fn hanging_up() -> Claim {
     let cluster = Cluster::new(&["A", "B"]).await?;
@@ -114,13 +107,6 @@ async fn hanging_up() -> Claim {
     cluster.finish().await
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_connection_that_breaks_rolls_back() {
-    if let Err(violated) = patiently(hanging_up()).await {
-        panic!("{violated}");
-    }
-}
-
 async fn handing_over() -> Claim {
     let mut cluster = Cluster::new(&["A", "B"]).await?;
     cluster.shard_of("B")?;
@@ -136,9 +122,8 @@ async fn handing_over() -> Claim {
     cluster.finish().await
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_node_that_leaves_hands_its_shards_over_at_once() {
-    if let Err(violated) = patiently(handing_over()).await {
-        panic!("{violated}");
-    }
+on_each_store! {
+    three_nodes_tell_the_whole_story_over_tcp: patiently(story());
+    a_connection_that_breaks_rolls_back: patiently(hanging_up());
+    a_node_that_leaves_hands_its_shards_over_at_once: patiently(handing_over());
 }

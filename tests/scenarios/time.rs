@@ -195,31 +195,31 @@ async fn a_time_is_confirmed() -> Claim {
     cluster.finish().await
 }
 
-macro_rules! jumps {
-    ($($test:ident: $scenario:ident($($jump:expr)?);)*) => {
-        $(
-            #[tokio::test(start_paused = true)]
-            async fn $test() {
-                if let Err(violated) = within(LIMIT, $scenario($($jump)?)).await {
-                    panic!("{violated}");
-                }
-            }
-        )*
-    };
-}
-
-jumps! {
-    a_clock_an_hour_ahead_purges_nothing_early_and_says_why: one_clock_jumps(HOUR);
-    a_clock_an_hour_behind_purges_nothing_early_and_says_why: one_clock_jumps(-HOUR);
-    a_clock_a_year_ahead_purges_nothing_early_and_says_why: one_clock_jumps(YEAR);
-    a_clock_a_year_behind_purges_nothing_early_and_says_why: one_clock_jumps(-YEAR);
-    when_all_clocks_jump_an_hour_ahead_they_must_agree_first: all_clocks_jump(HOUR);
-    when_all_clocks_jump_an_hour_back_they_must_agree_first: all_clocks_jump(-HOUR);
-    when_all_clocks_jump_a_year_ahead_they_must_agree_first: all_clocks_jump(YEAR);
-    when_all_clocks_jump_a_year_back_they_must_agree_first: all_clocks_jump(-YEAR);
-    a_clock_that_is_an_hour_ahead_at_the_start_purges_nothing: a_clock_is_wrong_at_the_start(HOUR);
-    a_clock_that_is_an_hour_behind_at_the_start_purges_nothing: a_clock_is_wrong_at_the_start(-HOUR);
-    a_clock_that_is_a_year_ahead_at_the_start_purges_nothing: a_clock_is_wrong_at_the_start(YEAR);
-    a_clock_that_is_a_year_behind_at_the_start_purges_nothing: a_clock_is_wrong_at_the_start(-YEAR);
-    a_confirmed_time_is_believed_at_once: a_time_is_confirmed();
+on_each_store! {
+    a_clock_an_hour_ahead_purges_nothing_early_and_says_why:
+        within(LIMIT, one_clock_jumps(HOUR));
+    a_clock_an_hour_behind_purges_nothing_early_and_says_why:
+        within(LIMIT, one_clock_jumps(-HOUR));
+    a_clock_a_year_ahead_purges_nothing_early_and_says_why:
+        within(LIMIT, one_clock_jumps(YEAR));
+    a_clock_a_year_behind_purges_nothing_early_and_says_why:
+        within(LIMIT, one_clock_jumps(-YEAR));
+    when_all_clocks_jump_an_hour_ahead_they_must_agree_first:
+        within(LIMIT, all_clocks_jump(HOUR));
+    when_all_clocks_jump_an_hour_back_they_must_agree_first:
+        within(LIMIT, all_clocks_jump(-HOUR));
+    when_all_clocks_jump_a_year_ahead_they_must_agree_first:
+        within(LIMIT, all_clocks_jump(YEAR));
+    when_all_clocks_jump_a_year_back_they_must_agree_first:
+        within(LIMIT, all_clocks_jump(-YEAR));
+    a_clock_that_is_an_hour_ahead_at_the_start_purges_nothing:
+        within(LIMIT, a_clock_is_wrong_at_the_start(HOUR));
+    a_clock_that_is_an_hour_behind_at_the_start_purges_nothing:
+        within(LIMIT, a_clock_is_wrong_at_the_start(-HOUR));
+    a_clock_that_is_a_year_ahead_at_the_start_purges_nothing:
+        within(LIMIT, a_clock_is_wrong_at_the_start(YEAR));
+    a_clock_that_is_a_year_behind_at_the_start_purges_nothing:
+        within(LIMIT, a_clock_is_wrong_at_the_start(-YEAR));
+    a_confirmed_time_is_believed_at_once:
+        within(LIMIT, a_time_is_confirmed());
 }

@@ -1,4 +1,5 @@
-//! Several whole nodes in one process, over one store in memory.
+//! Several whole nodes in one process, over one store: in memory, or what
+//! [`keep_in`] says.
 //!
 //! Each node is what `lethe server` runs: its own listener, cache, workers and
 //! membership, over the same store under its own client name, so that faults
@@ -9,20 +10,25 @@
 //! What a scenario claims it says as a [`Claim`], so that the same scenario can
 //! be run with a deliberate mistake and be expected to fail.
 
+#[path = "cluster/finish.rs"]
+mod finish;
+#[path = "cluster/look.rs"]
+mod look;
+
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lethe::check::{self, Severity};
 use lethe::clock::TestClock;
 use lethe::cluster::mutation::Mutations;
-use lethe::cluster::view::ClusterView;
 use lethe::cluster::work::{Scope, Work};
 use lethe::cluster::{Controls, Ended, Stop};
-use lethe::codec::record::{self, AuditRecord, Change, ChangeOp, GraveRecord};
-use lethe::codec::{BucketId, NamespaceId, RemovalId, keys};
+use lethe::codec::record::{self, Change, ChangeOp};
+use lethe::codec::{BucketId, RemovalId, keys};
 use lethe::command::{Context, Services, execute};
 use lethe::config::Config;
 use lethe::error::Result as DomainResult;
@@ -30,7 +36,7 @@ use lethe::metadata::LiveBucket;
 use lethe::node::{Node, NodeOptions};
 use lethe::resp::{Reply, Words};
 use lethe::session::{Client, Session};
-use lethe::store::{Atomic, Faults, Held, Lost, Matcher, RangeRead, Read, Store, Transaction};
+use lethe::store::{Atomic, Faults, Held, Lost, Matcher, Store, Transaction};
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -51,6 +57,9 @@ pub const DRAIN_LIMIT: Duration = Duration::from_secs(30);
 /// The namespace that sessions start in.
 pub const NAMESPACE: &str = "global";
 
+/// What comes by an event takes less, also from servers; what is found by looking takes a heartbeat at least.
+pub const AT_ONCE: Duration = Duration::from_millis(400);
+
 /// Longer than anything in a scenario should take.
 const PATIENCE: Duration = Duration::from_secs(600);
 
@@ -67,6 +76,31 @@ pub(crate) use claim;
 /// Turns any error into a claim that failed.
 pub fn fail(error: impl Display) -> String {
     error.to_string()
+}
+
+/// Makes an empty store for a cluster.
+pub type NewStore = fn() -> Pin<Box<dyn Future<Output = Store> + Send>>;
+
+thread_local! {
+    static NEW_STORE: Cell<NewStore> = const { Cell::new(memory) };
+}
+
+fn memory() -> Pin<Box<dyn Future<Output = Store> + Send>> {
+    Box::pin(std::future::ready(Store::memory()))
+}
+
+/// Where clusters that this thread makes keep what they have, until what is given is dropped.
+pub fn keep_in(store: NewStore) -> Kept {
+    Kept(NEW_STORE.replace(store))
+}
+
+#[must_use = "dropping it ends it"]
+pub struct Kept(NewStore);
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        NEW_STORE.set(self.0);
+    }
 }
 
 /// A store, the nodes over it, and their clocks.
@@ -168,7 +202,7 @@ impl Cluster {
         config.cluster.drain_limit = DRAIN_LIMIT;
         change(&mut config);
         let mut cluster = Self {
-            store: Store::memory(),
+            store: NEW_STORE.get()().await,
             config: Arc::new(config),
             mutations,
             nodes: BTreeMap::new(),
@@ -276,7 +310,7 @@ impl Cluster {
     }
 
     fn faults(&self) -> &Faults {
-        self.store.faults().expect("the memory engine has faults")
+        self.store.faults().expect("a store of scenarios has faults")
     }
 
     /// Holds the next commit of this kind of this node.
@@ -376,44 +410,6 @@ impl Cluster {
         self.ask(node, &format!("BUCKET.INSERT {bucket} DOCS {{\"number\":{number}}}"))
     }
 
-    /// The documents of an instance, whatever its state.
-    pub async fn documents(&self, bucket: BucketId) -> Claim<usize> {
-        Ok(self.rows(&keys::data_part(bucket, keys::data::DOCUMENT)).await?.len())
-    }
-
-    /// Everything that lies below the prefix of an instance.
-    pub async fn raw_scan(&self, bucket: BucketId) -> Claim<usize> {
-        Ok(self.rows(&keys::data_prefix(bucket)).await?.len())
-    }
-
-    /// All rows below a prefix.
-    pub async fn rows(&self, prefix: &[u8]) -> Claim<Vec<(bytes::Bytes, bytes::Bytes)>> {
-        let txn = self.store.begin("scan");
-        let mut rows = Vec::new();
-        let mut next = Some(RangeRead::prefix(prefix).snapshot());
-        while let Some(range) = next {
-            let page = txn.range(range.clone()).await.map_err(fail)?;
-            next = range.after(&page);
-            rows.extend(page.rows);
-        }
-        Ok(rows)
-    }
-
-    /// One value.
-    pub async fn get(&self, key: &[u8]) -> Claim<Option<bytes::Bytes>> {
-        self.store.begin("scan").get(key, Read::Snapshot).await.map_err(fail)
-    }
-
-    /// Members and shards, as the store has them.
-    pub async fn view(&self) -> Claim<ClusterView> {
-        let (_, running) = self.nodes.first_key_value().ok_or("no node runs")?;
-        running.node.cluster().view().await.map_err(fail)
-    }
-
-    pub async fn is_member(&self, node: &str) -> Claim<bool> {
-        Ok(self.get(&keys::member(node)).await?.is_some())
-    }
-
     /// A shard that this node works for, and its epoch.
     pub fn shard_of(&self, node: &str) -> Claim<(u16, i64)> {
         let owned = self.node(node).cluster().owned_shards();
@@ -428,39 +424,6 @@ impl Cluster {
         let work = self.node(node).cluster().work().enter(bucket, scope, what);
         work.open().map_err(fail)?;
         Ok(work)
-    }
-
-    /// Every shard belongs to a member.
-    pub async fn all_owned(&self) -> Claim {
-        let members = self.rows(&keys::kind_prefix(keys::kind::MEMBER)).await?;
-        let members: Vec<String> = members
-            .iter()
-            .map(|(key, _)| keys::parse_node(key))
-            .collect::<Result<_, _>>()
-            .map_err(fail)?;
-        let shards = self.rows(&keys::kind_prefix(keys::kind::SHARD)).await?;
-        claim!(shards.len() == self.config.cluster.shards as usize, "a shard has no row");
-        for (key, value) in &shards {
-            let record: record::ShardRecord = record::decode("shard", value).map_err(fail)?;
-            let shard = keys::parse_shard(key).map_err(fail)?;
-            claim!(
-                members.contains(&record.owner),
-                "shard {shard} belongs to '{}', who is no member",
-                record.owner
-            );
-        }
-        Ok(())
-    }
-
-    /// The busy rows of an object.
-    pub async fn busy(&self, bucket: BucketId) -> Claim<usize> {
-        Ok(self.rows(&keys::busy_prefix(bucket.0)).await?.len())
-    }
-
-    /// The audit log, oldest first.
-    pub async fn audit(&self) -> Claim<Vec<AuditRecord>> {
-        let rows = self.rows(&keys::kind_prefix(keys::kind::AUDIT)).await?;
-        rows.iter().map(|(_, row)| record::decode("audit", row).map_err(fail)).collect()
     }
 
     /// Waits until this holds, with the store's time.
@@ -487,87 +450,6 @@ impl Cluster {
             Ok(self.get(&grave).await?.is_some() && self.get(&reclaim).await?.is_none())
         })
         .await
-    }
-
-    pub async fn is_purged(&self, removed: &Removed) -> Claim<bool> {
-        Ok(self.get(&keys::grave(removed.removal)).await?.is_some())
-    }
-
-    /// What must hold at the end of every scenario, once all is quiet.
-    pub async fn finish(self) -> Claim {
-        self.chaos(None);
-        for (name, running) in &self.nodes {
-            self.end_outage(name);
-            running.node.cluster().resume();
-        }
-        sleep(SILENT_AFTER * 2).await;
-        self.all_owned().await?;
-        self.nothing_is_left_of_what_was_purged().await?;
-        self.one_audit_row_for_each_transition().await?;
-        self.the_store_is_in_order().await
-    }
-
-    async fn the_store_is_in_order(&self) -> Claim {
-        let mut findings = check::all(&self.store).await.map_err(fail)?;
-        findings.retain(|finding| finding.severity() == Severity::Error);
-        let findings: Vec<String> = findings.iter().map(ToString::to_string).collect();
-        claim!(findings.is_empty(), "the check finds: {}", findings.join("; "));
-        Ok(())
-    }
-
-    async fn nothing_is_left_of_what_was_purged(&self) -> Claim {
-        for (key, value) in self.rows(&keys::kind_prefix(keys::kind::GRAVE)).await? {
-            let removal = RemovalId(keys::parse_number("grave", &key).map_err(fail)?);
-            let grave: GraveRecord = record::decode("grave", &value).map_err(fail)?;
-            let (id, number) = (grave.object, grave.object.number());
-            let left = self.raw_scan(BucketId(number)).await?;
-            claim!(left == 0, "{left} keys are left below the prefix of {id}, which was purged");
-            let busy = self.busy(BucketId(number)).await?;
-            claim!(busy == 0, "{id} was purged and has a busy row");
-            for (what, key) in [
-                ("record", keys::bucket_record(BucketId(number))),
-                ("record", keys::namespace_record(NamespaceId(number))),
-                ("fence", keys::fence(number)),
-                ("removal", keys::removal(removal)),
-                ("retention", keys::retention(removal)),
-                ("hold", keys::hold(removal)),
-                ("request", keys::request(removal)),
-                ("reclaim job", keys::reclaim(removal)),
-            ] {
-                claim!(self.get(&key).await?.is_none(), "{id} was purged and has a {what}");
-            }
-        }
-        Ok(())
-    }
-
-    async fn one_audit_row_for_each_transition(&self) -> Claim {
-        let mut counted: BTreeMap<(String, String), i64> = BTreeMap::new();
-        for row in self.audit().await? {
-            if let Some(removal) = row.removal.filter(|_| row.outcome == "OK")
-                && ["remove", "restore", "purge"].contains(&row.action.as_str())
-            {
-                *counted.entry((row.action, removal)).or_default() += row.count;
-            }
-        }
-        for ((action, removal), count) in &counted {
-            claim!(*count == 1, "{removal} has {count} audit rows for '{action}'");
-            let known = counted.contains_key(&("remove".to_owned(), removal.clone()));
-            claim!(known, "{removal} has a '{action}' in the audit log but no removal");
-            let twice = ("restore".to_owned(), removal.clone());
-            claim!(
-                action != "purge" || !counted.contains_key(&twice),
-                "{removal} was both restored and purged"
-            );
-        }
-        let of = |kind| keys::kind_prefix(kind);
-        let purged = counted.keys().filter(|(action, _)| action == "purge").count();
-        let graves = self.rows(&of(keys::kind::GRAVE)).await?.len();
-        claim!(purged == graves, "{purged} purges in the audit log, but {graves} graves");
-        let count = |wanted: &str| counted.keys().filter(|(action, _)| action == wanted).count();
-        let open = count("remove") - count("restore") - purged;
-        let removals = self.rows(&of(keys::kind::REMOVAL)).await?.len();
-        claim!(open == removals, "{open} removals by the audit log, but {removals} rows");
-        Ok(())
     }
 }
 

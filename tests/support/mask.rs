@@ -15,10 +15,11 @@ const KINDS: &[(&str, bool, &str)] = &[
     ("document", true, r"\b[0-9a-f]{24}\b"),
     ("version", true, r"\b[0-9a-f]{20}\b"),
     ("time", false, r"\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,3})?Z"),
-    // Each script runs on both, and must read the same.
-    ("store", false, r"\b(?:memory|embedded)\b"),
+    // Each script runs on all, and must read the same.
+    ("store", false, r"\b(?:memory|embedded|foundationdb)\b"),
     ("milliseconds", false, r#""milliseconds"\n\s*\d+\) \(integer\) \d+"#),
-    ("address", false, r"\b127\.0\.0\.1:\d+\b"),
+    // On FoundationDB a node is told apart by its machine.
+    ("address", false, r"\b(?:127\.0\.0\.1|MACHINE):\d+\b"),
 ];
 
 /// The names given so far in one script, both ways.
@@ -32,10 +33,12 @@ pub(crate) struct Masks {
 
 impl Masks {
     pub(crate) fn new(script: &str) -> Masks {
+        let machine = regex::escape(&gethostname::gethostname().to_string_lossy());
         let patterns = KINDS
             .iter()
             .map(|(kind, numbered, pattern)| {
-                (*kind, *numbered, Regex::new(pattern).expect("a valid pattern"))
+                let pattern = pattern.replace("MACHINE", &machine);
+                (*kind, *numbered, Regex::new(&pattern).expect("a valid pattern"))
             })
             .collect();
         Masks { patterns, script: script.to_owned(), names: BTreeMap::new() }

@@ -1,5 +1,10 @@
 //! A real node in this process, listening on a free port of the loopback.
 
+#[cfg(feature = "foundationdb")]
+#[path = "fdb.rs"]
+#[allow(dead_code, reason = "nodes disturb no server")]
+mod fdb;
+
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,8 +19,21 @@ use tokio::runtime::Runtime;
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum StoreKind {
     Memory,
-    #[allow(dead_code, reason = "not every test runs on both")]
+    #[allow(dead_code, reason = "not every test runs on all")]
     Embedded,
+    /// On the server of this process, behind a prefix of its own.
+    #[cfg(feature = "foundationdb")]
+    #[allow(dead_code, reason = "not every test runs on all")]
+    FoundationDb(&'static fdb::Server),
+}
+
+#[cfg(feature = "foundationdb")]
+impl StoreKind {
+    /// FoundationDB, if a server can be had; if not, that has been said.
+    #[allow(dead_code, reason = "not every test runs on all")]
+    pub(crate) fn foundationdb() -> Option<Self> {
+        fdb::shared().map(Self::FoundationDb)
+    }
 }
 
 impl fmt::Display for StoreKind {
@@ -23,6 +41,8 @@ impl fmt::Display for StoreKind {
         f.write_str(match self {
             Self::Memory => "memory",
             Self::Embedded => "embedded",
+            #[cfg(feature = "foundationdb")]
+            Self::FoundationDb(_) => "FoundationDB",
         })
     }
 }
@@ -39,13 +59,16 @@ pub(crate) struct TestNode {
 impl TestNode {
     pub(crate) fn start(store: StoreKind) -> TestNode {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let mut config = Config {
-            data_dir: folder.path().join("data"),
-            store: match store {
-                StoreKind::Memory => config::StoreKind::Memory,
-                StoreKind::Embedded => config::StoreKind::Embedded,
-            },
-            ..Config::default()
+        let mut config = Config { data_dir: folder.path().join("data"), ..Config::default() };
+        config.store = match store {
+            StoreKind::Memory => config::StoreKind::Memory,
+            StoreKind::Embedded => config::StoreKind::Embedded,
+            #[cfg(feature = "foundationdb")]
+            StoreKind::FoundationDb(server) => {
+                config.foundationdb.cluster_file = Some(server.cluster_file());
+                config.foundationdb.key_prefix = server.new_prefix();
+                config::StoreKind::FoundationDb
+            }
         };
         config.server.listen = vec![SocketAddr::from(([127, 0, 0, 1], 0))];
         let runtime = Runtime::new().expect("a runtime");

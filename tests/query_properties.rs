@@ -7,6 +7,8 @@
 
 #[path = "query/allocations.rs"]
 mod allocations;
+#[path = "query/bucket.rs"]
+mod bucket;
 #[path = "query/commands.rs"]
 mod commands;
 #[path = "query/door.rs"]
@@ -20,6 +22,8 @@ mod oracle;
 mod orders;
 #[path = "query/planner.rs"]
 mod planner;
+#[path = "query/plans.rs"]
+mod plans;
 #[path = "query/work.rs"]
 mod work;
 

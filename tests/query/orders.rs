@@ -8,7 +8,7 @@ use lethe::document::Home;
 use lethe::query::{Budget, Direction, Position, Query, explain, run};
 use lethe::store::{Read, Store};
 
-use crate::planner::{
+use crate::bucket::{
     Belief, believe, decoded, fill, found, home, index, large, numbered, plain_query, said,
 };
 

@@ -13,7 +13,7 @@ use lethe::store::{Chaos, Read, Store};
 use tokio::time::Instant;
 
 use crate::allocations;
-use crate::planner::{
+use crate::bucket::{
     Belief, believe, decoded, fill, found, home, id, index, numbered, plain_query,
 };
 

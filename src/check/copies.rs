@@ -112,16 +112,10 @@ pub(super) async fn of_record(
             "a copy that has failed",
         );
     }
-    if !look.exists(&queued).await? {
-        report.add(Kind::Missing, "it is a copy that nobody works on", readable::key(&queued));
-    }
+    look.expect(report, &queued, "it is a copy that nobody works on").await?;
     // With its source purged the log is gone; the work on it finds out.
-    if !look.bucket(of.source).await?.is_absent() && !look.exists(&reader).await? {
-        report.add(
-            Kind::Missing,
-            "the log of its source is not kept for it",
-            readable::key(&reader),
-        );
+    if !look.bucket(of.source).await?.is_absent() {
+        look.expect(report, &reader, "the log of its source is not kept for it").await?;
     }
     Ok(())
 }

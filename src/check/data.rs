@@ -191,9 +191,7 @@ async fn tombstone(
     let queued = keys::expiring(bucket, at, removal, &oid);
     let rows = [(listed, "its removal does not list it"), (queued, "nothing says when it expires")];
     for (row, wrong) in rows {
-        if !look.exists(&row).await? {
-            report.add(Kind::Missing, wrong, readable::key(&row));
-        }
+        look.expect(report, &row, wrong).await?;
     }
     if let Some(stored) = tombstone.stored {
         body(look, report, home, &oid, stored).await?;

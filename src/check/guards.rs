@@ -3,7 +3,7 @@
 use super::finding::{Kind, Report};
 use super::look::{Look, Row, number};
 use crate::codec::record::{BucketRecord, NamespaceRecord, State};
-use crate::codec::{BucketId, NamespaceId, RemovalId, keys, readable};
+use crate::codec::{BucketId, NamespaceId, RemovalId, keys};
 use crate::store::{RangeRead, Result};
 
 /// Reports something guarded that its parent has no row of.
@@ -18,14 +18,7 @@ pub(super) async fn expect(
         return Ok(());
     }
     let row = keys::guard(what, parent, child);
-    if !look.exists(&row).await? {
-        report.add(
-            Kind::Missing,
-            "what is above it does not know that it is guarded",
-            readable::key(&row),
-        );
-    }
-    Ok(())
+    look.expect(report, &row, "what is above it does not know that it is guarded").await
 }
 
 pub(super) async fn guard(
@@ -109,13 +102,8 @@ pub(super) async fn parked(
             let due = restored_at
                 .map(|at| keys::expiry(at, keys::due::UNPARK, &namespace.0.to_be_bytes()));
             let due = due.unwrap_or_default();
-            if !look.exists(&due).await? {
-                report.add(
-                    Kind::Missing,
-                    format!("the namespace {namespace} is active, and nobody puts it back"),
-                    readable::key(&due),
-                );
-            }
+            let wrong = format!("the namespace {namespace} is active, and nobody puts it back");
+            look.expect(report, &due, wrong).await?;
         }
         Row::Is(_) | Row::Broken => {}
     }

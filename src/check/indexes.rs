@@ -149,13 +149,9 @@ pub(super) async fn of_document(
             .iter()
             .map(|(field, what)| keys::index::mark(home.bucket(), index.id(), *field, *what));
         for key in entries.chain(marks) {
-            if !look.exists(&key).await? {
-                report.add(
-                    Kind::Missing,
-                    format!("the index '{}' does not have what it must have of it", index.name()),
-                    readable::key(&key),
-                );
-            }
+            let wrong =
+                format!("the index '{}' does not have what it must have of it", index.name());
+            look.expect(report, &key, wrong).await?;
         }
     }
     Ok(())
@@ -175,12 +171,8 @@ async fn task(
     expect_kind(report, kind);
     find(report, record, id);
     let queued = keys::index::queued_task(bucket, id, kind);
-    if task.status.is_open() && !look.exists(&queued).await? {
-        report.add(
-            Kind::Missing,
-            "it is open, but the queue does not have it",
-            readable::key(&queued),
-        );
+    if task.status.is_open() {
+        look.expect(report, &queued, "it is open, but the queue does not have it").await?;
     }
     Ok(())
 }

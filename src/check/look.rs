@@ -8,7 +8,9 @@ use crate::codec::record::{
     self, BucketRecord, ClusterRecord, ClusterTimeRecord, MemberRecord, NamespaceRecord,
     ReclaimRecord, RemovalRecord, RetentionRecord, State,
 };
-use crate::codec::{BucketId, DecodeError, NamespaceId, Object, RemovalId, Versionstamp, keys};
+use crate::codec::{
+    BucketId, DecodeError, NamespaceId, Object, RemovalId, Versionstamp, keys, readable,
+};
 use crate::document::{Document, Home, Stored};
 use crate::metadata::name::DEPTH_MAX;
 use crate::store::{RangeRead, Read, Result, Store, Transaction};
@@ -139,6 +141,19 @@ impl Look {
 
     pub(super) async fn exists(&self, key: &[u8]) -> Result<bool> {
         Ok(self.get(key).await?.is_some())
+    }
+
+    /// A row that has to be there: `wrong` is what is so without it.
+    pub(super) async fn expect(
+        &self,
+        report: &mut Report<'_>,
+        key: &[u8],
+        wrong: impl Into<String>,
+    ) -> Result<()> {
+        if !self.exists(key).await? {
+            report.add(Kind::Missing, wrong, readable::key(key));
+        }
+        Ok(())
     }
 
     pub(super) async fn range(&self, range: RangeRead) -> Result<crate::store::Page> {

@@ -104,9 +104,9 @@ pub(super) async fn expiry(
             if look.bucket(bucket).await?.is_absent() {
                 let wrong = format!("there is no bucket {bucket}");
                 report.add(Kind::Dangling, wrong, "the record of a bucket");
-            } else if !look.exists(&known).await? {
+            } else {
                 let wrong = format!("the bucket {bucket} does not know of it");
-                report.add(Kind::Missing, wrong, readable::key(&known));
+                look.expect(report, &known, wrong).await?;
             }
         }
         other => report.add(
@@ -164,14 +164,8 @@ pub(super) async fn operation(
 }
 
 async fn expect_due(look: &Look, report: &mut Report<'_>, due: &[u8]) -> Result<()> {
-    if !look.exists(due).await? {
-        report.add(
-            Kind::Missing,
-            "the queue of what is due does not have it, so it is kept for ever",
-            readable::key(due),
-        );
-    }
-    Ok(())
+    look.expect(report, due, "the queue of what is due does not have it, so it is kept for ever")
+        .await
 }
 
 pub(super) async fn grave(

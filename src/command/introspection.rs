@@ -143,7 +143,15 @@ fn flag_names(spec: &Spec) -> impl Iterator<Item = &'static str> {
         (flags::NO_TRANSACTION, "no_multi"),
         (flags::NO_AUTH, "no_auth"),
     ];
-    NAMES.iter().filter(|(flag, _)| spec.has(*flag)).map(|(_, name)| *name)
+    names_of(spec, NAMES)
+}
+
+/// The names of the flags that a command has.
+fn names_of(
+    spec: &Spec,
+    names: &'static [(u16, &'static str)],
+) -> impl Iterator<Item = &'static str> {
+    names.iter().filter(|(flag, _)| spec.has(*flag)).map(|(_, name)| *name)
 }
 
 fn categories(spec: &Spec) -> impl Iterator<Item = &'static str> {
@@ -156,7 +164,7 @@ fn categories(spec: &Spec) -> impl Iterator<Item = &'static str> {
         (flags::CONNECTION, "connection"),
     ];
     let speed = if spec.has(flags::FAST) { "fast" } else { "slow" };
-    NAMES.iter().filter(|(flag, _)| spec.has(*flag)).map(|(_, name)| *name).chain([speed])
+    names_of(spec, NAMES).chain([speed])
 }
 
 fn docs(_: &mut Context<'_>, args: &Args) -> Result<Reply> {

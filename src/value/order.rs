@@ -124,35 +124,32 @@ fn compare_documents(left: Raw<'_>, right: Raw<'_>, collator: Option<&Collator>)
     if left == right {
         return Ordering::Equal;
     }
-    let (mut left, mut right) = (left.iter(), right.iter());
-    loop {
-        match (left.next(), right.next()) {
-            (None, None) => return Ordering::Equal,
-            (None, Some(_)) => return Ordering::Less,
-            (Some(_), None) => return Ordering::Greater,
-            (Some(left), Some(right)) => {
-                let (left_value, right_value) = (left.value(), right.value());
-                let order = Bracket::of(&left_value)
-                    .cmp(&Bracket::of(&right_value))
-                    .then_with(|| left.key.cmp(right.key))
-                    .then_with(|| compare_with(&left_value, &right_value, collator));
-                if order != Ordering::Equal {
-                    return order;
-                }
-            }
-        }
-    }
+    one_by_one(left.iter(), right.iter(), |left, right| {
+        let (left_value, right_value) = (left.value(), right.value());
+        Bracket::of(&left_value)
+            .cmp(&Bracket::of(&right_value))
+            .then_with(|| left.key.cmp(right.key))
+            .then_with(|| compare_with(&left_value, &right_value, collator))
+    })
 }
 
 fn compare_arrays(left: Raw<'_>, right: Raw<'_>, collator: Option<&Collator>) -> Ordering {
-    let (mut left, mut right) = (left.values(), right.values());
+    one_by_one(left.values(), right.values(), |left, right| compare_with(left, right, collator))
+}
+
+/// The first difference decides; else the shorter one comes first.
+fn one_by_one<T>(
+    mut left: impl Iterator<Item = T>,
+    mut right: impl Iterator<Item = T>,
+    compare: impl Fn(&T, &T) -> Ordering,
+) -> Ordering {
     loop {
         match (left.next(), right.next()) {
             (None, None) => return Ordering::Equal,
             (None, Some(_)) => return Ordering::Less,
             (Some(_), None) => return Ordering::Greater,
             (Some(left), Some(right)) => {
-                let order = compare_with(&left, &right, collator);
+                let order = compare(&left, &right);
                 if order != Ordering::Equal {
                     return order;
                 }

@@ -9,7 +9,7 @@ use lethe::codec::record::{self, BucketRecord};
 use lethe::store::Error as StoreError;
 use tokio::time::{Instant, sleep};
 
-use crate::cluster::{Claim, Cluster, claim, fail, field, line};
+use crate::cluster::{AT_ONCE, Claim, Cluster, claim, fail, field, line};
 use crate::copies::{Model, SOON, caught_up, content, delete, insert, same, scene, update};
 
 /// How long writers wait at most.
@@ -74,7 +74,7 @@ pub async fn a_pause_ends_by_itself(mutations: Mutations) -> Claim {
     let answer = write.line().await?;
     claim!(answer.starts_with('['), "a writer answered '{answer}'");
     let waited = began.elapsed();
-    claim!(waited <= PAUSE + Duration::from_millis(100), "writers waited {waited:?}");
+    claim!(waited <= PAUSE + AT_ONCE, "writers waited {waited:?}");
     let late = held.release();
     claim!(matches!(late, Some(Err(StoreError::Conflict))), "the swap landed: {late:?}");
     claim!(cluster.id("A", "b").await? == source, "it was swapped");
@@ -108,7 +108,7 @@ pub async fn a_swap_that_takes_too_long_is_given_up(mutations: Mutations) -> Cla
     let answer = write.line().await?;
     claim!(answer.starts_with('['), "a writer answered '{answer}'");
     let waited = began.elapsed();
-    claim!(waited <= PAUSE + Duration::from_millis(200), "a writer waited {waited:?}");
+    claim!(waited <= PAUSE + AT_ONCE, "a writer waited {waited:?}");
     drop(held);
     claim!(!paused(&cluster, source).await?, "the pause was left behind");
     claim!(cluster.id("A", "b").await? == source, "it was swapped");

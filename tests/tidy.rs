@@ -164,6 +164,14 @@ fn files_stay_readable_in_length() {
             long.push(format!("src/{}: {lines} lines without its tests", source.path));
         }
     }
+    for file in ["tests", "benches"].iter().flat_map(|folder| text_files(&root().join(folder))) {
+        if file.extension().is_some_and(|extension| extension == "rs") {
+            let lines = std::fs::read_to_string(&file).expect("a source is text").lines().count();
+            if lines > FILE_LINES_MAX {
+                long.push(format!("{}: {lines} lines", relative(&file)));
+            }
+        }
+    }
     for (path, _, reason) in LONGER_FILES {
         assert!(root().join("src").join(path).exists(), "{path} is gone: take it off the list");
         assert!(!reason.is_empty(), "{path}: say why");

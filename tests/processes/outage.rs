@@ -29,8 +29,8 @@ fn what_was_acknowledged_survives_the_death_of_the_store_and_what_was_removed_st
     let acknowledged = Arc::new(Mutex::new(BTreeSet::from([0])));
     let (next, done) = (AtomicUsize::new(1), AtomicUsize::new(0));
     for round in 1..=2 {
+        let (told, inserted) = channel();
         std::thread::scope(|scope| {
-            let (told, inserted) = channel();
             for number in 0..CLIENTS {
                 let mut client = world.nodes[number % world.nodes.len()].connect();
                 let (acknowledged, next, done) = (&acknowledged, &next, &done);
@@ -43,8 +43,7 @@ fn what_was_acknowledged_survives_the_death_of_the_store_and_what_was_removed_st
                             Ok(()) => {
                                 acknowledged.lock().unwrap().insert(n);
                                 done.fetch_add(1, Ordering::Relaxed);
-                                // Nobody counts any more after the server was killed.
-                                drop(told.send(()));
+                                told.send(()).unwrap();
                             }
                             Err(error) => assert!(may_happen(&error), "{error}"),
                         }

@@ -5,7 +5,7 @@ use crate::codec::keys;
 use crate::codec::record::{ClusterTimeRecord, decode_change, encode};
 use crate::document::replica::Readers;
 use crate::document::testing::{AT, World};
-use crate::document::{Limits, Tombstone, due, get, insert, purge, replace};
+use crate::document::{Tombstone, due, get, purge, replace};
 use crate::store::RangeRead;
 
 const HOUR: i64 = 3_600_000;

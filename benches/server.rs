@@ -11,6 +11,10 @@
 mod client;
 #[path = "../tests/support/node.rs"]
 mod node;
+#[cfg(feature = "foundationdb")]
+#[path = "../tests/support/report.rs"]
+#[allow(dead_code, reason = "nothing is counted here")]
+mod report;
 
 use std::time::Duration;
 

@@ -10,12 +10,12 @@ use lethe::codec::record::{BucketRecord, IndexField, IndexRecord, IndexStatus, I
 use lethe::codec::{BucketId, NamespaceId};
 use lethe::document::{Home, NewDocument, ObjectIds, Origin, insert};
 use lethe::query::{
-    Budget, Direction, Explained, Figures, Limits, Memory, Path, Position, Query, Shares, Sort,
-    count, parse, run,
+    Ast, Budget, Direction, Explained, Figures, Limits, Memory, Path, Position, Query, Shares,
+    Sort, parse, run,
 };
 use lethe::store::{Read, Store};
 
-use crate::document;
+use crate::{document, oracle, raw};
 
 /// What the planner believes.
 #[derive(Clone, Debug)]
@@ -160,4 +160,16 @@ pub(crate) fn said(explained: &Explained, name: &str) -> Vec<String> {
         _ => {}
     }
     all
+}
+
+pub(crate) fn ast(filter: &Document, by: oracle::By) -> Ast {
+    let filter = parse(&raw(filter), &Limits::default()).unwrap();
+    match by {
+        None => filter,
+        Some(strength) => filter.collated(&crate::english(strength)),
+    }
+}
+
+pub(crate) fn id_of(document: &Document) -> ObjectId {
+    document.get_object_id("_id").unwrap()
 }

@@ -60,7 +60,7 @@ async fn a_batch_in_the_order_of_the_first_field_reads_no_more_than_it_gives() {
             // What comes behind decides among equal ones, in its own direction.
             let backward = (direction == Direction::Descending) != descending[0];
             let mut expected: Vec<_> = (0..200).map(|n| (n / 10, n)).collect();
-            let sign = |descending: bool| if descending != backward { -1 } else { 1 };
+            let sign = |descending: bool| if descending == backward { 1 } else { -1 };
             expected.sort_by_key(|(tens, n)| (tens * sign(descending[0]), n * sign(descending[1])));
             assert_eq!(seen, expected, "{descending:?} {direction:?}");
         }

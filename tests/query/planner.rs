@@ -6,21 +6,20 @@
 
 use std::sync::Arc;
 
-use bson::{Bson, Document, oid::ObjectId};
+use bson::{Bson, Document};
 use lethe::clock::TestClock;
 use lethe::codec::record::{IndexField, IndexRecord, IndexStatus, IndexType};
 use lethe::document::{Home, Limits as DocumentLimits, NewDocument, ObjectIds, Origin, insert};
 use lethe::error::Error;
 use lethe::index::Index;
 use lethe::query::{
-    Asked, Ast, Budget, Collate, Direction, Limits, Path, Projection, Query, Sort, Steps, count,
-    parse,
+    Asked, Budget, Collate, Direction, Path, Projection, Query, Sort, Steps, count,
 };
 use lethe::store::{Read, Store};
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 
-use crate::bucket::{Belief, believe, decoded, fill, found, home, id, index, numbered};
+use crate::bucket::{Belief, ast, believe, decoded, fill, found, home, id, id_of, numbered};
 use crate::{document, generate, oracle, raw};
 
 const PATHS: [&str; 7] = ["a", "b", "c", "a.b", "a.0", "b.a", "a.b.c"];
@@ -264,12 +263,11 @@ fn fix(
     }
     let document = which.get(documents);
     for field in fields {
-        let steps = field.selector.split('.');
-        let found =
-            steps.fold(Some(Bson::Document(document.clone())), |value, step| match value? {
-                Bson::Document(inner) => inner.get(step).cloned(),
-                _ => None,
-            });
+        let mut steps = field.selector.split('.');
+        let found = steps.try_fold(Bson::Document(document.clone()), |value, step| match value {
+            Bson::Document(inner) => inner.get(step).cloned(),
+            _ => None,
+        });
         let value = found.unwrap_or(Bson::Null);
         if !matches!(value, Bson::RegularExpression(_)) {
             filter.insert(&field.selector, bson::doc! {"$eq": value});
@@ -340,18 +338,6 @@ async fn fill_distinct(store: &Store, home: &Home, documents: &[Document]) -> Ve
         }
     }
     inside
-}
-
-fn ast(filter: &Document, by: oracle::By) -> Ast {
-    let filter = parse(&raw(filter), &Limits::default()).unwrap();
-    match by {
-        None => filter,
-        Some(strength) => filter.collated(&crate::english(strength)),
-    }
-}
-
-fn id_of(document: &Document) -> ObjectId {
-    document.get_object_id("_id").unwrap()
 }
 
 fn query(world: &World, filter: &Document) -> Query {

@@ -6,7 +6,8 @@ use lethe::query::{Budget, Direction, Position, Projection, Query, Steps, count,
 use lethe::store::{Read, Store};
 
 use crate::bucket::{
-    Belief, believe, decoded, fill, found, home, id, index, large, numbered, plain_query, said,
+    Belief, ast, believe, decoded, fill, found, home, id_of, index, large, numbered, plain_query,
+    said,
 };
 use crate::{document, oracle};
 

@@ -1,14 +1,17 @@
 //! The command line: what `lethe` can be told to do.
 //!
 //! Each subcommand is a few calls into the layers below; what it prints is for
-//! people. Settings come from the defaults, the file, `LETHE_*` variables and
+//! people. What is asked of a node over the wire is in `remote`. Settings come from the defaults, the file, `LETHE_*` variables and
 //! flags, in that order.
 //!
 //! Not here: the process itself and its runtime (`main`).
 
 mod copy;
+mod generate;
+mod line;
 mod log;
 mod ready;
+mod remote;
 mod replicate;
 mod run;
 
@@ -35,6 +38,8 @@ pub struct Cli {
 enum Command {
     /// Run a node (what `lethe` does without a subcommand)
     Server(ServerArgs),
+    #[command(flatten)]
+    Remote(remote::Remote),
     /// Scan a store that no node has open, and report every orphaned, dangling or inconsistent key
     Check(CheckArgs),
     /// Tell the whole story on real data, on a private node in a temporary folder
@@ -47,6 +52,10 @@ enum Command {
     Replicate(ReplicateArgs),
     /// Ask a node on this machine whether it is ready, as its /readyz says; exit 0 if it is
     Ready(ReadyArgs),
+    /// Print completions for a shell
+    Completions(generate::CompletionsArgs),
+    /// Make the pages for man
+    Man(generate::ManArgs),
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]

@@ -1,20 +1,31 @@
 //! A small client of our own protocol, for what this program asks of nodes: the
-//! demo, `lethe backup --node`, `lethe replicate`.
+//! demo, `lethe backup --node`, `lethe replicate`, and what is told to a node from
+//! the command line.
 //!
-//! One command at a time, RESP2, no TLS. What a reply means is for the caller to say.
+//! RESP2, no TLS. What a reply means is for the caller to say.
 //!
 //! Not here: the server's side of the protocol (`resp`).
 
+mod address;
+
 use std::io;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use redis_protocol::resp2::decode::decode_bytes_mut;
 use redis_protocol::resp2::types::BytesFrame;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, ToSocketAddrs};
+use tokio::time::timeout;
+
+pub use address::{Address, AddressError, Secret};
 
 /// More of a reply is not read: no node sends as much.
 const REPLY_BYTES_MAX: usize = 256 << 20;
+/// How long a node may take to accept a connection and a user.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Commands that are sent before the first reply is read: few enough that neither side has to wait for room.
+const PIPELINE: usize = 100;
 
 /// Why a node could not be asked.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +36,12 @@ pub enum Error {
     /// What came from the node is no RESP.
     #[error("the reply is not RESP: {0}")]
     Protocol(#[from] redis_protocol::error::RedisProtocolError),
+    /// Nobody is there, or not in time.
+    #[error("no connection to {place}: {error}")]
+    Unreachable { place: String, error: io::Error },
+    /// The node does not let this user in: its own words.
+    #[error("{0}")]
+    NotLetIn(String),
 }
 
 /// A connection to a node: sends one command, reads one reply.
@@ -41,15 +58,59 @@ impl Client {
         Ok(Self { stream, buffer: BytesMut::with_capacity(1 << 16) })
     }
 
-    pub async fn call<W: AsRef<[u8]>>(&mut self, argv: &[W]) -> Result<Answer, Error> {
-        let mut frame = format!("*{}\r\n", argv.len()).into_bytes();
-        for argument in argv {
-            let argument = argument.as_ref();
-            frame.extend_from_slice(format!("${}\r\n", argument.len()).as_bytes());
-            frame.extend_from_slice(argument);
-            frame.extend_from_slice(b"\r\n");
+    /// Connects to where an address says, as the user it names, in bounded time.
+    ///
+    /// # Errors
+    /// That nobody is there, or that the node does not let this user in.
+    pub async fn open(address: &Address) -> Result<Self, Error> {
+        let away = |error| Error::Unreachable { place: address.place(), error };
+        let silent = || away(io::Error::new(io::ErrorKind::TimedOut, "no answer in time"));
+        let connected = timeout(CONNECT_TIMEOUT, Self::connect(address.endpoint())).await;
+        let mut client = match connected {
+            Ok(Err(Error::Io(error))) => return Err(away(error)),
+            Ok(connected) => connected?,
+            Err(_elapsed) => return Err(silent()),
+        };
+        if let Some(password) = &address.password {
+            let argv: Vec<&str> = ["AUTH"]
+                .into_iter()
+                .chain(address.user.as_deref())
+                .chain([password.reveal()])
+                .collect();
+            let answer = timeout(CONNECT_TIMEOUT, client.call(&argv)).await;
+            if let Answer::Error(error) = answer.map_err(|_elapsed| silent())?? {
+                return Err(Error::NotLetIn(error));
+            }
         }
-        self.stream.write_all(&frame).await?;
+        Ok(client)
+    }
+
+    /// Sends one command and waits for its reply.
+    pub async fn call<W: AsRef<[u8]>>(&mut self, argv: &[W]) -> Result<Answer, Error> {
+        let mut frames = Vec::new();
+        encode(&mut frames, argv);
+        self.stream.write_all(&frames).await?;
+        self.read().await
+    }
+
+    /// Sends many commands without waiting in between; gives their replies in order.
+    pub async fn call_all<W: AsRef<[u8]>>(
+        &mut self,
+        commands: &[Vec<W>],
+    ) -> Result<Vec<Answer>, Error> {
+        let mut answers = Vec::with_capacity(commands.len());
+        for some in commands.chunks(PIPELINE) {
+            let mut frames = Vec::new();
+            some.iter().for_each(|argv| encode(&mut frames, argv));
+            self.stream.write_all(&frames).await?;
+            for _ in some {
+                answers.push(self.read().await?);
+            }
+        }
+        Ok(answers)
+    }
+
+    async fn read(&mut self) -> Result<Answer, Error> {
         loop {
             if let Some((frame, _, _)) = decode_bytes_mut(&mut self.buffer)? {
                 return Ok(Answer::from(frame));
@@ -65,6 +126,16 @@ impl Client {
                 return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
             }
         }
+    }
+}
+
+fn encode<W: AsRef<[u8]>>(frames: &mut Vec<u8>, argv: &[W]) {
+    frames.extend_from_slice(format!("*{}\r\n", argv.len()).as_bytes());
+    for argument in argv {
+        let argument = argument.as_ref();
+        frames.extend_from_slice(format!("${}\r\n", argument.len()).as_bytes());
+        frames.extend_from_slice(argument);
+        frames.extend_from_slice(b"\r\n");
     }
 }
 

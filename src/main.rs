@@ -26,6 +26,7 @@ fn main() -> ExitCode {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::Findings) => ExitCode::FAILURE,
         Ok(Outcome::StartAgain) => start_again(),
+        Ok(Outcome::Status(status)) => ExitCode::from(status),
         Err(error) => failed(&error),
     }
 }

@@ -1,8 +1,7 @@
-use std::io::{IsTerminal, Write};
-
 use tokio::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
+use super::line::Line;
 use super::run::told_to_stop;
 use super::{Failure, Outcome, ReplicateArgs};
 use crate::replicate::{self, Options, Progress};
@@ -35,16 +34,15 @@ pub(super) async fn replicate(args: &ReplicateArgs) -> Result<Outcome, Failure> 
             }
         }
     };
-    screen.end();
+    screen.line.end();
     result?;
     Ok(Outcome::Done)
 }
 
-/// What is shown while it goes on: one line that is written over on a terminal,
-/// elsewhere a line now and then.
+/// What is shown while it goes on: where nobody looks at a terminal, only now and then.
 struct Screen {
     what: String,
-    terminal: bool,
+    line: Line,
     told: Option<Instant>,
     /// Since when the target has been behind.
     behind_since: Option<Instant>,
@@ -54,27 +52,25 @@ impl Screen {
     fn new(options: &Options) -> Self {
         let Options { from, to, bucket, to_bucket, .. } = options;
         let what = format!("{from} {bucket} -> {to} {to_bucket}");
-        Self { what, terminal: std::io::stderr().is_terminal(), told: None, behind_since: None }
+        Self { what, line: Line::new(), told: None, behind_since: None }
     }
 
     fn show(&mut self, progress: &Progress) {
         let important = matches!(progress, Progress::Waiting { .. });
-        let line = self.line(progress);
+        let text = self.text(progress);
         let due = self.told.is_none_or(|told| told.elapsed() >= TELL_EVERY);
-        if !self.terminal && !important && !due {
+        if !self.line.is_terminal() && !important && !due {
             return;
         }
         self.told = Some(Instant::now());
-        let mut out = std::io::stderr();
-        // Nobody loses anything when it cannot be shown.
-        drop(match (self.terminal, important) {
-            (true, false) => write!(out, "\r\x1b[K{line}").and_then(|()| out.flush()),
-            (true, true) => writeln!(out, "\r\x1b[K{line}"),
-            (false, _) => writeln!(out, "{}: {line}", self.what),
-        });
+        match (self.line.is_terminal(), important) {
+            (true, false) => self.line.show(&text),
+            (true, true) => self.line.keep(&text),
+            (false, _) => self.line.show(&format!("{}: {text}", self.what)),
+        }
     }
 
-    fn line(&mut self, progress: &Progress) -> String {
+    fn text(&mut self, progress: &Progress) -> String {
         match progress {
             Progress::Snapshot { documents, deleted } => {
                 format!("snapshot: {documents} documents, {deleted} deleted at the target")
@@ -92,12 +88,6 @@ impl Screen {
                 self.behind_since.get_or_insert_with(Instant::now);
                 format!("{error}; again in {:.1} s", again_in.as_secs_f64())
             }
-        }
-    }
-
-    fn end(&self) {
-        if self.terminal && self.told.is_some() {
-            drop(writeln!(std::io::stderr()));
         }
     }
 }

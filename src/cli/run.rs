@@ -3,6 +3,7 @@ use std::sync::Arc;
 
 use super::{CheckArgs, Cli, Command, ServerArgs, log};
 use crate::check::{self, PAGE_KEYS, Severity};
+use crate::client::AddressError;
 use crate::clock::SystemClock;
 use crate::cluster::Ended;
 use crate::config::{Config, ConfigError, StoreKind};
@@ -28,6 +29,8 @@ pub enum Failure {
     #[error("{0}")]
     Domain(#[from] crate::error::Error),
     #[error("{0}")]
+    Address(#[from] AddressError),
+    #[error("{0}")]
     Replicate(#[from] replicate::Error),
     #[error("{0}")]
     Io(#[from] std::io::Error),
@@ -44,6 +47,8 @@ pub enum Outcome {
     Findings,
     /// The node is no member any more: the process is to start over.
     StartAgain,
+    /// It has told what went wrong, and the process ends with this status.
+    Status(u8),
 }
 
 /// Does what the command line says.
@@ -63,6 +68,9 @@ pub async fn run(cli: Cli) -> Result<Outcome, Failure> {
         Command::RestoreBackup(args) => super::copy::restore(&args).await,
         Command::Replicate(args) => super::replicate::replicate(&args).await,
         Command::Ready(args) => super::ready::ready(&args),
+        Command::Remote(remote) => Ok(super::remote::run(&remote).await),
+        Command::Completions(args) => super::generate::completions(&args),
+        Command::Man(args) => super::generate::man(&args),
     }
 }
 

@@ -5,7 +5,7 @@ use config::{Config as Layers, File, FileFormat};
 use super::{Config, ConfigError, RawConfig};
 
 /// Variables with our prefix that are no settings.
-const NOT_SETTINGS: &[&str] = &["LETHE_CONFIG", "LETHE_LOG"];
+const NOT_SETTINGS: &[&str] = &["LETHE_CONFIG", "LETHE_LOG", "LETHE_URL", "LETHE_PASSWORD"];
 
 /// Settings that are lists.
 const LISTS: &[&str] = &["server.bind", "http.bind"];

@@ -18,7 +18,6 @@
 //!
 //! Not here: the commands it uses (`command::feed`), the terminal (`cli`).
 
-mod address;
 mod follow;
 mod peer;
 
@@ -27,7 +26,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-pub use address::Address;
+pub use crate::client::Address;
 
 use crate::client;
 use follow::Follower;
@@ -65,14 +64,18 @@ pub enum Error {
     /// A node cannot be reached, or not at the moment.
     #[error("{side}: {error}")]
     Away { side: &'static str, error: String },
-    /// An address that is none.
-    #[error("{0}")]
-    Address(String),
 }
 
 impl Error {
     fn client(side: &'static str) -> impl Fn(client::Error) -> Self {
-        move |error| Self::Away { side, error: error.to_string() }
+        move |error| match error {
+            client::Error::NotLetIn(error) => {
+                Self::Refused { side, command: "AUTH".to_owned(), error }
+            }
+            client::Error::Io(_) | client::Error::Protocol(_) | client::Error::Unreachable { .. } => {
+                Self::Away { side, error: error.to_string() }
+            }
+        }
     }
 
     /// Whether it may go on when it is tried again.

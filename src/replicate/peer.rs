@@ -1,5 +1,5 @@
-use super::{Address, Error};
-use crate::client::{Answer, Client};
+use super::Error;
+use crate::client::{Address, Answer, Client};
 
 /// Codes of errors that may be over when it is tried again.
 const PASSING: &[&str] = &[
@@ -47,7 +47,7 @@ impl Refusal {
 impl Peer {
     pub(super) async fn connect(side: &'static str, address: &Address) -> Result<Self, Error> {
         let away = Error::client(side);
-        let client = Client::connect(address.endpoint()).await.map_err(away)?;
+        let client = Client::open(address).await.map_err(away)?;
         let mut peer = Self { side, client };
         // Types that JSON does not have stay what they are.
         peer.call(&["SESSION.ATTRIBUTE", "SET", "reply_type", "bson"]).await?;

@@ -101,7 +101,9 @@ impl Client {
         let mut answers = Vec::with_capacity(commands.len());
         for some in commands.chunks(PIPELINE) {
             let mut frames = Vec::new();
-            some.iter().for_each(|argv| encode(&mut frames, argv));
+            for argv in some {
+                encode(&mut frames, argv);
+            }
             self.stream.write_all(&frames).await?;
             for _ in some {
                 answers.push(self.read().await?);

@@ -81,7 +81,8 @@ impl FromStr for Address {
             None => text.to_owned(),
         };
         let wrong = |why: &str| {
-            let form = "lethe://user:password@host:port/namespace, of which only the host must be there";
+            let form =
+                "lethe://user:password@host:port/namespace, of which only the host must be there";
             AddressError(format!("'{shown}' is no address: {why}; give {form}"))
         };
         let rest = match text.split_once("://") {

@@ -72,9 +72,9 @@ impl Error {
             client::Error::NotLetIn(error) => {
                 Self::Refused { side, command: "AUTH".to_owned(), error }
             }
-            client::Error::Io(_) | client::Error::Protocol(_) | client::Error::Unreachable { .. } => {
-                Self::Away { side, error: error.to_string() }
-            }
+            client::Error::Io(_)
+            | client::Error::Protocol(_)
+            | client::Error::Unreachable { .. } => Self::Away { side, error: error.to_string() },
         }
     }
 

@@ -61,7 +61,7 @@ impl Stuck {
     }
 }
 
-fn end((mut child, mut said): (Child, BufReader<ChildStderr>)) -> Ran {
+fn end((child, mut said): (Child, BufReader<ChildStderr>)) -> Ran {
     let mut err = String::new();
     said.read_to_string(&mut err).unwrap();
     let mut ran = Ran::from(child.wait_with_output().unwrap());
@@ -106,5 +106,6 @@ fn a_node_that_dies_meanwhile_is_named_and_the_request_stays() {
     let mut stuck = Stuck::new(NEVER);
     let waiting = stuck.waiting();
     stuck.node.kill();
-    end(waiting).expect(3, &[&stuck.node.address.to_string(), "the request stays", "lethe purge r_"]);
+    end(waiting)
+        .expect(3, &[&stuck.node.address.to_string(), "the request stays", "lethe purge r_"]);
 }

@@ -12,7 +12,10 @@ fn what_cannot_be_meant_is_a_usage_error_and_says_why() {
     for (words, said) in [
         (["ls", "--url", "http://h"].as_slice(), ["its scheme is unknown", "user:password@host"]),
         (&["ls", "--url", "redis://ada:geheim@h:port"], ["its port is none", "***@h:port"]),
-        (&["ls", "--url", "redis://ada@127.0.0.1"], ["no password for the user 'ada'", "LETHE_PASSWORD"]),
+        (
+            &["ls", "--url", "redis://ada@127.0.0.1"],
+            ["no password for the user 'ada'", "LETHE_PASSWORD"],
+        ),
         (&["rm"], ["PATH", "required"]),
         (&["rm", "/users"], ["no namespace", "/users"]),
         (&["rm", "a\\b"], ["backslash", "a\\b"]),
@@ -56,7 +59,10 @@ fn a_refusal_says_what_to_do() {
     node.play("BUCKET.CREATE users; BUCKET.CREATE orders; NAMESPACE CREATE shop.open");
     node.play("BUCKET.PROTECT orders ON; BUCKET.REMOVE users");
     let check = |words: &[&str], said: &[&str]| node.lethe(words).expect(1, said);
-    check(&["ls", "global/user"], &["global/user: NOSUCHBUCKET", "did you mean global/users (removed)?"]);
+    check(
+        &["ls", "global/user"],
+        &["global/user: NOSUCHBUCKET", "did you mean global/users (removed)?"],
+    );
     check(&["rm", "order"], &["NOSUCHBUCKET", "did you mean global/orders?"]);
     check(&["rm", "shop"], &["NOSUCHBUCKET", "there is a namespace of this name", "shop/"]);
     check(&["ls", "global/a/b"], &["namespaces are separated by dots", "global.a/b"]);
@@ -176,11 +182,13 @@ fn nothing_that_a_node_says_reaches_the_terminal_as_a_command() {
         _ => format!("-ERR {EVIL}\r\n"),
     });
     let url = format!("redis://{address}");
-    for words in [["bin", "--long"].as_slice(), &["top"], &["ls"], &["rm", "x"], &["restore", "x"]] {
+    for words in [["bin", "--long"].as_slice(), &["top"], &["ls"], &["rm", "x"], &["restore", "x"]]
+    {
         let ran = Ran::of(lethe(words).env("LETHE_URL", &url));
         let both = format!("{}{}", ran.out, ran.err);
         assert!(both.contains("\\u{1b}]0;owned"), "{words:?}: {ran:?}");
-        let unsafe_letter = |letter: &char| *letter != '\n' && letter.is_control() || *letter == '\u{202e}';
+        let unsafe_letter =
+            |letter: &char| *letter != '\n' && letter.is_control() || *letter == '\u{202e}';
         assert_eq!(both.chars().find(unsafe_letter), None, "{words:?}: {ran:?}");
     }
 }

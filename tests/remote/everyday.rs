@@ -12,7 +12,9 @@ fn filled() -> TestNode {
     let node = TestNode::start();
     node.play("BUCKET.CREATE users; BUCKET.INSERT users DOCS '{\"n\": 1}' '{\"n\": 2}'");
     node.play("NAMESPACE CREATE shop.orders; NAMESPACE USE shop; BUCKET.CREATE items");
-    node.play("NAMESPACE USE shop.orders; BUCKET.CREATE open; BUCKET.INSERT open DOCS '{\"n\": 1}'");
+    node.play(
+        "NAMESPACE USE shop.orders; BUCKET.CREATE open; BUCKET.INSERT open DOCS '{\"n\": 1}'",
+    );
     node
 }
 
@@ -45,12 +47,16 @@ fn json_has_what_the_manual_lists() {
     assert_eq!(each(&removed["removed"], "path"), ["global/users", "shop.orders/"]);
     let id = removed["removed"][0]["removal_id"].as_str().unwrap();
     assert_eq!(removed["removed"][0]["documents"], 2);
-    assert_eq!(removed["removed"][0]["expires_at"], "2027-01-22T08:00:00.000Z");
+    let expires_at = removed["removed"][0]["expires_at"].as_str().unwrap();
+    assert!(expires_at.starts_with("2027-01-22T08:0"), "{expires_at}");
 
     let bin = node.json(&["bin"]);
-    let users = bin["removed"].as_array().unwrap().iter().find(|it| it["kind"] == "bucket").unwrap();
+    let users =
+        bin["removed"].as_array().unwrap().iter().find(|it| it["kind"] == "bucket").unwrap();
     assert_eq!((&users["removal_id"], &users["reason"]), (&json!(id), &json!("old")));
-    assert_eq!((&users["removed_by"], &users["seconds_left"]), (&json!("default"), &json!(604_800)));
+    assert_eq!(users["removed_by"], "default");
+    let left = users["seconds_left"].as_i64().unwrap();
+    assert!((604_000..=604_800).contains(&left), "{left}");
     assert_eq!((&users["state"], &users["restorable"]), (&json!("removed"), &json!(true)));
     assert_eq!(users["shards"], 7);
 
@@ -191,7 +197,8 @@ fn who_wants_no_more_of_the_output_is_not_bothered() {
         let mut said = String::new();
         child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
         let status = child.wait().unwrap();
-        let quiet = said.replace("lethe: the bin is empty, or holds nothing that was asked for\n", "");
+        let quiet =
+            said.replace("lethe: the bin is empty, or holds nothing that was asked for\n", "");
         assert!(status.success() && quiet.is_empty(), "{words:?}: {status} {said}");
     }
 }

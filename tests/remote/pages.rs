@@ -87,9 +87,11 @@ fn play(node: &TestNode, masks: &mut Masks, lines: &[&str]) -> String {
     played.join("\n")
 }
 
-/// A text without its numbers, units of bytes and rows of blanks.
+/// A text without its numbers and what depends on them: units, plurals, the room between columns.
 fn shape(text: &str) -> String {
-    let numbers = Regex::new(r"[0-9][0-9.,]*|\b([KMG]i)?B\b").unwrap();
+    let numbers = Regex::new(r"-?[0-9][0-9.,]*|\b([KMG]i)?B\b").unwrap();
+    let plurals = Regex::new(r"\b(bucket|document|client)s\b").unwrap();
     let blanks = Regex::new(" +").unwrap();
-    blanks.replace_all(&numbers.replace_all(text, "N"), " ").into_owned()
+    let text = numbers.replace_all(text, "N");
+    blanks.replace_all(&plurals.replace_all(&text, "$1"), " ").into_owned()
 }

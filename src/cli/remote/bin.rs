@@ -14,7 +14,9 @@ use crate::codec::duration::{format_instant, parse_duration, parse_instant};
 ///
 /// `lethe restore` with a name or an id of this list brings it back.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  lethe bin\n  lethe bin --by ada --after 2h\n  lethe bin --expiring-within 1d --sort left\n  lethe bin production/")]
+#[command(
+    after_help = "Examples:\n  lethe bin\n  lethe bin --by ada --after 2h\n  lethe bin --expiring-within 1d --sort left\n  lethe bin production/"
+)]
 pub(in crate::cli) struct BinArgs {
     /// Only what was removed under this name, or from this namespace and those below it
     #[arg(value_name = "PATH")]
@@ -134,7 +136,8 @@ async fn list(session: &mut Session, args: &BinArgs, now: i64) -> Result<(Vec<Re
             below.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
         }
         Some(Place::Bucket { namespace, bucket }) => {
-            Some(&removal.namespace) == namespace.as_ref() && removal.bucket.as_ref() == Some(bucket)
+            Some(&removal.namespace) == namespace.as_ref()
+                && removal.bucket.as_ref() == Some(bucket)
         }
         Some(Place::BucketId(id) | Place::NamespaceId(id)) => removal.id.eq_ignore_ascii_case(id),
         Some(Place::Removal(id)) => removal.removal_id.eq_ignore_ascii_case(id),
@@ -165,7 +168,9 @@ fn when(flag: &str, text: &str, now: i64) -> Result<String> {
         Some(now.saturating_sub(ago))
     };
     parse_instant(text).or_else(ago).map(format_instant).ok_or_else(|| {
-        Error::usage(format!("{flag}: give a time such as 2026-12-31T00:00:00Z, or how long ago, as 2h"))
+        Error::usage(format!(
+            "{flag}: give a time such as 2026-12-31T00:00:00Z, or how long ago, as 2h"
+        ))
     })
 }
 

@@ -27,7 +27,9 @@ async fn hint(session: &mut Session, place: &Place, error: &Error) -> Result<Opt
         "NOSUCHBUCKET" | "NOSUCHNAMESPACE" | "NOSUCHREMOVAL" => {
             return similar(session, place, error.code()).await;
         }
-        "BUCKETBEINGREMOVED" => format!("it lies in the bin: `lethe restore {place}` brings it back"),
+        "BUCKETBEINGREMOVED" => {
+            format!("it lies in the bin: `lethe restore {place}` brings it back")
+        }
         "NAMESPACEBEINGREMOVED" => {
             let whole = path(&named, None);
             format!(
@@ -43,14 +45,18 @@ async fn hint(session: &mut Session, place: &Place, error: &Error) -> Result<Opt
         }
         "HELD" => return held(session, place).await,
         "AMBIGUOUSREMOVED" => return candidates(session, place).await,
-        "REMOVEDEXPIRED" => "--allow-expired brings it back as long as it is not purging".to_owned(),
+        "REMOVEDEXPIRED" => {
+            "--allow-expired brings it back as long as it is not purging".to_owned()
+        }
         "BUCKETALREADYEXISTS" => {
             "--as gives it another name; --replace removes the one that has the name".to_owned()
         }
         "NAMESPACEALREADYEXISTS" => "--as gives it another path".to_owned(),
         "ALREADYPURGING" => "its purge has begun: only a backup has it still".to_owned(),
         "PURGEPAUSED" => "PURGE.RESUME lets destruction go on".to_owned(),
-        "CLOCKSUSPECT" => "CLUSTER.CLOCK shows the clocks, CLUSTER.CLOCK CONFIRM accepts the time".to_owned(),
+        "CLOCKSUSPECT" => {
+            "CLUSTER.CLOCK shows the clocks, CLUSTER.CLOCK CONFIRM accepts the time".to_owned()
+        }
         "NOPERM" => "another user is named by --url redis://user@host:port or LETHE_URL".to_owned(),
         "ERR" if error.why.to_string().ends_with("is not removed") => {
             format!("it is there: `lethe ls {place}`; only what was removed is restored or purged")
@@ -169,9 +175,11 @@ pub(super) async fn removals(session: &mut Session, place: &Place) -> Result<Vec
 /// One line for each of several removals of a name.
 async fn candidates(session: &mut Session, place: &Place) -> Result<Option<String>> {
     let now = session.now().await?;
-    let mut lines = vec!["--latest takes the first of these; an id in place of the name any:".to_owned()];
+    let mut lines =
+        vec!["--latest takes the first of these; an id in place of the name any:".to_owned()];
     for removal in removals(session, place).await?.iter().take(10) {
-        let reason = removal.reason.as_deref().map_or_else(String::new, |reason| format!(": {reason}"));
+        let reason =
+            removal.reason.as_deref().map_or_else(String::new, |reason| format!(": {reason}"));
         lines.push(escape(&format!(
             "{}  removed {} ago by {}{reason}",
             removal.removal_id,
@@ -187,12 +195,16 @@ async fn held(session: &mut Session, place: &Place) -> Result<Option<String>> {
     let removals = removals(session, place).await?;
     let found = removals.iter().find_map(|removal| Some((removal, removal.hold.as_ref()?)));
     let Some((removal, hold)) = found else {
-        return Ok(Some("`lethe bin --held` lists what is on hold; UNHOLD lifts a hold".to_owned()));
+        return Ok(Some(
+            "`lethe bin --held` lists what is on hold; UNHOLD lifts a hold".to_owned(),
+        ));
     };
     let lift = removal.kind.command("UNHOLD").join(" ");
     let since = hold.since.as_deref().map_or_else(String::new, |since| format!(" since {since}"));
-    let review =
-        hold.review_at.as_deref().map_or_else(String::new, |at| format!(", to be reviewed on {at}"));
+    let review = hold
+        .review_at
+        .as_deref()
+        .map_or_else(String::new, |at| format!(", to be reviewed on {at}"));
     Ok(Some(escape(&format!(
         "held by {}{since}{review}; {lift} {} lifts the hold",
         hold.owner, removal.removal_id

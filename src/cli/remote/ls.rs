@@ -15,7 +15,9 @@ use crate::codec::duration::parse_instant;
 /// PATH is `namespace/` or a namespace's name (what is in it), `namespace/bucket` (that bucket), or the id of a removed
 /// namespace (what is in that). Without PATH: the topmost namespaces, and what is in the one that connections start in.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  lethe ls\n  lethe ls -l production.orders/\n  lethe ls --removed global/")]
+#[command(
+    after_help = "Examples:\n  lethe ls\n  lethe ls -l production.orders/\n  lethe ls --removed global/"
+)]
 pub(in crate::cli) struct LsArgs {
     /// What to list
     #[arg(value_name = "PATH")]
@@ -230,7 +232,9 @@ async fn walk(session: &mut Session, found: &mut Found, removed: bool) -> Result
         let below = match level(session, &namespace, removed).await {
             Ok(below) => below,
             // Gone since it was found.
-            Err(error) if ["NOSUCHNAMESPACE", "NAMESPACEBEINGREMOVED"].contains(&error.code()) => continue,
+            Err(error) if ["NOSUCHNAMESPACE", "NAMESPACEBEINGREMOVED"].contains(&error.code()) => {
+                continue;
+            }
             Err(error) => return Err(error),
         };
         found.more |= below.more;
@@ -288,7 +292,8 @@ fn lines(entries: &[Entry], long: bool, now: Option<i64>, paint: Paint) -> Vec<S
     }
     let mut table = Table::new(&heads);
     for entry in entries {
-        let number = |number: Option<i64>| number.map_or_else(Cell::none, |it| Cell::made(count(it)));
+        let number =
+            |number: Option<i64>| number.map_or_else(Cell::none, |it| Cell::made(count(it)));
         let mut row = vec![
             Cell::made(entry.path.clone()),
             Cell::of(&entry.state).toned(tone(&entry.state)),
@@ -300,7 +305,9 @@ fn lines(entries: &[Entry], long: bool, now: Option<i64>, paint: Paint) -> Vec<S
             row.extend([
                 number(entry.tombstones),
                 number(indexes),
-                entry.protected.map_or_else(Cell::none, |yes| Cell::of(if yes { "yes" } else { "no" })),
+                entry
+                    .protected
+                    .map_or_else(Cell::none, |yes| Cell::of(if yes { "yes" } else { "no" })),
                 entry.created_at.as_ref().map_or_else(Cell::none, |at| Cell::made(minute(at))),
             ]);
         }

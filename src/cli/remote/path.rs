@@ -156,7 +156,10 @@ mod tests {
     #[test]
     fn nothing_that_a_terminal_obeys_is_shown_as_it_is() {
         assert_eq!(escape("a\u{1b}[2J\u{7f}\u{9b}5n"), "a\\u{1b}[2J\\u{7f}\\u{9b}5n");
-        assert_eq!(escape("\u{202e}\u{200b}\u{2028}\u{feff}"), "\\u{202e}\\u{200b}\\u{2028}\\u{feff}");
+        assert_eq!(
+            escape("\u{202e}\u{200b}\u{2028}\u{feff}"),
+            "\\u{202e}\\u{200b}\\u{2028}\\u{feff}"
+        );
         assert_eq!(escape("a\tb\r\nc\\d"), "a\\tb\\r\\nc\\\\d");
         assert_eq!(escape("it's \"größe\" 日本"), "it's \"größe\" 日本");
     }

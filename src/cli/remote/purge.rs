@@ -19,7 +19,9 @@ use crate::codec::duration::parse_duration;
 /// Asks the cluster to purge it and waits until every shard and every member has let go of it, showing which are
 /// missing. The request stays whatever becomes of this program: the cluster finishes it alone.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  lethe purge global/users\n  lethe purge global/users --yes users")]
+#[command(
+    after_help = "Examples:\n  lethe purge global/users\n  lethe purge global/users --yes users"
+)]
 pub(in crate::cli) struct PurgeArgs {
     /// `namespace/bucket`, `bucket`, `namespace/`, or an id that `lethe bin` tells
     #[arg(value_name = "PATH")]
@@ -167,7 +169,8 @@ async fn by_name(session: &mut Session, place: &Place, latest: bool) -> Result<D
             return Err(Error::odd(answer.line()));
         }
     };
-    let reason = removal.reason.as_deref().map_or_else(String::new, |it| format!(": {}", escape(it)));
+    let reason =
+        removal.reason.as_deref().map_or_else(String::new, |it| format!(": {}", escape(it)));
     let story = format!(
         ", removed {} by {}{reason}",
         minute(&removal.removed_at),
@@ -218,19 +221,16 @@ async fn agree(doomed: &Doomed, args: &PurgeArgs, out: Out) -> Result<()> {
 
 fn holds(entry: &Entry) -> String {
     match (entry.documents, entry.bytes) {
-        (Some(documents), Some(bytes)) => format!(" ({} documents, {})", count(documents), size(bytes)),
+        (Some(documents), Some(bytes)) => {
+            format!(" ({} documents, {})", count(documents), size(bytes))
+        }
         _ if entry.kind == Kind::Namespace => ", with all that is in it".to_owned(),
         _ => String::new(),
     }
 }
 
 /// Asks for the purge and waits for it, at most as long as was said; gives whether it has happened.
-async fn wait(
-    session: &mut Session,
-    doomed: &Doomed,
-    args: &PurgeArgs,
-    out: Out,
-) -> Result<bool> {
+async fn wait(session: &mut Session, doomed: &Doomed, args: &PurgeArgs, out: Out) -> Result<bool> {
     let until = args.timeout.map(|timeout| Instant::now() + timeout);
     let mut bar = Bar::new(&doomed.entry.path, out);
     // The first time only to ask.
@@ -296,7 +296,8 @@ impl Bar {
             return;
         }
         let width = crossterm::terminal::size().map_or(80, |(columns, _)| usize::from(columns));
-        let line = if self.line.is_terminal() { cut(&text, width.max(2) - 1) } else { text.clone() };
+        let line =
+            if self.line.is_terminal() { cut(&text, width.max(2) - 1) } else { text.clone() };
         self.line.show(&line);
         self.shown = text;
     }
@@ -313,7 +314,11 @@ impl Bar {
         } else {
             format!("; waiting for {}", missing.join(", "))
         };
-        format!("purging {}  [{bar}]  {done} of {} have let go{waits}", self.what, many(i64::try_from(shards).unwrap_or(i64::MAX), "shard"))
+        format!(
+            "purging {}  [{bar}]  {done} of {} have let go{waits}",
+            self.what,
+            many(i64::try_from(shards).unwrap_or(i64::MAX), "shard")
+        )
     }
 }
 
@@ -330,7 +335,8 @@ fn missing(row: &Answer) -> String {
         .unwrap_or_default()
         .iter()
         .filter_map(|busy| {
-            let since = maybe_text(busy, "since").map_or_else(String::new, |at| format!(" since {at}"));
+            let since =
+                maybe_text(busy, "since").map_or_else(String::new, |at| format!(" since {at}"));
             Some(format!("{}{since}", text(busy, "what").ok()?))
         })
         .collect();
@@ -367,7 +373,8 @@ mod tests {
             quiet: true,
             shown: String::new(),
         };
-        let busy = Answer::List(vec![word("what"), word("index build"), word("since"), word("noon")]);
+        let busy =
+            Answer::List(vec![word("what"), word("index build"), word("since"), word("noon")]);
         let rows = [
             row(Answer::Integer(0), Vec::new(), 1),
             row(Answer::Integer(1), vec![busy], 0),

@@ -11,7 +11,9 @@ use crate::client::Answer;
 
 /// Bring a removed bucket or namespace back, whole
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  lethe restore global/users\n  lethe restore global/users --as global/users-of-before\n  lethe restore production.orders/")]
+#[command(
+    after_help = "Examples:\n  lethe restore global/users\n  lethe restore global/users --as global/users-of-before\n  lethe restore production.orders/"
+)]
 pub(in crate::cli) struct RestoreArgs {
     /// `namespace/bucket`, `bucket`, `namespace/`, or an id that `lethe bin` tells
     #[arg(value_name = "PATH")]
@@ -130,7 +132,10 @@ fn argv(kind: Kind, target: &str, args: &RestoreArgs) -> Result<Vec<String>> {
             }
         }
         (Kind::Bucket, Some(Place::Namespace(namespace))) => option("INTO", Some(namespace)),
-        (Kind::Namespace, Some(Place::Namespace(path) | Place::Bucket { namespace: None, bucket: path })) => {
+        (
+            Kind::Namespace,
+            Some(Place::Namespace(path) | Place::Bucket { namespace: None, bucket: path }),
+        ) => {
             option("AS", Some(path));
         }
         (kind, Some(to)) => {

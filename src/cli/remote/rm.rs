@@ -14,7 +14,9 @@ use crate::codec::duration::{Retention, parse_retention};
 ///
 /// From that moment on every node refuses them. `lethe bin` lists them, `lethe restore` brings them back.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  lethe rm global/users --reason \"moved to the archive\"\n  lethe rm production.orders/ --retention 30d --dry-run")]
+#[command(
+    after_help = "Examples:\n  lethe rm global/users --reason \"moved to the archive\"\n  lethe rm production.orders/ --retention 30d --dry-run"
+)]
 pub(in crate::cli) struct RmArgs {
     /// `namespace/bucket`, `bucket`, or `namespace/` with all that is in it
     #[arg(value_name = "PATH", required = true)]
@@ -42,7 +44,8 @@ pub(in crate::cli) struct RmArgs {
 fn retention(text: &str) -> std::result::Result<String, String> {
     match parse_retention(text) {
         Some(Retention::For(duration)) if duration.is_zero() => {
-            Err("nothing could be restored; to destroy it, remove it and then use `lethe purge`".to_owned())
+            Err("nothing could be restored; to destroy it, remove it and then use `lethe purge`"
+                .to_owned())
         }
         Some(_) => Ok(text.to_owned()),
         None => Err("give 45s, 30m, 48h, 7d, P7D, a number of seconds, or forever".to_owned()),
@@ -86,7 +89,9 @@ pub(super) async fn run(args: &RmArgs, out: Out) -> Result<()> {
     }
     let document = json!({ "removed": removed, "dry_run": args.dry_run });
     if !removed.is_empty() || failed.is_none() {
-        out.tell(&document, |paint| removed.iter().map(|it| line(it, args.dry_run, paint)).collect())?;
+        out.tell(&document, |paint| {
+            removed.iter().map(|it| line(it, args.dry_run, paint)).collect()
+        })?;
     }
     failed.map_or(Ok(()), Err)
 }
@@ -167,7 +172,9 @@ async fn confirm(session: &mut Session, namespace: &str) -> Result<()> {
 fn line(removed: &Outcome, dry_run: bool, paint: Paint) -> String {
     let done = if dry_run { "would remove" } else { "removed" };
     let of = match (removed.documents, removed.bytes) {
-        (Some(documents), Some(bytes)) => format!(" ({} documents, {})", count(documents), size(bytes)),
+        (Some(documents), Some(bytes)) => {
+            format!(" ({} documents, {})", count(documents), size(bytes))
+        }
         _ => String::new(),
     };
     let until = removed

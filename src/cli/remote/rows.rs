@@ -116,9 +116,8 @@ impl Entry {
         self.created_at = maybe_text(row, "created_at");
         self.removal_id = maybe_text(row, "removal_id").or(self.removal_id.take());
         self.expires_at = maybe_text(row, "expires_at").or(self.expires_at.take());
-        self.indexes = row
-            .field("indexes")
-            .map(|names| names.list().iter().map(Answer::line).collect());
+        self.indexes =
+            row.field("indexes").map(|names| names.list().iter().map(Answer::line).collect());
     }
 }
 
@@ -167,7 +166,8 @@ impl Removal {
             Kind::Namespace => None,
         };
         let expires_at = maybe_text(row, "expires_at");
-        let left = expires_at.as_deref().and_then(parse_instant).map(|at| (at - now).max(0) / 1_000);
+        let left =
+            expires_at.as_deref().and_then(parse_instant).map(|at| (at - now).max(0) / 1_000);
         let hold = row.field("hold").filter(|hold| **hold != Answer::Null);
         let hold = hold.map(|hold| {
             Ok::<Hold, Error>(Hold {

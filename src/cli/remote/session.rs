@@ -45,11 +45,15 @@ impl Session {
 
     async fn connect(address: Address) -> Result<Self> {
         let place = address.place();
-        let client = Client::open(&address).await.map_err(|error| Error::client(error, &place))?;
+        let client = Client::open(&address)
+            .await
+            .map_err(|error| hint_at_the_door(Error::client(error, &place)))?;
         let (home, current) = (String::new(), String::new());
         let mut session = Self { client, address, home, current };
         let begun = timeout(DOOR_TIMEOUT, session.begin()).await;
-        begun.map_err(|_elapsed| silent(&session.address, DOOR_TIMEOUT))?.map_err(hint_at_the_door)?;
+        begun
+            .map_err(|_elapsed| silent(&session.address, DOOR_TIMEOUT))?
+            .map_err(hint_at_the_door)?;
         Ok(session)
     }
 
@@ -218,7 +222,9 @@ fn hint_at_the_door(error: Error) -> Error {
             "name the user, --url redis://user@host:port, and set {PASSWORD} or let yourself be \
              asked"
         )),
-        "NOSUCHNAMESPACE" => error.hinted("the namespace stands in the address: --url or LETHE_URL"),
+        "NOSUCHNAMESPACE" => {
+            error.hinted("the namespace stands in the address: --url or LETHE_URL")
+        }
         _ => error,
     }
 }

@@ -117,11 +117,8 @@ impl Table {
 
     /// Its lines, the head first, without blanks at their ends.
     pub(super) fn lines(&self, paint: Paint) -> Vec<String> {
-        let heads: Vec<Cell> = self
-            .heads
-            .iter()
-            .map(|(name, _)| Cell::of(name).toned(Tone::Head))
-            .collect();
+        let heads: Vec<Cell> =
+            self.heads.iter().map(|(name, _)| Cell::of(name).toned(Tone::Head)).collect();
         let widths: Vec<usize> = (0..heads.len())
             .map(|column| {
                 let cells = self.rows.iter().chain([&heads]).filter_map(|row| row.get(column));
@@ -248,7 +245,10 @@ mod tests {
             table.lines(Paint(false)),
             ["NAME      SIZE", "日本       1 B", "a\\u{1b}b     -"]
         );
-        assert_eq!(table.lines(Paint(true))[0], "\u{1b}[1mNAME\u{1b}[0m      \u{1b}[1mSIZE\u{1b}[0m");
+        assert_eq!(
+            table.lines(Paint(true))[0],
+            "\u{1b}[1mNAME\u{1b}[0m      \u{1b}[1mSIZE\u{1b}[0m"
+        );
     }
 
     #[test]
@@ -266,9 +266,14 @@ mod tests {
         ] {
             assert_eq!(size(bytes), shown, "{bytes}");
         }
-        for (seconds, shown) in
-            [(0, "0s"), (59, "59s"), (60, "1m"), (3_661, "1h 1m"), (604_800, "7d"), (700_000, "8d 2h")]
-        {
+        for (seconds, shown) in [
+            (0, "0s"),
+            (59, "59s"),
+            (60, "1m"),
+            (3_661, "1h 1m"),
+            (604_800, "7d"),
+            (700_000, "8d 2h"),
+        ] {
             assert_eq!(span(seconds), shown);
         }
         assert_eq!(minute("2026-11-22T06:07:08.123Z"), "2026-11-22 06:07 UTC");

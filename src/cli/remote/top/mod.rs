@@ -25,7 +25,9 @@ use screen::{Key, Screen};
 /// q leaves, any other key looks at once. Where the output is no terminal, and with --json or --once, it is printed
 /// once.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  lethe top\n  lethe top --interval 5s\n  lethe top --once --json")]
+#[command(
+    after_help = "Examples:\n  lethe top\n  lethe top --interval 5s\n  lethe top --once --json"
+)]
 pub(in crate::cli) struct TopArgs {
     /// How often to look
     #[arg(short, long, value_name = "DURATION", default_value = "1s", value_parser = interval)]
@@ -49,8 +51,10 @@ fn interval(text: &str) -> std::result::Result<Duration, String> {
 pub(super) async fn run(args: &TopArgs, out: Out) -> Result<()> {
     let mut session = Session::open(&args.remote).await?;
     let first = Sample::take(&mut session, None).await?;
-    if out.json || args.once || !std::io::stdout().is_terminal() || !std::io::stdin().is_terminal() {
-        let document = serde_json::to_value(&first).map_err(|error| Error::odd(error.to_string()))?;
+    if out.json || args.once || !std::io::stdout().is_terminal() || !std::io::stdin().is_terminal()
+    {
+        let document =
+            serde_json::to_value(&first).map_err(|error| Error::odd(error.to_string()))?;
         return out.tell(&document, |paint| view::lines(&first, paint));
     }
     live(args, out, session, first).await

@@ -210,7 +210,7 @@ impl<'a> Info<'a> {
             .0
             .iter()
             .filter_map(|(name, value)| {
-                let name = name.strip_prefix("cmdstat_")?.to_owned();
+                let name = name.strip_prefix("cmdstat_")?.replace('|', " ");
                 let fields: HashMap<&str, &str> =
                     value.split(',').filter_map(|field| field.split_once('=')).collect();
                 let calls: u64 = field(&fields, "calls")?;

@@ -326,7 +326,8 @@ fn what_is_not_asked_for_rightly_is_refused() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let node = runtime.block_on(node());
     let address = node.http_addresses()[0];
-    assert_eq!(get(address, "/").status, 404);
+    assert_eq!(get(address, "/").status, 303);
+    assert_eq!(get(address, "/nothing").status, 404);
     assert_eq!(get(address, "/metrics/").status, 404);
     for method in ["POST", "PUT", "DELETE", "OPTIONS"] {
         let answer = send(address, request(method, "/metrics").as_bytes());

@@ -117,8 +117,8 @@ pub(super) fn journal(look: &Look, report: &mut Report<'_>, key: &[u8], value: &
 }
 
 pub(super) fn audit(look: &Look, report: &mut Report<'_>, key: &[u8], value: &[u8]) {
-    if let Some(version) = report.decoded(keys::parse_audit(key)) {
-        look.expect_past(report, version);
+    if let Some(at) = report.decoded(keys::parse_audit(key)) {
+        look.expect_past(report, at.version());
     }
     report.decoded(record::decode::<AuditRecord>("audit", value));
 }

@@ -10,7 +10,7 @@ use foundationdb_tuple::{
     unpack,
 };
 
-use super::{BucketId, DecodeError, NamespaceId, RemovalId, Versionstamp};
+use super::{BucketId, DecodeError, NamespaceId, RemovalId, Sequence, Versionstamp};
 
 pub mod copy;
 pub mod feed;
@@ -678,11 +678,19 @@ pub fn audit_now(order: u16) -> Vec<u8> {
     stamped(&(kind::AUDIT, TupleVersionstamp::incomplete(order)))
 }
 
+/// `audit/<versionstamp>` of a row that is there.
+#[must_use]
+pub fn audit(at: Sequence) -> Vec<u8> {
+    pack(&(kind::AUDIT, TupleVersionstamp::complete(*at.version().as_bytes(), at.order())))
+}
+
+/// The commit of a row, and its place among the rows of that commit.
+///
 /// # Errors
 /// When the key is no `audit` key.
-pub fn parse_audit(key: &[u8]) -> Result<Versionstamp, DecodeError> {
+pub fn parse_audit(key: &[u8]) -> Result<Sequence, DecodeError> {
     let (_, version): (u16, TupleVersionstamp) = decode("audit", key)?;
-    from_tuple(&version)
+    Ok(Sequence::new(from_tuple(&version)?, version.user_version()))
 }
 
 fn from_tuple(version: &TupleVersionstamp) -> Result<Versionstamp, DecodeError> {

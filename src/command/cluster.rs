@@ -1,11 +1,12 @@
 //! PURGE.STATUS, PURGE.PAUSE, PURGE.RESUME, AUDIT.LOG, CLUSTER.*.
 
-use super::support::{LIST_MAX, caller, current, time_reply};
+use super::support::{LIST_MAX, Paging, bad_cursor, caller, current, time_reply};
 use super::{Args, Argument, Context, Error, Group, Reply, Result, Spec, flags, run};
 use crate::cluster::barrier::{BarrierState, Busy};
-use crate::codec::Versionstamp;
 use crate::codec::duration::format_instant;
+use crate::codec::{Sequence, Versionstamp};
 use crate::lifecycle::Target;
+use crate::lifecycle::audit_log::Part;
 use crate::metadata::Path;
 use crate::store::Reclaim;
 
@@ -49,6 +50,9 @@ pub(super) const COMMANDS: &[Spec] = &[
             Argument::integer("count").after("COUNT").optional(),
             Argument::string("namespace").after("NAMESPACE").optional(),
             Argument::string("bucket").after("BUCKET").optional(),
+            Argument::string("user").after("BY").optional(),
+            Argument::string("action").after("ACTION").optional(),
+            Argument::string("cursor").after("CURSOR").optional(),
         ],
         ..spec(
             "AUDIT.LOG",
@@ -143,7 +147,8 @@ async fn resume(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
 }
 
 async fn audit_log(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
-    let (mut count, mut namespace, mut bucket) = (100, None, None);
+    let (mut count, mut namespace, mut bucket, mut by, mut action) = (100, None, None, None, None);
+    let mut cursor = None;
     let mut options = args.options(0);
     while let Some(option) = options.next() {
         match option.to_ascii_uppercase().as_slice() {
@@ -157,18 +162,29 @@ async fn audit_log(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
             }
             b"NAMESPACE" => namespace = Some(Path::parse(options.value()?)?.to_string()),
             b"BUCKET" => bucket = Some(options.text()?.to_owned()),
+            b"BY" => by = Some(options.text()?.to_owned()),
+            b"ACTION" => action = Some(options.text()?.to_owned()),
+            b"CURSOR" => cursor = Some(options.text()?.to_owned()),
             _ => return Err(options.unknown()),
         }
     }
-    let rows = ctx
-        .services
-        .lifecycle()?
-        .audit_log(count, |row| {
+    let before = match cursor.as_deref() {
+        None | Some("0") => None,
+        Some(text) => Some(text.parse::<Sequence>().map_err(|_| bad_cursor())?),
+    };
+    // Who pages gets what a page finds among so many rows; who doesn't, all of what is asked for.
+    let look_at = if cursor.is_some() { LIST_MAX } else { usize::MAX };
+    let part = Part { before, limit: count, look_at };
+    let lifecycle = ctx.services.lifecycle()?;
+    let (rows, next) = lifecycle
+        .audit_log(part, |row| {
             namespace.as_ref().is_none_or(|namespace| *namespace == row.namespace)
                 && bucket.as_ref().is_none_or(|bucket| *bucket == row.bucket)
+                && by.as_ref().is_none_or(|by| *by == row.by.user)
+                && action.as_ref().is_none_or(|action| *action == row.action)
         })
         .await?;
-    let items = rows.into_iter().map(|(_, row)| {
+    let items = rows.into_iter().map(|row| {
         let text = |text: String| if text.is_empty() { Reply::Null } else { Reply::Text(text) };
         Reply::map([
             ("time", Reply::Text(format_instant(row.at))),
@@ -184,7 +200,8 @@ async fn audit_log(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
             ("count", Reply::Integer(row.count)),
         ])
     });
-    Ok(Reply::Array(items.collect()))
+    let paging = Paging { cursor, ..Paging::default() };
+    Ok(paging.reply(items.collect(), next.map(|next| next.to_string())))
 }
 
 fn busy_reply(busy: &[Busy]) -> Reply {

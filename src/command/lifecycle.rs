@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::support::{Paging, bad_cursor, caller, current, instant, retain, time_reply, timeout};
 use super::{Args, Argument, Context, Error, Group, Reply, Result, Spec, flags, run};
 use crate::codec::duration::{Retention, format_instant};
-use crate::codec::{Object, ObjectKind, Versionstamp};
+use crate::codec::{Object, ObjectKind, RemovalId, Versionstamp};
 use crate::lifecycle::list::{Filter, Listed};
 use crate::lifecycle::purge::PurgeRequest;
 use crate::lifecycle::remove::{Keep, RemoveRequest};
@@ -48,6 +48,13 @@ const UNTIL: Argument = Argument::one_of(
 );
 pub(super) const OPID: Argument = Argument::string("id").after("OPID").optional();
 pub(super) const DRYRUN: Argument = Argument::keyword("dryrun", "DRYRUN").optional();
+pub(super) const ORDER: Argument = Argument::one_of(
+    "order",
+    &[Argument::keyword("newest", "NEWEST"), Argument::keyword("oldest", "OLDEST")],
+)
+.after("ORDER")
+.optional();
+pub(super) const ONE: Argument = Argument::string("removal-id").after("REMOVAL").optional();
 pub(super) const LATEST: Argument = Argument::keyword("latest", "LATEST").optional();
 
 // What PURGE, RETAIN, HOLD, UNHOLD and BARRIER take, of a bucket as of a namespace.
@@ -92,6 +99,8 @@ pub(super) const COMMANDS: &[Spec] = &[
             Argument::string("time").after("AFTER").optional(),
             Argument::string("time").after("BEFORE").optional(),
             Argument::string("time").after("EXPIRING-BEFORE").optional(),
+            ORDER,
+            ONE,
             Argument::integer("count").after("COUNT").optional(),
             Argument::string("cursor").after("CURSOR").optional(),
             Argument::pattern("pattern").after("MATCH").optional(),
@@ -252,8 +261,17 @@ async fn removed(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
 
 /// The word in front of options that come in pairs, if there is one.
 pub(super) fn named_in_front<'a>(args: &'a Args, more: &[&str]) -> Option<&'a [u8]> {
-    const OPTIONS: &[&str] =
-        &["BY", "AFTER", "BEFORE", "EXPIRING-BEFORE", "COUNT", "CURSOR", "MATCH"];
+    const OPTIONS: &[&str] = &[
+        "BY",
+        "AFTER",
+        "BEFORE",
+        "EXPIRING-BEFORE",
+        "ORDER",
+        "REMOVAL",
+        "COUNT",
+        "CURSOR",
+        "MATCH",
+    ];
     let is_option = |word: &[u8]| {
         let mut options = OPTIONS.iter().chain(more);
         options.any(|option| word.eq_ignore_ascii_case(option.as_bytes()))
@@ -268,7 +286,7 @@ pub(super) async fn list_removed(
     at: usize,
     mut filter: Filter,
 ) -> Result<Reply> {
-    let mut paging = Paging::default();
+    let (mut paging, mut only) = (Paging::default(), None);
     let mut options = args.options(at);
     while let Some(option) = options.next() {
         match option.to_ascii_uppercase().as_slice() {
@@ -281,6 +299,18 @@ pub(super) async fn list_removed(
             b"AFTER" => filter.after = Some(instant(options.text()?)?),
             b"BEFORE" => filter.before = Some(instant(options.text()?)?),
             b"EXPIRING-BEFORE" => filter.expiring_before = Some(instant(options.text()?)?),
+            b"REMOVAL" => {
+                let text = options.text()?;
+                let removal = RemovalId::parse(text);
+                only = Some(removal.ok_or_else(|| Error::NoSuchRemoval(text.to_owned()))?);
+            }
+            b"ORDER" => {
+                filter.newest_first = match options.text()?.to_ascii_uppercase().as_str() {
+                    "NEWEST" => true,
+                    "OLDEST" => false,
+                    _ => return Err(Error::syntax("ORDER is NEWEST or OLDEST")),
+                };
+            }
             _ if paging.accept(option, &mut options)? => {}
             _ => return Err(options.unknown()),
         }
@@ -290,7 +320,14 @@ pub(super) async fn list_removed(
         .map(|cursor| cursor.parse::<Versionstamp>().map_err(|_| bad_cursor()))
         .transpose()?;
     let lifecycle = ctx.services.lifecycle()?;
-    let (rows, next) = lifecycle.removed(&filter, after, paging.limit()).await?;
+    let (rows, next) = match only {
+        // An id means one removal, wherever it was.
+        Some(removal) => {
+            let row = lifecycle.listed(removal).await?;
+            (row.into_iter().filter(|row| row.object.kind() == filter.kind).collect(), None)
+        }
+        None => lifecycle.removed(&filter, after, paging.limit()).await?,
+    };
     let mut items = Vec::with_capacity(rows.len());
     for row in rows.iter().filter(|row| paging.admits(&row.name)) {
         items.push(listed_reply(lifecycle, row).await?);

@@ -1,22 +1,22 @@
-//! The second door, for those who run a node: metrics and health over HTTP.
+//! The second door, for those who run a node: metrics, health and the console over HTTP.
 //!
 //! ```text
 //!   listener ──► at most http.max_connections ──► hyper (head, time) ──► routes ──► /metrics
 //!                                                                                  /healthz
 //!                                                                                  /readyz
+//!                                                                                  /console
 //! ```
-//!
-//! More pages are more routes in `routes`.
 //!
 //! # Invariants
 //!
-//! * Nobody is asked who he is, so nothing here changes anything, and nothing shows what is stored: no
-//!   names of namespaces and buckets, no documents.
-//! * What a client costs is bounded: the connections, the head of a request, its time; bodies are not read.
+//! * Outside the console nobody is asked who he is, so nothing there changes anything, and nothing shows
+//!   what is stored: no names of namespaces and buckets, no documents.
+//! * What a client costs is bounded: the connections, the head of a request, its time, the forms.
 //! * It answers from before the node joins the cluster until after it has left.
 //!
 //! Not here: what is counted (`command`, `store`, `cluster`, `lifecycle`), what commands do.
 
+mod console;
 mod metrics;
 mod ready;
 mod serve;
@@ -24,17 +24,19 @@ mod serve;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::Router;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::{HeaderName, StatusCode};
-use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::response::{IntoResponse, Redirect, Response};
+use axum::routing::{any, get};
+use axum::{Extension, Router};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::command::Services;
+use console::Console;
 use metrics::Looks;
+use serve::Peer;
 
 const TEXT: &str = "text/plain; charset=utf-8";
 
@@ -46,6 +48,7 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 struct Shared {
     services: Arc<Services>,
     looks: Arc<Looks>,
+    console: Arc<Console>,
 }
 
 /// Listeners that are bound and not yet served.
@@ -89,7 +92,8 @@ impl Http {
     /// Serves until `stop` is cancelled.
     pub async fn run(self, stop: CancellationToken) {
         let connections_max = self.services.config.http.max_connections;
-        let shared = Shared { services: self.services, looks: Arc::default() };
+        let console = Arc::new(Console::new(Arc::clone(&self.services)));
+        let shared = Shared { services: self.services, looks: Arc::default(), console };
         serve::run(self.listeners, routes(shared), connections_max, stop).await;
     }
 }
@@ -100,6 +104,10 @@ fn routes(shared: Shared) -> Router {
         .route("/metrics", get(show_metrics))
         .route("/healthz", get(|| async { plain(StatusCode::OK, "alive\n".to_owned()) }))
         .route("/readyz", get(show_ready))
+        .route("/", get(|| async { Redirect::to(console::ROOT) }))
+        .route("/console", any(show_console))
+        .route("/console/", any(show_console))
+        .route("/console/{*page}", any(show_console))
         .fallback(|| async { plain(StatusCode::NOT_FOUND, "no such page\n".to_owned()) })
         .method_not_allowed_fallback(|| async {
             plain(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n".to_owned())
@@ -123,6 +131,14 @@ async fn show_ready(State(shared): State<Shared>) -> Response {
         Ok(()) => plain(StatusCode::OK, "ready\n".to_owned()),
         Err(reason) => plain(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {reason}\n")),
     }
+}
+
+async fn show_console(
+    State(shared): State<Shared>,
+    Extension(peer): Extension<Peer>,
+    request: Request,
+) -> Response {
+    shared.console.serve(peer, request).await
 }
 
 fn plain(status: StatusCode, body: String) -> Response {

@@ -6,7 +6,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
+use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -35,6 +35,13 @@ const LAST_CALL: Duration = Duration::from_secs(1);
 
 /// How long accepting rests when the machine has no more sockets to give.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Both ends of a connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Peer {
+    pub(super) address: SocketAddr,
+    pub(super) local: SocketAddr,
+}
 
 pub(super) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
@@ -81,8 +88,10 @@ async fn accept(
             } => accepted,
         };
         match accepted {
-            (Ok(place), Ok((stream, _))) => {
-                let (routes, stop) = (routes.clone(), stop.clone());
+            (Ok(place), Ok((stream, address))) => {
+                let local = stream.local_addr().unwrap_or(address);
+                let routes = routes.clone().layer(Extension(Peer { address, local }));
+                let stop = stop.clone();
                 connections.spawn(async move {
                     serve(stream, routes, stop).await;
                     drop(place);

@@ -47,6 +47,7 @@ pub struct Filter {
     pub after: Option<i64>,
     pub before: Option<i64>,
     pub expiring_before: Option<i64>,
+    pub newest_first: bool,
 }
 
 impl Filter {
@@ -61,6 +62,7 @@ impl Filter {
             after: None,
             before: None,
             expiring_before: None,
+            newest_first: false,
         }
     }
 
@@ -76,7 +78,7 @@ impl Filter {
 }
 
 impl Lifecycle {
-    /// Removed and purging instances, oldest first, behind `after` if given, at
+    /// Removed and purging instances in the filter's order, behind `after` if given, at
     /// most `limit`; and where to go on, `None` when there are no more.
     ///
     /// Reads in short transactions: what is removed or restored meanwhile may
@@ -102,7 +104,7 @@ impl Lifecycle {
                         Some(within) => target::namespace(txn, within).await?.id(),
                         None => NamespaceId::ROOT,
                     };
-                    page(txn, filter.kind, id, position, now).await
+                    page(txn, filter, id, position, now).await
                 })
                 .await?;
             for (version, row) in rows {
@@ -134,14 +136,19 @@ type Row = (Versionstamp, Option<Listed>);
 
 async fn page(
     txn: &Transaction,
-    kind: ObjectKind,
+    filter: &Filter,
     namespace: NamespaceId,
     after: Option<Versionstamp>,
     now: i64,
 ) -> Result<(Vec<Row>, bool)> {
-    let (begin, end) = keys::range(&keys::removed_by_time_prefix(kind, namespace));
-    let begin = after.map_or(begin, |at| keys::next(&keys::removed_by_time(kind, namespace, at)));
-    let page = txn.range(RangeRead::new(begin, end).limit(PAGE).snapshot()).await?;
+    let (begin, end) = keys::range(&keys::removed_by_time_prefix(filter.kind, namespace));
+    let last = after.map(|at| keys::removed_by_time(filter.kind, namespace, at));
+    let range = if filter.newest_first {
+        RangeRead::new(begin, last.unwrap_or(end)).reverse()
+    } else {
+        RangeRead::new(last.map_or(begin, |last| keys::next(&last)), end)
+    };
+    let page = txn.range(range.limit(PAGE).snapshot()).await?;
     let mut rows = Vec::with_capacity(page.rows.len());
     for (key, value) in &page.rows {
         let (_, version) = keys::parse_removed_by_time(key)?;

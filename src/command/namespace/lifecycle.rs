@@ -7,9 +7,9 @@ use crate::codec::record::NamespaceRecord;
 use crate::codec::{NamespaceId, Object, ObjectKind, RemovalId};
 use crate::command::bucket::{on_or_off, only_opid, retention_reply};
 use crate::command::lifecycle::{
-    BARRIER, DRYRUN, EXPIRY, HOLD, LATEST, LIFECYCLE, OPID, PURGE, RETAIN, UNHOLD, barrier_of,
-    hold_object, list_removed, map, named_in_front, purge_object, remove_object, restored_reply,
-    retain_object, unhold_object,
+    BARRIER, DRYRUN, EXPIRY, HOLD, LATEST, LIFECYCLE, ONE, OPID, ORDER, PURGE, RETAIN, UNHOLD,
+    barrier_of, hold_object, list_removed, map, named_in_front, purge_object, remove_object,
+    restored_reply, retain_object, unhold_object,
 };
 use crate::command::support::{caller, time_reply};
 use crate::command::{Args, Argument, Context, Reply, Result, Spec, flags, run};
@@ -51,6 +51,8 @@ pub(in crate::command) const COMMANDS: &[Spec] = &[
             Argument::string("time").after("AFTER").optional(),
             Argument::string("time").after("BEFORE").optional(),
             Argument::string("time").after("EXPIRING-BEFORE").optional(),
+            ORDER,
+            ONE,
             Argument::integer("count").after("COUNT").optional(),
             Argument::string("cursor").after("CURSOR").optional(),
             Argument::pattern("pattern").after("MATCH").optional(),

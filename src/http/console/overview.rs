@@ -1,0 +1,195 @@
+//! The overview: how the cluster is, what was removed last, and all namespaces and buckets.
+
+use maud::{Markup, html};
+
+use super::desk::Desk;
+use super::fault::Fault;
+use super::namespace::{self, Bucket, Held};
+use super::page::{Live, Page, Place};
+use super::removal::Removal;
+use super::reply::{Row, paged, rows, texts};
+use super::request::address;
+use super::{bin, show};
+
+/// Removals shown here; the bin has all.
+const REMOVED_MAX: &str = "5";
+
+/// Namespaces and buckets shown on one page. Whoever has more opens a namespace.
+const NAMESPACES_MAX: usize = 50;
+const BUCKETS_MAX: usize = 200;
+
+/// Namespaces with their buckets, as many as a page takes.
+pub(super) struct Walk {
+    pub(super) namespaces: Vec<Listed>,
+    /// There are more than are shown.
+    pub(super) is_cut: bool,
+}
+
+/// A namespace and what is in it.
+pub(super) struct Listed {
+    pub(super) path: String,
+    pub(super) buckets: Vec<Bucket>,
+    pub(super) removed: Held,
+}
+
+/// Walks over the namespaces, each with its buckets, in the order of their paths.
+pub(super) async fn walk(desk: &mut Desk) -> Result<Walk, Fault> {
+    let top = desk.call(["NAMESPACE", "LIST"]).await?;
+    let mut waiting: Vec<String> = texts(&top).into_iter().rev().map(Into::into).collect();
+    let mut walk = Walk { namespaces: Vec::new(), is_cut: false };
+    let mut room = BUCKETS_MAX;
+    while let Some(path) = waiting.pop() {
+        if walk.namespaces.len() == NAMESPACES_MAX || room == 0 {
+            walk.is_cut = true;
+            break;
+        }
+        // What was removed meanwhile, or may not be seen, is passed over.
+        let children = match desk.call(["NAMESPACE", "LIST", &path]).await {
+            Ok(children) => children,
+            Err(fault) if namespace::is_passed_over(&fault) => continue,
+            Err(fault) => return Err(fault),
+        };
+        waiting.extend(texts(&children).into_iter().rev().map(|name| format!("{path}.{name}")));
+        let (buckets, more) = match namespace::buckets(desk, &path, room, "").await {
+            Ok(found) => found,
+            Err(fault) if namespace::is_passed_over(&fault) => continue,
+            Err(fault) => return Err(fault),
+        };
+        walk.is_cut |= more.is_some();
+        room -= buckets.len();
+        let removed = namespace::removed(desk, &path).await?;
+        walk.namespaces.push(Listed { path, buckets, removed });
+    }
+    Ok(walk)
+}
+
+pub(super) async fn page(desk: &mut Desk) -> Result<Page, Fault> {
+    let cluster = optional(desk.call(["CLUSTER.DESCRIBE"]).await)?;
+    let members = optional(desk.call(["CLUSTER.MEMBERS"]).await)?;
+    let jobs = optional(desk.call(["PURGE.STATUS"]).await)?;
+    let newest = desk
+        .call(["BUCKET.REMOVED", "NAMESPACE", "*", "ORDER", "NEWEST", "COUNT", REMOVED_MAX])
+        .await;
+    let newest = optional(newest)?;
+    let walk = walk(desk).await?;
+    let now = desk.now();
+    let removals: Option<Vec<Removal>> =
+        newest.as_ref().map(|reply| rows(paged(reply).0).into_iter().map(Removal::of).collect());
+    let jobs = jobs.as_ref().map(rows);
+    let body = html! {
+        div class="head" { h1 { "Overview" } }
+        div data-part="state" class="parts" {
+            @if let Some(cluster) = &cluster {
+                (state(Row::of(cluster), members.as_ref().map(rows).as_deref(), jobs.as_deref()))
+            }
+            @if let Some(removals) = &removals { (recent(removals, now)) }
+            (namespaces(&walk))
+        }
+    };
+    Ok(Page::new(Place::Overview, "Overview", body).live(Live::Events))
+}
+
+/// What a visitor may not see is left out of a page that has more to show.
+pub(super) fn optional<T>(result: Result<T, Fault>) -> Result<Option<T>, Fault> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(fault) if fault.is("NOPERM") => Ok(None),
+        Err(fault) => Err(fault),
+    }
+}
+
+fn state(cluster: Row<'_>, members: Option<&[Row<'_>]>, jobs: Option<&[Row<'_>]>) -> Markup {
+    let stopped = cluster.maybe("purging_stopped");
+    html! {
+        @if let Some(why) = &stopped {
+            p class="notice wait" role="status" {
+                strong { "Nothing is purged at the moment" } ": " (why) ". Restoring works."
+            }
+        }
+        section class="card" aria-label="State" {
+            dl class="figures" {
+                div { dt { "Cluster" } dd { (cluster.text("cluster")) small { (cluster.text("store")) " store" } } }
+                @if let Some(members) = members {
+                    @let alive = members.iter().filter(|row| row.text("status") == "alive").count();
+                    div {
+                        dt { "Members" }
+                        dd {
+                            a href=(address("cluster", &[])) { (alive) " of " (members.len()) " alive" }
+                            small { "this is " (cluster.text("node")) }
+                        }
+                    }
+                }
+                div {
+                    dt { "Purging" }
+                    dd {
+                        @if stopped.is_some() { (show::badge("wait", "stopped")) }
+                        @else { (show::badge("good", "runs")) }
+                    }
+                }
+                @if let Some(jobs) = jobs {
+                    div {
+                        dt { "Being reclaimed" }
+                        dd { a href=(address("reclaim", &[])) { (show::counted(count(jobs), "object", "objects")) } }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn count(rows: &[Row<'_>]) -> i64 {
+    i64::try_from(rows.len()).unwrap_or(i64::MAX)
+}
+
+fn recent(removals: &[Removal], now: i64) -> Markup {
+    html! {
+        section class="card" aria-labelledby="recent" {
+            header {
+                h2 id="recent" { "Removed last" }
+                p { a href=(address("bin", &[])) { "All of the recycle bin" } }
+            }
+            @if removals.is_empty() {
+                (show::empty("Nothing is removed", "What is removed shows up here and can be brought back."))
+            } @else { (bin::table(removals, now)) }
+        }
+    }
+}
+
+fn namespaces(walk: &Walk) -> Markup {
+    html! {
+        section class="card" aria-labelledby="namespaces" {
+            header {
+                h2 id="namespaces" { "Namespaces and buckets" }
+                @if walk.is_cut { p { "There are more: open a namespace to see all of it." } }
+            }
+            @if walk.namespaces.is_empty() {
+                (show::empty("There is no namespace yet", "The first bucket that is created brings the first one."))
+            } @else {
+                table class="list" {
+                    caption { "Namespaces with their buckets" }
+                    (namespace::bucket_head())
+                    @for listed in &walk.namespaces {
+                        tbody {
+                            (group(listed))
+                            @for bucket in &listed.buckets { (namespace::bucket_row(&listed.path, bucket)) }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn group(listed: &Listed) -> Markup {
+    let documents: i64 = listed.buckets.iter().map(|bucket| bucket.documents).sum();
+    let bytes: i64 = listed.buckets.iter().map(|bucket| bucket.bytes).sum();
+    html! {
+        tr class="group" {
+            th scope="rowgroup" { (show::namespace_link(&listed.path)) }
+            td class="number" data-label="Documents" { (show::number(documents)) }
+            td class="number" data-label="Size" { (show::size(bytes)) }
+            td class="number" data-label="Deleted" { }
+            td data-label="Removed" { (listed.removed.link(&listed.path)) }
+        }
+    }
+}

@@ -1,0 +1,304 @@
+//! The frame around every page, and what goes with it over the wire.
+
+use axum::body::Body;
+use axum::http::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, LOCATION, REFERRER_POLICY,
+    SET_COOKIE, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+};
+use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use maud::{DOCTYPE, Markup, html};
+
+use super::assets;
+use super::desk::Desk;
+use super::fault::Fault;
+use super::request::{Fields, address};
+use super::visitor::{self, TOKEN, Theme};
+
+/// Nothing but our own files, no script or style in a page, no frames.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
+                      connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
+
+/// What is in the menu.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    Overview,
+    Bin,
+    Reclaim,
+    Replicas,
+    Cluster,
+    Audit,
+}
+
+const MENU: [(Place, &str, &str); 6] = [
+    (Place::Overview, "", "Overview"),
+    (Place::Bin, "bin", "Recycle bin"),
+    (Place::Reclaim, "reclaim", "Reclaim"),
+    (Place::Replicas, "replicas", "Replicas"),
+    (Place::Cluster, "cluster", "Cluster"),
+    (Place::Audit, "audit", "Audit log"),
+];
+
+/// A page.
+#[derive(Debug)]
+pub(super) struct Page {
+    pub(super) status: StatusCode,
+    pub(super) title: String,
+    pub(super) place: Place,
+    pub(super) body: Markup,
+    /// It changes while it is looked at.
+    pub(super) live: Live,
+}
+
+/// How a page changes while it is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Live {
+    /// It doesn't.
+    No,
+    /// With the journal and the barriers.
+    Events,
+    /// Also by itself, as engines give bytes back and heartbeats pass: nothing announces that.
+    Moving,
+}
+
+impl Page {
+    pub(super) fn new(place: Place, title: impl Into<String>, body: Markup) -> Self {
+        Self { status: StatusCode::OK, title: title.into(), place, body, live: Live::No }
+    }
+
+    pub(super) fn live(self, live: Live) -> Self {
+        Self { live, ..self }
+    }
+
+    pub(super) fn status(self, status: StatusCode) -> Self {
+        Self { status, ..self }
+    }
+}
+
+/// What a form is answered with.
+#[derive(Debug)]
+pub(super) enum Answer {
+    /// The form once more, with what is wrong.
+    Page(Page),
+    /// Where to go on.
+    To(String),
+}
+
+/// The token that each form carries.
+pub(super) fn token(desk: &Desk) -> Markup {
+    html! { input type="hidden" name=(TOKEN) value=(desk.visitor.token); }
+}
+
+/// A page whole, as text.
+pub(super) fn render(desk: &Desk, page: &Page) -> String {
+    let theme = desk.visitor.theme;
+    let tools = html! { (themes(desk, theme)) };
+    let main = html! {
+        (notice(desk.query.get("done")))
+        (page.body)
+    };
+    frame(&page.title, Some(page.place), theme, page.live != Live::No, &tools, &main).into_string()
+}
+
+fn themes(desk: &Desk, theme: Option<Theme>) -> Markup {
+    let choices = [
+        ("auto", "Auto", None),
+        ("light", "Light", Some(Theme::Light)),
+        ("dark", "Dark", Some(Theme::Dark)),
+    ];
+    html! {
+        form class="themes" method="post" action=(address("theme", &[])) aria-label="Colours" {
+            (token(desk))
+            input type="hidden" name="back" value=(desk.here);
+            @for (name, label, value) in choices {
+                button type="submit" name="theme" value=(name) aria-pressed=(value == theme) { (label) }
+            }
+        }
+    }
+}
+
+/// What was done, said on the page that follows. A fixed set: no link can put words in here.
+fn notice(done: Option<&str>) -> Markup {
+    let (kind, text) = match done {
+        Some("restored") => ("good", "It is back, with everything that was in it."),
+        Some("undeleted") => ("good", "The documents are back."),
+        Some("held") => ("good", "It is on hold: nobody can purge it until the hold is lifted."),
+        Some("unheld") => ("good", "The hold is lifted. It is kept until it expires."),
+        Some("retained") => ("good", "The time it is kept was changed."),
+        Some("purged") => ("good", "It is purged. Its bytes are being given back."),
+        Some("purge-waits") => (
+            "wait",
+            "The purge is asked for and waits: not everybody has let go yet. It goes on by itself; \
+             you need not stay.",
+        ),
+        _ => return html! {},
+    };
+    html! { p class={ "notice " (kind) } role="status" { (text) } }
+}
+
+fn frame(
+    title: &str,
+    place: Option<Place>,
+    theme: Option<Theme>,
+    live: bool,
+    tools: &Markup,
+    main: &Markup,
+) -> Markup {
+    html! {
+        (DOCTYPE)
+        html lang="en" data-theme=[theme.map(Theme::name)] {
+            head {
+                meta charset="utf-8";
+                title { (title) " · Lethe" }
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="color-scheme" content=(theme.map_or("light dark", Theme::name));
+                link rel="icon" type="image/svg+xml" href=(assets::address("icon.svg"));
+                link rel="stylesheet" href=(assets::address("console.css"));
+                script src=(assets::address("console.js")) defer {}
+            }
+            body data-live=[live.then_some("yes")] {
+                a class="skip" href="#main" { "Skip to the content" }
+                header class="top" {
+                    a class="brand" href=(address("", &[])) {
+                        img src=(assets::address("icon.svg")) alt="" width="24" height="24";
+                        "Lethe"
+                    }
+                    nav aria-label="Main" {
+                        ul {
+                            @for (of, page, label) in MENU {
+                                li {
+                                    a href=(address(page, &[]))
+                                        aria-current=[(place == Some(of)).then_some("page")] { (label) }
+                                }
+                            }
+                        }
+                    }
+                    div class="tools" { (tools) }
+                }
+                main id="main" tabindex="-1" { (main) }
+                p id="link" class="link" role="status" hidden {}
+            }
+        }
+    }
+}
+
+/// A page with its head.
+pub(super) fn respond(desk: &Desk, page: &Page, tag: Option<&str>) -> Response {
+    send(desk, page.status, render(desk, page), tag)
+}
+
+/// A rendered page with its head.
+pub(super) fn send(desk: &Desk, status: StatusCode, text: String, tag: Option<&str>) -> Response {
+    let mut response = html_response(status, text);
+    let headers = response.headers_mut();
+    if let Some(tag) = tag.and_then(|tag| HeaderValue::from_str(tag).ok()) {
+        headers.insert(ETAG, tag);
+    }
+    let cookie = desk.visitor.new_cookie.as_deref();
+    if let Some(cookie) = cookie.and_then(|cookie| HeaderValue::from_str(cookie).ok()) {
+        headers.append(SET_COOKIE, cookie);
+    }
+    response
+}
+
+/// Nothing has changed since the page with this tag.
+pub(super) fn unchanged(tag: &str) -> Response {
+    let mut response = guarded(StatusCode::NOT_MODIFIED.into_response());
+    if let Ok(tag) = HeaderValue::from_str(tag) {
+        response.headers_mut().insert(ETAG, tag);
+    }
+    response
+}
+
+/// What is wrong.
+pub(super) fn refusal(fault: &Fault, theme: Option<Theme>) -> Response {
+    let removed = fault.status == StatusCode::GONE;
+    let main = html! {
+        div class="fault" {
+            p class="status" { (fault.status.as_u16()) }
+            h1 { (fault.title) }
+            p { (fault.text) }
+            p class="actions" {
+                @if removed {
+                    a class="button primary" href=(address("bin", &[])) { "Look in the recycle bin" }
+                }
+                a class="button" href=(address("", &[])) { "To the overview" }
+            }
+        }
+    };
+    let page = frame(fault.title, None, theme, false, &html! {}, &main);
+    let mut response = html_response(fault.status, page.into_string());
+    if let Some(allow) = fault.allow {
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
+    }
+    response
+}
+
+/// Asks a browser to come again, this time from here.
+pub(super) fn again() -> Response {
+    let page = html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta http-equiv="refresh" content="0";
+                title { "Lethe" }
+                link rel="stylesheet" href=(assets::address("console.css"));
+            }
+            body { main id="main" { p { "One moment: " a href="" { "load the page" } " if nothing happens." } } }
+        }
+    };
+    html_response(StatusCode::OK, page.into_string())
+}
+
+/// Goes on with another page.
+pub(super) fn see_other(to: &str) -> Response {
+    let mut response = guarded(StatusCode::SEE_OTHER.into_response());
+    if let Ok(to) = HeaderValue::from_str(to) {
+        response.headers_mut().insert(LOCATION, to);
+    }
+    response
+}
+
+/// Remembers the theme and goes back to where the visitor came from, as far as that is known.
+pub(super) fn set_theme(form: &Fields) -> Result<Response, Fault> {
+    let theme = match form.required("theme")? {
+        "auto" => None,
+        name => Some(Theme::named(name).ok_or_else(|| Fault::bad("There is no such theme."))?),
+    };
+    // Only a path of the console: never the address of another site.
+    let back = form.get("back").filter(|back| {
+        let rest = back.strip_prefix(super::ROOT);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '?'])) && back.is_ascii()
+    });
+    let mut response = see_other(back.unwrap_or(super::ROOT));
+    if let Ok(cookie) = HeaderValue::from_str(&visitor::theme_cookie(theme)) {
+        response.headers_mut().append(SET_COOKIE, cookie);
+    }
+    Ok(response)
+}
+
+fn html_response(status: StatusCode, text: String) -> Response {
+    let mut response = guarded((status, Body::from(text)).into_response());
+    let kind = HeaderValue::from_static("text/html; charset=utf-8");
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response
+}
+
+/// What no answer goes without.
+fn guarded(mut response: Response) -> Response {
+    const GUARDS: [(HeaderName, &str); 7] = [
+        (CONTENT_SECURITY_POLICY, POLICY),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (X_FRAME_OPTIONS, "DENY"),
+        // Not `no-referrer`: browsers would then hide the origin of our own forms, too.
+        (REFERRER_POLICY, "same-origin"),
+        (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+        (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+        (CACHE_CONTROL, "no-store"),
+    ];
+    for (name, value) in GUARDS {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    response
+}

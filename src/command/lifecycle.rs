@@ -286,7 +286,7 @@ pub(super) async fn list_removed(
     at: usize,
     mut filter: Filter,
 ) -> Result<Reply> {
-    let (mut paging, mut only) = (Paging::default(), None);
+    let mut paging = Paging::default();
     let mut options = args.options(at);
     while let Some(option) = options.next() {
         match option.to_ascii_uppercase().as_slice() {
@@ -302,7 +302,7 @@ pub(super) async fn list_removed(
             b"REMOVAL" => {
                 let text = options.text()?;
                 let removal = RemovalId::parse(text);
-                only = Some(removal.ok_or_else(|| Error::NoSuchRemoval(text.to_owned()))?);
+                filter.only = Some(removal.ok_or_else(|| Error::NoSuchRemoval(text.to_owned()))?);
             }
             b"ORDER" => {
                 filter.newest_first = match options.text()?.to_ascii_uppercase().as_str() {
@@ -320,14 +320,7 @@ pub(super) async fn list_removed(
         .map(|cursor| cursor.parse::<Versionstamp>().map_err(|_| bad_cursor()))
         .transpose()?;
     let lifecycle = ctx.services.lifecycle()?;
-    let (rows, next) = match only {
-        // An id means one removal, wherever it was.
-        Some(removal) => {
-            let row = lifecycle.listed(removal).await?;
-            (row.into_iter().filter(|row| row.object.kind() == filter.kind).collect(), None)
-        }
-        None => lifecycle.removed(&filter, after, paging.limit()).await?,
-    };
+    let (rows, next) = lifecycle.removed(&filter, after, paging.limit()).await?;
     let mut items = Vec::with_capacity(rows.len());
     for row in rows.iter().filter(|row| paging.admits(&row.name)) {
         items.push(listed_reply(lifecycle, row).await?);

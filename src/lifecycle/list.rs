@@ -48,6 +48,8 @@ pub struct Filter {
     pub before: Option<i64>,
     pub expiring_before: Option<i64>,
     pub newest_first: bool,
+    /// Only this one.
+    pub only: Option<RemovalId>,
 }
 
 impl Filter {
@@ -63,11 +65,13 @@ impl Filter {
             before: None,
             expiring_before: None,
             newest_first: false,
+            only: None,
         }
     }
 
     fn admits(&self, listed: &Listed) -> bool {
-        self.name.as_ref().is_none_or(|name| *name == listed.name)
+        self.only.is_none_or(|only| only == listed.removal)
+            && self.name.as_ref().is_none_or(|name| *name == listed.name)
             && self.by.as_ref().is_none_or(|by| *by == listed.removed_by)
             && self.after.is_none_or(|at| listed.removed_at > at)
             && self.before.is_none_or(|at| listed.removed_at < at)
@@ -92,6 +96,10 @@ impl Lifecycle {
         after: Option<Versionstamp>,
         limit: usize,
     ) -> Result<(Vec<Listed>, Option<Versionstamp>)> {
+        if let (Some(only), None) = (filter.only, &filter.within) {
+            let row = self.listed(only).await?.filter(|row| row.object.kind() == filter.kind);
+            return Ok((row.into_iter().filter(|row| filter.admits(row)).collect(), None));
+        }
         let now = self.catalog().now();
         let mut listed = Vec::new();
         let mut position = after;

@@ -117,7 +117,9 @@ impl Browser {
 
     fn note(&mut self, event: Value) {
         let complaint = match event["method"].as_str().unwrap_or_default() {
-            "Runtime.exceptionThrown" | "Audits.issueAdded" => true,
+            "Runtime.exceptionThrown" => true,
+            // A click of a script is no click of a person: of that it tells, too.
+            "Audits.issueAdded" => !event.to_string().contains("NavigationEntryMarkedSkippable"),
             "Runtime.consoleAPICalled" => event["params"]["type"] == "error",
             "Log.entryAdded" => event["params"]["entry"]["level"] == "error",
             _ => false,

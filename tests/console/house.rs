@@ -114,6 +114,7 @@ pub(crate) fn field(list: &Reply, name: &str) -> String {
     let name = Reply::copy(name.as_bytes());
     match pairs.iter().find(|(key, _)| *key == name) {
         Some((_, Reply::Text(text))) => text.clone(),
+        Some((_, Reply::Bulk(bytes))) => String::from_utf8_lossy(bytes).into_owned(),
         found => panic!("{found:?}"),
     }
 }

@@ -102,14 +102,16 @@ fn long_lists_are_paged() {
         house.done(&format!("BUCKET.REMOVE b{number:02}"));
     }
     let mut visitor = house.visitor();
-    for (page, first, last) in [("bin", ">b52<", ">b02<"), ("audit", ">b52<", ">b28<")] {
+    for page in ["bin", "audit?action=remove"] {
         let one = visitor.page(&format!("/console/{page}"));
-        assert!(one.contains(first) && one.contains(last) && !one.contains(">b01<"), "{page}");
+        let (first, last, next) =
+            (one.contains(">b52<"), one.contains(">b03<"), one.contains(">b02<"));
+        assert_eq!((first, last, next), (true, true, false), "{page}: {one}");
         let (_, rest) = one.split_once("rel=\"next\" href=\"").unwrap();
         let next = rest.split('"').next().unwrap().replace("&amp;", "&");
         let two = visitor.page(&next);
-        assert!(two.contains("First page") && !two.contains(first), "{page}: {two}");
-        assert!(two.contains(">b01<") || page == "audit", "{page}: {two}");
+        assert!(two.contains("First page") && two.contains(">b02<"), "{page}: {two}");
+        assert!(two.contains(">b00<") && !two.contains(">b03<"), "{page}: {two}");
     }
 }
 
@@ -131,7 +133,7 @@ fn members_shards_replicas_reclaim_and_the_audit_log_have_their_pages() {
     let mut visitor = house.visitor();
     let cluster = visitor.page("/console/cluster");
     assert_eq!(cluster.matches("data-label=\"Owner\"").count(), 7);
-    assert!(cluster.contains("here") && cluster.contains("alive") && cluster.contains("memory"));
+    assert!(cluster.contains("here") && cluster.contains("alive"));
     let replicas = visitor.page("/console/replicas");
     assert!(replicas.contains("mirror") && replicas.contains("change"), "{replicas}");
     assert!(visitor.page("/console/reclaim").contains("Nothing is being reclaimed"));

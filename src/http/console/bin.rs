@@ -101,7 +101,12 @@ fn escaped(find: &str) -> String {
 
 pub(super) async fn page(desk: &mut Desk) -> Result<Page, Fault> {
     let search = Search::of(desk)?;
-    let reply = desk.call(search.words()).await?;
+    let reply = match desk.call(search.words()).await {
+        Err(fault) if fault.is("NOPERM") && search.namespace.is_empty() => {
+            return Ok(name_one(&search));
+        }
+        reply => reply?,
+    };
     let (list, next) = paged(&reply);
     let removals: Vec<Removal> = rows(list).into_iter().map(Removal::of).collect();
     let now = desk.now();
@@ -132,6 +137,18 @@ pub(super) async fn page(desk: &mut Desk) -> Result<Page, Fault> {
         }
     };
     Ok(Page::new(Place::Bin, "Recycle bin", body).live(Live::Events))
+}
+
+/// For those who may see some namespaces, but not all.
+fn name_one(search: &Search) -> Page {
+    let body = html! {
+        div class="head" { h1 { "Recycle bin" } }
+        p class="notice wait" {
+            strong { "Name a namespace." } " You may not see what was removed in all of them together."
+        }
+        (form(search))
+    };
+    Page::new(Place::Bin, "Recycle bin", body)
 }
 
 fn form(search: &Search) -> Markup {
@@ -197,7 +214,14 @@ pub(super) fn table(removals: &[Removal], now: i64) -> Markup {
                                 span class="under" { "in " (show::clip(&removal.namespace, 80)) }
                             }
                         }
-                        td data-label="State" { (removal.badge()) }
+                        td data-label="State" {
+                            span {
+                                (removal.badge())
+                                @if removal.witnessed < removal.shards {
+                                    span class="under" { "seen by " (removal.witnessed) " of " (removal.shards) " shards" }
+                                }
+                            }
+                        }
                         td class="narrow" data-label="Time left" { (removal.left(now)) }
                         td class="number" data-label="Documents" {
                             @match removal.documents { Some(count) => (show::number(count)), None => (show::unknown()) }

@@ -129,7 +129,15 @@ impl Removal {
 
 /// The removal with an id, of a bucket or of a namespace.
 pub(super) async fn find(desk: &mut Desk, id: &str) -> Result<Removal, Fault> {
-    let buckets = desk.call(["BUCKET.REMOVED", "NAMESPACE", "*", "REMOVAL", id]).await?;
+    let buckets = match desk.call(["BUCKET.REMOVED", "NAMESPACE", "*", "REMOVAL", id]).await {
+        // Who may not see all namespaces may see the one that it was in.
+        Err(fault) if fault.is("NOPERM") => {
+            let described = desk.call(["BUCKET.DESCRIBE", id]).await?;
+            let namespace = Row::of(&described).text("namespace").into_owned();
+            desk.call(["BUCKET.REMOVED", "NAMESPACE", &namespace, "REMOVAL", id]).await?
+        }
+        buckets => buckets?,
+    };
     if let Some(row) = rows(&buckets).first() {
         return Ok(Removal::of(*row));
     }

@@ -211,7 +211,7 @@ pub(super) async fn carry_out(
     let operation = form.required("operation")?;
     let removal = removal::find(desk, &id).await?;
     let words = match action {
-        Action::Restore => forms::restore_words(&removal, form),
+        Action::Restore => Ok(forms::restore_words(&removal, form)),
         Action::Purge => forms::purge_words(&removal, form),
         Action::Hold => forms::hold_words(&removal, form),
         Action::Unhold => Ok(removal.command("UNHOLD")),
@@ -229,7 +229,7 @@ pub(super) async fn carry_out(
         Ok(()) => Ok(Answer::To(after(action, &removal, form))),
         // The request stays behind, and is carried out when everybody has let go.
         Err(fault) if action == Action::Purge && fault.is("BARRIERNOTSATISFIED") => {
-            let fields = [("id", &*removal.removal), ("done", "purge-waits")];
+            let fields = [("id", &*removal.handle), ("done", "purge-waits")];
             Ok(Answer::To(address("removal", &fields)))
         }
         Err(fault) if can_be_mended(&fault) => {
@@ -270,7 +270,7 @@ fn after(action: Action, removal: &Removal, form: &Fields) -> String {
                 Action::Unhold => "unheld",
                 _ => "retained",
             };
-            address("removal", &[("id", &removal.removal), ("done", done)])
+            address("removal", &[("id", &removal.handle), ("done", done)])
         }
     }
 }

@@ -103,7 +103,7 @@ impl News {
         let news = async {
             tokio::select! {
                 changed = self.journal.changed() => changed.is_ok(),
-                fired = self.barriers => { let _lost = fired; true }
+                _ = self.barriers => true,
                 () = paced => true,
             }
         };

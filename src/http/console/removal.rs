@@ -21,7 +21,8 @@ pub(super) struct Hold {
 /// A bucket or a namespace that was removed.
 #[derive(Clone, Debug)]
 pub(super) struct Removal {
-    pub(super) removal: String,
+    /// The id of the removal.
+    pub(super) handle: String,
     pub(super) id: String,
     /// Of a bucket where it was, of a namespace its own path.
     pub(super) namespace: String,
@@ -50,7 +51,7 @@ impl Removal {
             since: hold.instant("since"),
         });
         Self {
-            removal: row.text("removal_id").into_owned(),
+            handle: row.text("removal_id").into_owned(),
             id: row.text("id").into_owned(),
             namespace: row.text("namespace").into_owned(),
             bucket: row.maybe("bucket").map(Into::into),
@@ -84,16 +85,16 @@ impl Removal {
             Some(_) => vec![format!("BUCKET.{verb}")],
             None => vec!["NAMESPACE".to_owned(), verb.to_owned()],
         };
-        words.push(self.removal.clone());
+        words.push(self.handle.clone());
         words
     }
 
     pub(super) fn address(&self) -> String {
-        address("removal", &[("id", &self.removal)])
+        address("removal", &[("id", &self.handle)])
     }
 
     pub(super) fn action(&self, action: &str) -> String {
-        address(action, &[("id", &self.removal)])
+        address(action, &[("id", &self.handle)])
     }
 
     pub(super) fn badge(&self) -> Markup {
@@ -246,7 +247,7 @@ pub(super) fn facts(removal: &Removal, now: i64) -> Markup {
                             }
                         }
                     }
-                    dt { "Removal" } dd { code { (removal.removal) } }
+                    dt { "Removal" } dd { code { (removal.handle) } }
                     dt { (if removal.bucket.is_some() { "Bucket" } else { "Namespace" }) } dd { code { (removal.id) } }
                 }
             }

@@ -113,7 +113,7 @@ async fn is_homeless(desk: &mut Desk, removal: &Removal) -> Result<bool, Fault> 
     }
 }
 
-pub(super) fn restore_words(removal: &Removal, form: &Fields) -> Result<Vec<String>, Fault> {
+pub(super) fn restore_words(removal: &Removal, form: &Fields) -> Vec<String> {
     let mut words = removal.command("RESTORE");
     let mut option = |name: &str, value: &str| words.extend([name.to_owned(), value.to_owned()]);
     if let Some(name) = form.get("as").filter(|name| *name != removal.name()) {
@@ -130,7 +130,7 @@ pub(super) fn restore_words(removal: &Removal, form: &Fields) -> Result<Vec<Stri
     if form.is_set("expired") {
         words.push("ALLOW-EXPIRED".to_owned());
     }
-    Ok(words)
+    words
 }
 
 pub(super) fn purge(

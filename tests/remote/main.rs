@@ -59,6 +59,7 @@ impl TestNode {
         let mut config = Config::default();
         config.server.listen = vec![SocketAddr::from(([127, 0, 0, 1], 0))];
         config.http.listen.clear();
+        config.store = lethe::config::StoreKind::Memory;
         config.cluster.node = Some(name.to_owned());
         config.cluster.heartbeat = Duration::from_millis(20);
         config.cluster.silent_after = silent_after;

@@ -15,8 +15,15 @@ use crate::codec::duration::parse_instant;
 const REMOVALS: &str = "10";
 /// Commands that are told apart.
 const COMMANDS: usize = 8;
-/// Commands that one look itself is.
-const OWN: u64 = 6;
+/// The commands of one look itself, which are no work of anybody's.
+const OWN: [&str; 6] = [
+    "info",
+    "cluster.describe",
+    "cluster.members",
+    "bucket.removed",
+    "namespace removed",
+    "purge.status",
+];
 
 /// What one look has found.
 #[derive(Debug, Serialize)]
@@ -123,7 +130,8 @@ impl Sample {
             || seconds(uptime_seconds.max(1)),
             |last| taken.duration_since(last.taken).as_secs_f64().max(0.001),
         );
-        let since = last.map_or(total, |last| (total - last.operations.total).saturating_sub(OWN));
+        let since = last.map_or(total, |last| total - last.operations.total);
+        let own = last.map_or(0, |_| u64::try_from(OWN.len()).unwrap_or_default());
         Ok(Self {
             taken,
             address: session.place(),
@@ -138,7 +146,7 @@ impl Sample {
             operations: Operations {
                 total,
                 failed: info.number("failed_commands"),
-                per_second: rate(since, seconds),
+                per_second: rate(since.saturating_sub(own), seconds),
             },
             commands: info.commands(last, seconds),
             removed: Counts {
@@ -215,8 +223,9 @@ impl<'a> Info<'a> {
                     value.split(',').filter_map(|field| field.split_once('=')).collect();
                 let calls: u64 = field(&fields, "calls")?;
                 let before = last.map_or(0, |last| last.calls(&name));
+                let own = u64::from(last.is_some() && OWN.contains(&name.as_str()));
                 Some(Command {
-                    per_second: rate(calls.saturating_sub(before), seconds),
+                    per_second: rate(calls.saturating_sub(before + own), seconds),
                     name,
                     calls,
                     failed: field(&fields, "failed_calls").unwrap_or_default(),

@@ -51,7 +51,7 @@ pub(super) async fn bury(txn: &Transaction, removed: &Removed, burial: &Burial<'
             if let Some(of) = found.copy {
                 copy::let_go(txn, id, of, burial.now).await?;
             }
-            forget_bucket(txn, id).await?;
+            forget_bucket(txn, id, found.ttl.is_some()).await?;
         }
         Instance::Namespace(record) => {
             let id = NamespaceId(object.number());
@@ -121,12 +121,12 @@ pub(super) fn entomb(
 }
 
 /// Deletes what a bucket has beside its data and its name: record, fence, busy rows,
-/// and what is due or queued for it.
+/// and what is due or queued for it, with its TTL if it has one.
 ///
 /// # Errors
 /// Those of the store.
-pub(super) async fn forget_bucket(txn: &Transaction, id: BucketId) -> Result<()> {
-    park::unschedule_bucket(txn, id).await?;
+pub(super) async fn forget_bucket(txn: &Transaction, id: BucketId, ttl: bool) -> Result<()> {
+    park::unschedule_bucket(txn, id, ttl).await?;
     index::task::forget_bucket(txn, id)?;
     replica::forget_bucket(txn, id)?;
     txn.clear(&keys::bucket_record(id))?;

@@ -200,16 +200,19 @@ impl Work<'_> {
         // more: no conflict is needed.
         let prefix = keys::data_prefix(id);
         let any = txn.range(RangeRead::prefix(prefix.clone()).limit(1).snapshot()).await?;
+        let mut ttl = false;
         if !any.rows.is_empty() {
             let counts = bucket::counts(txn, id).await?;
             self.job.documents = self.job.documents.saturating_add(counts.documents);
             self.job.bytes = self.job.bytes.saturating_add(counts.bytes);
             // Its source may have been taken out of here, and goes on.
-            if let Some(of) = bucket::read_record(txn, id, Read::Snapshot).await?.copy {
+            let record = bucket::read_record(txn, id, Read::Snapshot).await?;
+            ttl = record.ttl.is_some();
+            if let Some(of) = record.copy {
                 copy::let_go(txn, id, of, self.burial.now).await?;
             }
         }
-        bury::forget_bucket(txn, id).await?;
+        bury::forget_bucket(txn, id, ttl).await?;
         if !any.rows.is_empty() {
             txn.drop_prefix(&prefix)?;
             self.dropped.push(id);

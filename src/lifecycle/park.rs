@@ -50,25 +50,25 @@ pub(super) fn put_off(txn: &Transaction, removed: &Removed, now: i64) -> Result<
     Ok(true)
 }
 
-/// Takes the trims and vacuums of a bucket that is going, and its TTL, off the queue.
-pub(super) async fn unschedule_bucket(txn: &Transaction, id: BucketId) -> Result<()> {
-    scheduled(txn, id).await?.into_iter().try_for_each(|row| Ok(txn.clear(&row)?))
+/// Takes the trims and vacuums of a bucket that is going, and its TTL if it has one, off the queue.
+pub(super) async fn unschedule_bucket(txn: &Transaction, id: BucketId, ttl: bool) -> Result<()> {
+    scheduled(txn, id, ttl).await?.into_iter().try_for_each(|row| Ok(txn.clear(&row)?))
 }
 
 /// Puts the trims and vacuums of a bucket that is active again back into the queue,
 /// which they have left when they came due.
-pub(super) async fn reschedule_bucket(txn: &Transaction, id: BucketId) -> Result<()> {
-    scheduled(txn, id).await?.into_iter().try_for_each(|row| Ok(txn.set(&row, b"")?))
+pub(super) async fn reschedule_bucket(txn: &Transaction, id: BucketId, ttl: bool) -> Result<()> {
+    scheduled(txn, id, ttl).await?.into_iter().try_for_each(|row| Ok(txn.set(&row, b"")?))
 }
 
 /// The rows of a bucket in the queue, whether they are there or not.
-async fn scheduled(txn: &Transaction, id: BucketId) -> Result<Vec<Vec<u8>>> {
+async fn scheduled(txn: &Transaction, id: BucketId, ttl: bool) -> Result<Vec<Vec<u8>>> {
     let number = id.0.to_be_bytes();
     let trims = bucket::scheduled_trims(txn, id).await?;
     let vacuums = bucket::scheduled_vacuums(txn, id).await?;
     let trims = trims.into_iter().map(|at| keys::expiry(at, keys::due::TRIM, &number));
     let vacuums = vacuums.into_iter().map(|at| keys::expiry(at, keys::due::VACUUM, &number));
-    let ttl = settings::ttl_progress(txn, id, Read::Snapshot).await?;
+    let ttl = if ttl { settings::ttl_progress(txn, id, Read::Snapshot).await? } else { None };
     let ttl = ttl.map(|progress| keys::expiry(progress.due_at, keys::due::TTL, &number));
     Ok(trims.chain(vacuums).chain(ttl).collect())
 }

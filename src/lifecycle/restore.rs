@@ -177,7 +177,7 @@ impl Lifecycle {
             bucket::invalidate(txn, id.0)?;
         }
         // What came due meanwhile has left the queue.
-        park::reschedule_bucket(txn, id).await?;
+        park::reschedule_bucket(txn, id, active.ttl.is_some()).await?;
         index::task::wake_for(txn, id).await?;
         copy::wake_for(txn, id).await?;
         active.stood_still_ms = course.now - destination.stood_still_ms() - clock;

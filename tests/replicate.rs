@@ -191,6 +191,32 @@ async fn a_snapshot_and_then_every_change_with_all_types_byte_for_byte() {
     assert_eq!(a.replica().await.field("behind"), Some(&Answer::Integer(0)));
 }
 
+/// What is deleted at the source is kept at the target as the target's bucket says.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_target_keeps_what_was_deleted_for_as_long_as_its_own_bucket_says() {
+    for (retention, kept) in [("0s", None), ("5d", Some(5 * 86_400_000))] {
+        let (a, b) = (Cluster::start().await, Cluster::start().await);
+        a.ok(&["BUCKET.CREATE", BUCKET, "TOMBSTONE-RETENTION", "9d"]).await;
+        b.ok(&["BUCKET.CREATE", BUCKET, "TOMBSTONE-RETENTION", retention]).await;
+        a.ok(&["BUCKET.INSERT", BUCKET, "DOCS", &document(1, "\"n\": 1")]).await;
+        replicate(&a, &b).await;
+        a.ok(&["BUCKET.DELETE", BUCKET, &by_id(1)]).await;
+        replicate(&a, &b).await;
+        expect_same(&a, &b).await;
+        let deleted = b.ok(&["BUCKET.DELETED", BUCKET]).await;
+        let entries = deleted.list()[1].list();
+        let span = entries.first().map(|entry| {
+            let entry: serde_json::Value = serde_json::from_str(&entry.line()).unwrap();
+            let time = |name: &str| {
+                let text = entry[name].as_str().or_else(|| entry[name]["$date"].as_str());
+                bson::DateTime::parse_rfc3339_str(text.unwrap()).unwrap().timestamp_millis()
+            };
+            time("expires_at") - time("deleted_at")
+        });
+        assert_eq!(span, kept, "{entries:?}");
+    }
+}
+
 /// Delete on A, network down, purge on A: the document does not survive on B, and does not come back to A.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_purged_while_the_network_is_down_survives_nowhere() {

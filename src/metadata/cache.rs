@@ -27,6 +27,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use quick_cache::Equivalent;
 
 use crate::cluster::mutation::Mutations;
+use crate::codec::duration::Retention;
 use crate::codec::record::{self, BucketRecord};
 use crate::codec::{BucketId, NamespaceId, ObjectKind, Versionstamp, keys};
 use crate::error::{Error, Result};
@@ -98,6 +99,13 @@ impl LiveBucket {
     #[must_use]
     pub fn fence_keys(&self) -> Vec<Vec<u8>> {
         self.0.fences.iter().map(|(key, _)| key.clone()).collect()
+    }
+
+    /// How long deleted documents are kept where a command does not say: as the
+    /// bucket says, or else as the setting does.
+    #[must_use]
+    pub fn tombstone_retention(&self, setting: Retention) -> Retention {
+        self.0.record.tombstone_retention.map_or(setting, Retention::from)
     }
 
     /// By how much the bucket's own clock is behind cluster time: as long as it and the

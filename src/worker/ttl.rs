@@ -22,7 +22,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::milliseconds;
 use crate::cluster::work::{Scope, Work};
-use crate::codec::duration::Retention;
 use crate::codec::record::{Actor, TtlProgressRecord, TtlRecord};
 use crate::codec::{RemovalId, keys};
 use crate::document::{self, Deletion, Document, Home};
@@ -206,12 +205,11 @@ impl Pass<'_> {
         ttl: &TtlRecord,
         progress: &TtlProgressRecord,
     ) -> Deletion {
-        let retention = live.record().tombstone_retention.map(Retention::from);
         Deletion {
             removal: progress.removal.unwrap_or(RemovalId(0)),
             by: Actor::system("ttl"),
             reason: Some(format!("TTL of {}", ttl.field)),
-            retention: retention.unwrap_or(self.workers.options.tombstone_retention),
+            retention: live.tombstone_retention(self.workers.options.tombstone_retention),
             continues: progress.removal.is_some(),
         }
     }

@@ -104,7 +104,7 @@ async fn run(
         removal: rest.removal,
         by: caller.actor.clone(),
         reason: rest.job.reason.clone(),
-        retention: rest.job.retention.unwrap_or(unit.config().tombstone_retention),
+        retention: unit.config().tombstone_retention,
         continues: !matches!(rest.from, Position::Start),
     };
     let (search, attempts) = (&rest.job.search, &Attempts::default());
@@ -120,9 +120,8 @@ async fn run(
             let found = search.batch((&txn, home), &rest.from, limit, read, budget, prepare);
             let Found { items, next, .. } = found.await?;
             let mut deletion = deletion.clone();
-            if let (None, Some(own)) = (rest.job.retention, live.record().tombstone_retention) {
-                deletion.retention = own.into();
-            }
+            let default = live.tombstone_retention(deletion.retention);
+            deletion.retention = rest.job.retention.unwrap_or(default);
             let ids = document::delete(&txn, home, &items, &deletion, at).await?;
             Ok(Batch { removal: deletion.removal, ids, next: next.into() })
         };

@@ -91,7 +91,9 @@ pub(super) async fn apply(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
         retention: ctx.services.config.tombstone_retention,
     };
     let body = |txn: Transaction, live: LiveBucket| async move {
-        mirror::apply(&txn, &Home::from(&live), batch, how).await
+        let retention = live.tombstone_retention(how.retention);
+        let how = Applying { retention, ..how.clone() };
+        mirror::apply(&txn, &Home::from(&live), batch, &how).await
     };
     let namespace = &ctx.session.namespace;
     let changed = catalog.write_data("replica-apply", namespace, bucket, body).await?.value;

@@ -58,9 +58,18 @@ pub(super) async fn data(
             tombstone(look, report, &Home::of_record(bucket, &record), key, value).await?;
         }
         keys::data::DELETED_BY => {
-            report.expect_empty(value);
             if let Some((_, removal, oid)) = report.decoded(keys::parse_deleted_by(key)) {
                 expect_tombstone(look, report, &keys::tombstone(bucket, &oid, removal)).await?;
+                waits(look, report, key, value).await?;
+            }
+        }
+        keys::data::WAITING => {
+            report.expect_empty(value);
+            waiting(look, report, &record, key).await?;
+        }
+        keys::data::REGISTERED if *key == keys::feed::registered(bucket) => {
+            if let Some(version) = report.decoded(Versionstamp::decode(value)) {
+                look.expect_past(report, version);
             }
         }
         keys::data::EXPIRING => {
@@ -189,12 +198,56 @@ async fn tombstone(
     let listed = keys::deleted_by(bucket, removal, &oid);
     let at = tombstone.record.expires_at.unwrap_or(keys::NEVER);
     let queued = keys::expiring(bucket, at, removal, &oid);
-    let rows = [(listed, "its removal does not list it"), (queued, "nothing says when it expires")];
-    for (row, wrong) in rows {
-        look.expect(report, &row, wrong).await?;
+    let found = look.get(&listed).await?;
+    let waits = found.as_ref().is_some_and(|version| !version.is_empty());
+    if found.is_none() {
+        report.add(Kind::Missing, "its removal does not list it", readable::key(&listed));
+    }
+    let queue = readable::key(&queued);
+    match (waits, look.exists(&queued).await?) {
+        (false, false) => report.add(Kind::Missing, "nothing says when it expires", queue),
+        (true, true) => {
+            report.add(Kind::Contradiction, "it expires, and waits as one that has", "one of both");
+        }
+        (true, false) | (false, true) => {}
     }
     if let Some(stored) = tombstone.stored {
         body(look, report, home, &oid, stored).await?;
+    }
+    Ok(())
+}
+
+/// What a removal lists and has a version waits for the readers of the change log.
+async fn waits(look: &Look, report: &mut Report<'_>, key: &[u8], value: &[u8]) -> Result<()> {
+    if value.is_empty() {
+        return Ok(());
+    }
+    let Some(version) = report.decoded(Versionstamp::decode(value)) else { return Ok(()) };
+    look.expect_past(report, version);
+    let Some((bucket, removal, oid)) = report.decoded(keys::parse_deleted_by(key)) else {
+        return Ok(());
+    };
+    let row = keys::feed::waiting(bucket, version, removal, &oid);
+    look.expect(report, &row, "it is not among those that wait").await
+}
+
+async fn waiting(
+    look: &Look,
+    report: &mut Report<'_>,
+    record: &BucketRecord,
+    key: &[u8],
+) -> Result<()> {
+    let Some((bucket, version, removal, oid)) = report.decoded(keys::feed::parse_waiting(key))
+    else {
+        return Ok(());
+    };
+    let listed = look.get(&keys::deleted_by(bucket, removal, &oid)).await?;
+    if listed.is_none_or(|listed| &listed[..] != version.as_bytes()) {
+        report.add(Kind::Dangling, "no tombstone waits like this", "a tombstone that waits");
+    }
+    let readers = RangeRead::prefix(keys::feed::replica_prefix(bucket)).limit(1);
+    if look.range(readers).await?.rows.is_empty() {
+        expect_look(look, report, record, bucket).await?;
     }
     Ok(())
 }
@@ -226,7 +279,17 @@ async fn expiring(
             ),
         Some(_) => {}
     }
-    if at == keys::NEVER || record.copy.is_some() {
+    if at == keys::NEVER { Ok(()) } else { expect_look(look, report, record, bucket).await }
+}
+
+/// Somebody is going to look for what may be destroyed in a bucket.
+async fn expect_look(
+    look: &Look,
+    report: &mut Report<'_>,
+    record: &BucketRecord,
+    bucket: BucketId,
+) -> Result<()> {
+    if record.copy.is_some() {
         // Those of a copy are looked for in its source, and what goes there goes here.
         return Ok(());
     }

@@ -32,7 +32,9 @@
 //! | `data/.../doc` | valid BSON whose `_id` is that of the key; in pieces: all are there, none is behind the last, and length and checksum are right |
 //! | `data/.../body` | a document or a tombstone refers to it |
 //! | `data/.../count` | exactly the documents, bytes and tombstones of its shard |
-//! | `data/.../tombstone` | its `deleted-by` and its `expiring` row; its document, unless it was destroyed, as for `doc` |
+//! | `data/.../tombstone` | its `deleted-by` row, and its `expiring` or its `waiting` row; its document, unless it was destroyed, as for `doc` |
+//! | `data/.../waiting` | a tombstone that says so; a reader of the change log, or a `vacuum` row |
+//! | `data/.../registered` | a version that can be |
 //! | `data/.../deleted-by`, `expiring` | a tombstone that says the same; a `vacuum` row in this bucket for what expires, unless it is a copy |
 //! | `data/.../change`, `count`, `head` | shards of the bucket |
 //! | `data/.../change` | the first of a shard: `head` of that shard |

@@ -134,7 +134,8 @@ async fn cluster_record(
             id: format!("{:032x}", rand::random::<u128>()),
         };
         txn.set(&keys::cluster(), &record::encode(&record))?;
-        let time = ClusterTimeRecord { now, suspect: None, pending: None, accepted: None };
+        let time =
+            ClusterTimeRecord { now, suspect: None, pending: None, accepted: None, doubted_ms: 0 };
         txn.set(&keys::cluster_time(), &record::encode(&time))?;
         return Ok(record);
     };

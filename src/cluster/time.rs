@@ -132,12 +132,20 @@ pub async fn confirm(txn: &Transaction) -> Result<ClusterTimeRecord> {
     if let Some(clocks) = Clocks::of(&clocks) {
         let spread = clocks.spread(time.now);
         time.accepted = (spread > DISAGREEMENT_MAX).then_some(spread);
-        time.now = time.now.max(clocks.median);
+        let now = time.now.max(clocks.median);
+        time.doubted_ms = doubted(&time, now);
+        time.now = now;
     }
     time.suspect = None;
     time.pending = None;
     txn.set(&keys::cluster_time(), &record::encode(&time))?;
     Ok(time)
+}
+
+/// By how much time has advanced in all while it was suspect, when it goes on to `now`.
+fn doubted(stored: &ClusterTimeRecord, now: i64) -> i64 {
+    let more = if stored.suspect.is_some() { now.saturating_sub(stored.now) } else { 0 };
+    stored.doubted_ms.saturating_add(more)
 }
 
 /// What should be stored when the only member joins with its clock at `now`.
@@ -213,24 +221,30 @@ impl Judge {
         let jumped = clocks.median > expected.saturating_add(STEP_MAX);
         if spread <= tolerated && !jumped {
             self.quiet = None;
+            let now = stored.now.max(clocks.median);
             return ClusterTimeRecord {
-                now: stored.now.max(clocks.median),
+                now,
                 suspect: None,
                 pending: None,
+                doubted_ms: doubted(stored, now),
                 accepted: stored.accepted.filter(|_| spread > DISAGREEMENT_MAX),
             };
         }
         if self.is_quiet(at, &clocks) {
             self.quiet = None;
+            let now = stored.now.max(clocks.median);
             return ClusterTimeRecord {
-                now: stored.now.max(clocks.median),
+                now,
                 suspect: None,
                 pending: None,
+                doubted_ms: doubted(stored, now),
                 accepted: (spread > DISAGREEMENT_MAX).then_some(spread),
             };
         }
+        let now = stored.now.max(clocks.median.min(expected));
         ClusterTimeRecord {
-            now: stored.now.max(clocks.median.min(expected)),
+            now,
+            doubted_ms: doubted(stored, now),
             suspect: Some(clocks.complaint(stored.now, tolerated)),
             pending: (clocks.median > expected).then_some(clocks.median),
             accepted: stored.accepted,
@@ -285,7 +299,11 @@ mod tests {
     use super::*;
 
     fn stored(now: i64) -> ClusterTimeRecord {
-        ClusterTimeRecord { now, suspect: None, pending: None, accepted: None }
+        ClusterTimeRecord { now, suspect: None, pending: None, accepted: None, doubted_ms: 0 }
+    }
+
+    fn doubted(now: i64, doubted_ms: i64) -> ClusterTimeRecord {
+        ClusterTimeRecord { doubted_ms, ..stored(now) }
     }
 
     fn clocks(list: &[i64]) -> BTreeMap<String, i64> {
@@ -344,7 +362,10 @@ mod tests {
             assert_eq!(record.now, second * 1_000, "it goes on at its own pace");
         }
         run.pass(5);
-        assert_eq!(run.step(&[NIGHT + 600_000]), &stored(NIGHT + 600_000));
+        let believed = doubted(NIGHT + 600_000, NIGHT + 600_000);
+        assert_eq!(run.step(&[NIGHT + 600_000]), &believed);
+        run.pass(5);
+        assert_eq!(run.step(&[NIGHT + 605_000]).doubted_ms, NIGHT + 600_000, "it is trusted");
     }
 
     #[test]
@@ -356,7 +377,7 @@ mod tests {
         run.pass(590);
         assert!(run.step(&[9_590_000]).suspect.is_some());
         run.pass(10);
-        assert_eq!(run.step(&[9_600_000]), &stored(9_600_000));
+        assert_eq!(run.step(&[9_600_000]), &doubted(9_600_000, 9_600_000));
     }
 
     #[test]
@@ -364,7 +385,7 @@ mod tests {
         let mut run = Run::at(0);
         run.step(&[1_000_000]);
         run.pass(5);
-        assert_eq!(run.step(&[5_000]), &stored(5_000));
+        assert_eq!(run.step(&[5_000]), &doubted(5_000, 5_000));
     }
 
     #[test]
@@ -377,7 +398,7 @@ mod tests {
             run.pass(1);
         }
         assert_eq!(run.record.now, 1_999_000);
-        assert_eq!(run.step(&[2_000_000, 2_060_000]), &stored(2_000_000));
+        assert_eq!(run.step(&[2_000_000, 2_060_000]), &doubted(2_000_000, 2_000_000));
     }
 
     #[test]
@@ -434,7 +455,7 @@ mod tests {
             now: 0,
             suspect: Some("jumped".to_owned()),
             pending: Some(1_000_000),
-            accepted: None,
+            ..stored(0)
         });
         tokio::time::advance(Duration::from_secs(1)).await;
         assert_eq!((clock.now(), clock.certain()), (1_001_000, 1_000));

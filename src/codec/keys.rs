@@ -89,9 +89,11 @@ pub mod data {
     pub const EXPIRING: u16 = 16;
     pub const VACUUM: u16 = 17;
     pub const TTL: u16 = 18;
+    pub const WAITING: u16 = 19;
     pub const HEAD: u16 = 20;
     pub const FLOOR: u16 = 21;
     pub const ORIGIN: u16 = 22;
+    pub const REGISTERED: u16 = 23;
     pub const COPY: u16 = 24;
 }
 

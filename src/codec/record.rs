@@ -467,6 +467,10 @@ pub struct ClusterTimeRecord {
     /// by ten quiet minutes; forgotten when the clocks agree again.
     #[serde(default)]
     pub accepted: Option<i64>,
+    /// By how much `now` has advanced in all while it was suspect. Leases do not count it:
+    /// nobody knows how much of it was time.
+    #[serde(default)]
+    pub doubted_ms: i64,
 }
 
 /// `journal-mark`.

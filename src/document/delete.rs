@@ -153,4 +153,4 @@ fn rounded_up(at: i64, retention: Retention) -> i64 {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -251,6 +251,7 @@ async fn hasten(txn: &Transaction, home: &Home, ids: &[ObjectId], at: i64) -> Re
             let page = txn.range(range.clone()).await?;
             for (key, value) in &page.rows {
                 let mut kept = Tombstone::decode(key, value)?;
+                kept.hold(txn, home)?;
                 kept.look_up_version(txn, home).await?;
                 tombstone::expire_at(txn, home, kept, home.clock(at))?;
                 hastened = true;

@@ -36,6 +36,7 @@ pub mod replica;
 pub mod stored;
 mod tombstone;
 mod undelete;
+mod vacuum;
 mod waiting;
 
 use bytes::Bytes;
@@ -52,8 +53,9 @@ pub use json::JsonError;
 pub use read::{Page, Scan, get, get_many, scan};
 pub use replace::replace;
 pub use stored::{Reference, Stored};
-pub use tombstone::{Due, Purged, Tombstone, due, expunge, purge, vacuum};
+pub use tombstone::Tombstone;
 pub use undelete::undelete;
+pub use vacuum::{Purged, count_waiting, expunge, next_expiry, next_look, vacuum};
 pub use waiting::{Places, Waiter, Waiters};
 
 /// What a document may be. The defaults are those of `config/lethe.toml`.

@@ -4,17 +4,28 @@
 //! ```text
 //! replica/<bucket>/<name>   checkpoint, lease, last word
 //! data/<bucket>/floor       up to where the past is no longer kept
+//! data/<bucket>/registered  the last commit that registered a reader or took one away
 //! ```
 //!
 //! A reader registers before it reads; from then on changes and tombstones go
 //! only below its checkpoint. Whoever destroys them asks [`readers`] in the
-//! transaction that destroys, and raises the floor in it. [`readers`] reads with
-//! conflict, and a registration reads the floor with conflict: of the two the one
-//! that commits second sees the other.
+//! transaction that destroys, and raises the floor in it. A registration writes
+//! `registered` and reads the floor with conflict, and [`readers`] reads `registered`
+//! with conflict: of the two the one that commits second sees the other.
 //!
-//! A replica that has been silent for its lease, on the bucket's own clock, is
-//! stale: what it has not read may go, and it must start again from a snapshot.
-//! While the clocks are suspect, or the bucket is removed, no lease ends. The
+//! An ACK writes neither, so that readers that move on do not get in the way of
+//! whoever destroys. [`readers`] may therefore see a checkpoint from before an ACK
+//! that commits first. That is safe: a checkpoint only moves forward, so everything
+//! at or below the earlier one has been passed by the later one as well, and less is
+//! destroyed than might be. Nor can the floor rise above the checkpoint of a reader
+//! that an ACK finds live: who raises it has seen that reader's checkpoint at the
+//! floor or above, or has marked the reader as stale, and that is written to the row
+//! that the ACK reads with conflict. And who finds a lease over reads the reader's
+//! row with conflict, so an ACK that comes just in time counts.
+//!
+//! A replica that has been silent for its lease is stale: what it has not read may
+//! go, and it must start again from a snapshot. A lease is measured on a clock that
+//! stands still while the bucket is removed and while the clocks are suspect. The
 //! readers inside the cluster (a copy) have a name that no client may take, and no
 //! lease. The build of an index rests on documents, not on this log, so it is none.
 //!
@@ -27,13 +38,13 @@
 //! Not here: reading the log (`feed`), the commands.
 
 use crate::cluster::time;
-use crate::codec::record::{self, ReplicaRecord};
+use crate::codec::record::{self, ClusterTimeRecord, ReplicaRecord};
 use crate::codec::{BucketId, Sequence, Versionstamp, keys};
 use crate::error::{Error, Result};
 use crate::metadata::bucket;
 use crate::store::{Atomic, RangeRead, Read, Transaction};
 
-use super::Home;
+use super::{Home, vacuum};
 
 /// Most readers of one bucket.
 pub const PER_BUCKET_MAX: usize = 100;
@@ -118,7 +129,8 @@ pub async fn register(
     lease: Lease,
     at: i64,
 ) -> Result<Sequence> {
-    let known = read_one(txn, home, name).await?;
+    let time = time::read(txn, Read::Snapshot).await?;
+    let known = read_one(txn, home, name, &time).await?;
     if known.is_none() {
         let all =
             RangeRead::prefix(keys::feed::replica_prefix(home.bucket())).limit(PER_BUCKET_MAX);
@@ -140,12 +152,13 @@ pub async fn register(
     let mut fresh = ReplicaRecord {
         checkpoint: Sequence::START,
         lease_ms: lease.ms(),
-        lease_until: lease.ms().map(|ms| home.clock(at).saturating_add(ms)),
+        lease_until: lease.ms().map(|ms| lease_clock(home, &time, at).saturating_add(ms)),
         registered_at: at,
         last_ack_at: None,
         stale: false,
     };
     let live = known.filter(|known| !known.is_stale && known.record.checkpoint >= floor);
+    let mut passed = None;
     if let Some(Replica { record, .. }) = live {
         if from.is_some_and(|from| from < record.checkpoint) {
             return Err(Error::syntax(format!(
@@ -154,6 +167,7 @@ pub async fn register(
             )));
         }
         fresh.checkpoint = from.unwrap_or(record.checkpoint);
+        passed = Some(record.checkpoint);
         fresh.registered_at = record.registered_at;
         fresh.last_ack_at = record.last_ack_at;
     } else {
@@ -161,7 +175,20 @@ pub async fn register(
         fresh.checkpoint = from.unwrap_or(now);
     }
     write(txn, home.bucket(), name, &fresh)?;
+    note_registration(txn, home.bucket())?;
+    if let Some(before) = passed {
+        let_go(txn, home, before, Some(fresh.checkpoint), at).await?;
+    }
     Ok(fresh.checkpoint)
+}
+
+/// Notes that there are other readers than before, for whoever destroys at the moment.
+///
+/// # Errors
+/// Those of the store.
+pub fn note_registration(txn: &Transaction, bucket: BucketId) -> Result<()> {
+    let key = keys::feed::registered(bucket);
+    Ok(txn.set_versionstamped_value(&key, &Versionstamp::placeholder())?)
 }
 
 /// Notes that a reader has taken over everything up to a position, and renews
@@ -177,20 +204,23 @@ pub async fn ack(
     sequence: Sequence,
     at: i64,
 ) -> Result<()> {
-    let mut replica = existing(txn, home, name).await?;
-    let floor = floor(txn, home.bucket(), Read::Conflict).await?;
+    let time = time::read(txn, Read::Snapshot).await?;
+    let replica = read_one(txn, home, name, &time).await?;
+    let mut replica = replica.ok_or_else(|| Error::NoSuchReplica(name.to_owned()))?;
+    // Needs no conflict: see above.
+    let floor = floor(txn, home.bucket(), Read::Snapshot).await?;
     if replica.is_stale || replica.record.checkpoint < floor {
         return Err(resync(name, floor));
     }
     let sequence = settled(txn, home, sequence).await?;
     let record = &mut replica.record;
-    let moved = sequence > record.checkpoint;
-    record.checkpoint = record.checkpoint.max(sequence);
+    let before = record.checkpoint;
+    record.checkpoint = before.max(sequence);
     record.last_ack_at = Some(at);
-    let until = record.lease_ms.map(|ms| home.clock(at).saturating_add(ms));
+    let until = record.lease_ms.map(|ms| lease_clock(home, &time, at).saturating_add(ms));
     record.lease_until = record.lease_until.max(until);
     write(txn, home.bucket(), name, record)?;
-    if moved { let_go(txn, home, name, at).await } else { Ok(()) }
+    let_go(txn, home, before, Some(record.checkpoint), at).await
 }
 
 /// Takes a reader away, stale or not.
@@ -199,29 +229,35 @@ pub async fn ack(
 /// `NOSUCHREPLICA`.
 pub async fn unregister(txn: &Transaction, home: &Home, name: &str, at: i64) -> Result<()> {
     let key = keys::feed::replica(home.bucket(), name);
-    if txn.get(&key, Read::Conflict).await?.is_none() {
+    let Some(value) = txn.get(&key, Read::Conflict).await? else {
         return Err(Error::NoSuchReplica(name.to_owned()));
-    }
+    };
+    let record: ReplicaRecord = record::decode("replica", &value)?;
     txn.clear(&key)?;
-    let_go(txn, home, name, at).await
+    note_registration(txn, home.bucket())?;
+    let_go(txn, home, record.checkpoint, None, at).await
 }
 
-/// Schedules a look at deleted documents that have expired, when it may have
-/// been this reader for which they waited.
-async fn let_go(txn: &Transaction, home: &Home, name: &str, at: i64) -> Result<()> {
+/// Schedules a look at what waits, if this reader was one for which the first of it
+/// waited and is none any more. Whether others still are is seen then: two readers
+/// that let go at the same time do not see each other.
+async fn let_go(
+    txn: &Transaction,
+    home: &Home,
+    before: Sequence,
+    after: Option<Sequence>,
+    at: i64,
+) -> Result<()> {
     // Many readers that move on at once schedule one look.
     const STEP_MS: i64 = 1_000;
-    let due = super::due(txn, home, home.clock(at), 0, None).await?;
-    if due.more.is_none() {
+    if after == Some(before) {
         return Ok(());
     }
-    let others = list(txn, home, Read::Snapshot).await?;
-    let moved = others.iter().find(|replica| replica.name == name);
-    let holds = |other: &&Replica| {
-        !other.is_stale
-            && moved.is_some_and(|moved| other.record.checkpoint < moved.record.checkpoint)
-    };
-    if others.iter().any(|other| holds(&other)) {
+    // With conflict, so that what begins to wait meanwhile, for the checkpoint that is
+    // left here, is not forgotten.
+    let first = vacuum::first_waiting(txn, home, Read::Conflict).await?;
+    let Some(end) = first.map(Sequence::end_of) else { return Ok(()) };
+    if before >= end || after.is_some_and(|after| after < end) {
         return Ok(());
     }
     let next = at.div_euclid(STEP_MS).saturating_add(1).saturating_mul(STEP_MS);
@@ -232,16 +268,20 @@ async fn let_go(txn: &Transaction, home: &Home, name: &str, at: i64) -> Result<(
 ///
 /// # Errors
 /// Those of the store; damage.
-pub async fn list(txn: &Transaction, home: &Home, read: Read) -> Result<Vec<Replica>> {
-    let clock = trusted_clock(txn, home).await?;
+pub async fn list(txn: &Transaction, home: &Home) -> Result<Vec<Replica>> {
+    let time = time::read(txn, Read::Snapshot).await?;
+    all(txn, home, &time).await
+}
+
+async fn all(txn: &Transaction, home: &Home, time: &ClusterTimeRecord) -> Result<Vec<Replica>> {
     let all = RangeRead::prefix(keys::feed::replica_prefix(home.bucket()));
     let mut replicas = Vec::new();
-    let mut next = Some(RangeRead { read, ..all });
+    let mut next = Some(all.snapshot());
     while let Some(range) = next {
         let page = txn.range(range.clone()).await?;
         for (key, value) in &page.rows {
             let name = keys::feed::parse_replica(key)?.1;
-            replicas.push(judged(name, record::decode("replica", value)?, clock));
+            replicas.push(judged(name, record::decode("replica", value)?, home, time));
         }
         next = range.after(&page);
     }
@@ -285,8 +325,11 @@ pub async fn figures(txn: &Transaction) -> Result<Figures> {
 pub struct Readers {
     /// The lowest checkpoint of all that are live, and whose it is.
     pub lowest: Option<(Sequence, String)>,
-    /// When the lease of the first of them ends, on the bucket's own clock.
-    pub lease_ends: Option<i64>,
+    /// The checkpoint of each that is live, and when its lease ends.
+    live: Vec<(Sequence, Option<i64>)>,
+    /// What the clock of leases was at some time, and cluster time was then.
+    clock: i64,
+    now: i64,
 }
 
 impl Readers {
@@ -301,6 +344,15 @@ impl Readers {
     pub fn have_read(&self, sequence: Sequence) -> bool {
         self.lowest.as_ref().is_none_or(|(lowest, _)| *lowest >= sequence)
     }
+
+    /// When all that have not passed what a commit did will be stale if they stay
+    /// silent, in cluster time; `None`: not all ever will.
+    pub(super) fn passed_at(&self, version: Versionstamp) -> Option<i64> {
+        let end = Sequence::end_of(version);
+        let mut ends = self.live.iter().filter(|(at, _)| *at < end).map(|(_, until)| *until);
+        let last = ends.try_fold(self.clock, |last, until| Some(last.max(until?)))?;
+        Some(self.now.saturating_add(last.saturating_sub(self.clock)).saturating_add(1))
+    }
 }
 
 /// What the readers of a bucket still need, for a transaction that destroys: it
@@ -310,16 +362,21 @@ impl Readers {
 /// # Errors
 /// Those of the store; damage.
 pub async fn readers(txn: &Transaction, home: &Home) -> Result<Readers> {
-    let mut readers = Readers::default();
-    for Replica { name, mut record, is_stale } in list(txn, home, Read::Conflict).await? {
+    let time = time::read(txn, Read::Snapshot).await?;
+    let clock = lease_clock(home, &time, time.now);
+    let mut readers = Readers { clock, now: time.now, ..Readers::default() };
+    txn.add_read_conflict_key(&keys::feed::registered(home.bucket()))?;
+    for Replica { name, mut record, is_stale } in all(txn, home, &time).await? {
         if is_stale {
             if !record.stale {
+                // An ACK that commits first renews the lease.
+                txn.add_read_conflict_key(&keys::feed::replica(home.bucket(), &name))?;
                 record.stale = true;
                 write(txn, home.bucket(), &name, &record)?;
             }
             continue;
         }
-        readers.lease_ends = readers.lease_ends.into_iter().chain(record.lease_until).min();
+        readers.live.push((record.checkpoint, record.lease_until));
         let lower = |(lowest, _): &(Sequence, String)| record.checkpoint < *lowest;
         if readers.lowest.as_ref().is_none_or(lower) {
             readers.lowest = Some((record.checkpoint, name));
@@ -359,26 +416,27 @@ fn write(txn: &Transaction, bucket: BucketId, name: &str, record: &ReplicaRecord
     Ok(txn.set(&keys::feed::replica(bucket, name), &record::encode(record))?)
 }
 
-async fn read_one(txn: &Transaction, home: &Home, name: &str) -> Result<Option<Replica>> {
+async fn read_one(
+    txn: &Transaction,
+    home: &Home,
+    name: &str,
+    time: &ClusterTimeRecord,
+) -> Result<Option<Replica>> {
     let key = keys::feed::replica(home.bucket(), name);
     let Some(value) = txn.get(&key, Read::Conflict).await? else { return Ok(None) };
-    let clock = trusted_clock(txn, home).await?;
-    Ok(Some(judged(name.to_owned(), record::decode("replica", &value)?, clock)))
+    Ok(Some(judged(name.to_owned(), record::decode("replica", &value)?, home, time)))
 }
 
-async fn existing(txn: &Transaction, home: &Home, name: &str) -> Result<Replica> {
-    let replica = read_one(txn, home, name).await?;
-    replica.ok_or_else(|| Error::NoSuchReplica(name.to_owned()))
+/// The clock on which leases are measured, when cluster time is `at`: the bucket's own,
+/// without the time for which the clocks were suspect.
+fn lease_clock(home: &Home, time: &ClusterTimeRecord, at: i64) -> i64 {
+    home.clock(at).saturating_sub(time.doubted_ms)
 }
 
-/// The bucket's own clock as the store has it; `None` while the clocks are suspect.
-async fn trusted_clock(txn: &Transaction, home: &Home) -> Result<Option<i64>> {
-    let time = time::read(txn, Read::Snapshot).await?;
-    Ok(time.suspect.is_none().then(|| home.clock(time.now)))
-}
-
-fn judged(name: String, record: ReplicaRecord, clock: Option<i64>) -> Replica {
-    let over = record.lease_until.zip(clock).is_some_and(|(until, clock)| until < clock);
+fn judged(name: String, record: ReplicaRecord, home: &Home, time: &ClusterTimeRecord) -> Replica {
+    let clock = lease_clock(home, time, time.now);
+    // While the clocks are suspect nobody knows how much time has passed.
+    let over = time.suspect.is_none() && record.lease_until.is_some_and(|until| until < clock);
     Replica { is_stale: record.stale || over, name, record }
 }
 

@@ -4,7 +4,12 @@
 //! data/<bucket>/tombstone/<oid>/<removal>          record BSON, then what stood under the document's key
 //! data/<bucket>/deleted-by/<removal>/<oid>         nothing: finds what one removal deleted
 //! data/<bucket>/expiring/<time>/<removal>/<oid>    version of the commit that deleted it: finds what expires first
+//! data/<bucket>/waiting/<version>/<removal>/<oid>  nothing: finds what a reader of the change log passes first
 //! ```
+//!
+//! What has expired and may not go, because a reader of the change log has not
+//! passed its deletion, is in `waiting` instead of `expiring`, and its `deleted-by`
+//! row has the version. So nobody meets it again before that reader has moved.
 //!
 //! A document in pieces keeps its body where it is; only the reference moves.
 //! The time of expiry is on the bucket's own clock, which stands still while the
@@ -22,19 +27,11 @@
 use bson::oid::ObjectId;
 use bytes::Bytes;
 
-use super::change::{Sums, log};
-use super::replica::{self, Readers};
 use super::{Home, Stored};
-use crate::codec::record::{self, ChangeOp, TombstoneRecord};
-use crate::codec::{DecodeError, RemovalId, Sequence, Versionstamp, keys};
+use crate::codec::record::{self, TombstoneRecord};
+use crate::codec::{DecodeError, RemovalId, Versionstamp, keys};
 use crate::error::{Error, Result};
-use crate::metadata::bucket;
-use crate::store::{self, RangeRead, Read, Transaction};
-
-/// Tombstones purged in one transaction.
-const VACUUM_PAGE: usize = 100;
-/// When to look at what waits for a reader, from when it began to wait.
-pub(super) const LOOK_AGAIN_MS: i64 = 1_000;
+use crate::store::{self, Read, Transaction};
 
 /// A deleted document.
 #[derive(Clone, Debug)]
@@ -43,6 +40,8 @@ pub struct Tombstone {
     pub removal: RemovalId,
     /// Of the commit that deleted it; above all others as long as it was not looked up.
     pub version: Versionstamp,
+    /// It has expired and a reader of the change log needs it; known with its version.
+    pub waits: bool,
     pub record: TombstoneRecord,
     /// The document; `None` when it was destroyed before its time.
     pub stored: Option<Stored>,
@@ -62,6 +61,7 @@ impl Tombstone {
             id: ObjectId::from_bytes(id),
             removal,
             version: Versionstamp::MAX,
+            waits: false,
             record: record::decode("tombstone", value.get(..length).unwrap_or_default())?,
             stored: (!stored.is_empty()).then(|| Stored::decode(&stored)).transpose()?,
         })
@@ -72,7 +72,7 @@ impl Tombstone {
         self.record.expires_at.is_some_and(|at| at <= clock)
     }
 
-    fn key(&self, home: &Home) -> Vec<u8> {
+    pub(super) fn key(&self, home: &Home) -> Vec<u8> {
         keys::tombstone(home.bucket(), &self.id.bytes(), self.removal)
     }
 
@@ -81,15 +81,29 @@ impl Tombstone {
         keys::expiring(home.bucket(), at, self.removal, &self.id.bytes())
     }
 
-    /// Looks up the version of the commit that deleted it. That of this transaction
-    /// is not known yet and lies above all others.
+    fn listed_key(&self, home: &Home) -> Vec<u8> {
+        keys::deleted_by(home.bucket(), self.removal, &self.id.bytes())
+    }
+
+    fn waiting_key(&self, home: &Home) -> Vec<u8> {
+        keys::feed::waiting(home.bucket(), self.version, self.removal, &self.id.bytes())
+    }
+
+    /// Looks up the version of the commit that deleted it, and whether it waits for a
+    /// reader. The version of this transaction is not known yet and lies above all others.
     ///
     /// # Errors
     /// Those of the store; damage.
     pub async fn look_up_version(&mut self, txn: &Transaction, home: &Home) -> Result<()> {
         match txn.get(&self.expiring_key(home), Read::Snapshot).await {
             Ok(Some(version)) => self.version = Versionstamp::decode(&version)?,
-            Ok(None) => return Err(damaged("nothing says when it expires")),
+            Ok(None) => {
+                let listed = txn.get(&self.listed_key(home), Read::Snapshot).await?;
+                let version = listed.filter(|version| !version.is_empty());
+                let version = version.ok_or_else(|| damaged("nothing says when it expires"))?;
+                self.version = Versionstamp::decode(&version)?;
+                self.waits = true;
+            }
             Err(store::Error::AccessedUnreadable) => {}
             Err(error) => return Err(error.into()),
         }
@@ -110,9 +124,11 @@ impl Tombstone {
         (self.version, self.removal)
     }
 
-    /// Makes sure that it is still there, as it was read, when this commits.
+    /// Makes sure that it is still there, as it was read, when this commits, and
+    /// still waits for a reader or still does not.
     pub(super) fn hold(&self, txn: &Transaction, home: &Home) -> Result<()> {
-        Ok(txn.add_read_conflict_key(&self.key(home))?)
+        txn.add_read_conflict_key(&self.key(home))?;
+        Ok(txn.add_read_conflict_key(&self.listed_key(home))?)
     }
 }
 
@@ -180,19 +196,16 @@ pub(super) fn clear_body(txn: &Transaction, home: &Home, stored: &Stored) -> Res
 }
 
 /// Lets a tombstone expire when the bucket's own clock shows `clock`, unless it
-/// does so before. It must have been read with conflict in this transaction, and its
-/// version been looked up.
+/// does so before. It must be held in this transaction, and its version been looked up.
 pub(super) fn expire_at(
     txn: &Transaction,
     home: &Home,
-    tombstone: Tombstone,
+    mut tombstone: Tombstone,
     clock: i64,
 ) -> Result<()> {
-    if tombstone.is_expired(clock) { Ok(()) } else { write_due(txn, home, tombstone, clock) }
-}
-
-/// Writes a tombstone anew that is due from `clock` on. Its version must have been looked up.
-fn write_due(txn: &Transaction, home: &Home, mut tombstone: Tombstone, clock: i64) -> Result<()> {
+    if tombstone.waits || tombstone.is_expired(clock) {
+        return Ok(());
+    }
     txn.clear(&tombstone.expiring_key(home))?;
     tombstone.record.expires_at = Some(clock);
     let value = value(&tombstone.record, tombstone.stored.as_ref());
@@ -200,159 +213,36 @@ fn write_due(txn: &Transaction, home: &Home, mut tombstone: Tombstone, clock: i6
     Ok(txn.set(&tombstone.expiring_key(home), tombstone.version.as_bytes())?)
 }
 
-/// Takes the rows of a tombstone away; its body stays.
+/// Lets a tombstone that has expired wait for the readers of the change log, unless it
+/// does already. It must be held in this transaction, and its version been looked up.
+pub(super) fn wait(txn: &Transaction, home: &Home, tombstone: &Tombstone) -> Result<()> {
+    if tombstone.waits {
+        return Ok(());
+    }
+    txn.clear(&tombstone.expiring_key(home))?;
+    txn.set(&tombstone.listed_key(home), tombstone.version.as_bytes())?;
+    Ok(txn.set(&tombstone.waiting_key(home), b"")?)
+}
+
+/// Destroys the document of a tombstone, which waits from now on. It must be held in
+/// this transaction, and its version been looked up.
+pub(super) fn strip(
+    txn: &Transaction,
+    home: &Home,
+    mut tombstone: Tombstone,
+    clock: i64,
+) -> Result<()> {
+    wait(txn, home, &tombstone)?;
+    tombstone.record.expires_at =
+        tombstone.record.expires_at.map_or(Some(clock), |at| Some(at.min(clock)));
+    Ok(txn.set(&tombstone.key(home), &value(&tombstone.record, None))?)
+}
+
+/// Takes the rows of a tombstone away; its body stays. Its version must have been
+/// looked up, if it may be one that waits.
 pub(super) fn clear(txn: &Transaction, home: &Home, tombstone: &Tombstone) -> Result<()> {
     txn.clear(&tombstone.key(home))?;
-    txn.clear(&keys::deleted_by(home.bucket(), tombstone.removal, &tombstone.id.bytes()))?;
-    txn.clear(&tombstone.expiring_key(home))?;
-    Ok(())
-}
-
-/// What became of deleted documents that were to be destroyed.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Purged {
-    pub purged: usize,
-    /// Kept, because a reader of the change log has not passed their deletion.
-    pub waiting: usize,
-}
-
-/// Destroys deleted documents for good, but for those that a reader of the
-/// change log still has to hear of, and raises the bucket's floor. They must
-/// have been read with conflict in this transaction, and `readers` in it too.
-/// `at` is cluster time, for the change log.
-///
-/// # Errors
-/// Those of the store.
-pub fn purge(
-    txn: &Transaction,
-    home: &Home,
-    readers: &Readers,
-    tombstones: &[Tombstone],
-    at: i64,
-) -> Result<Purged> {
-    let mut purged = Purged::default();
-    let mut newest = None;
-    let mut sums = Sums::default();
-    for tombstone in tombstones {
-        if !readers.have_passed(tombstone.version) {
-            purged.waiting += 1;
-            continue;
-        }
-        purged.purged += 1;
-        newest = newest.max(Some(tombstone.version));
-        clear(txn, home, tombstone)?;
-        if let Some(stored) = &tombstone.stored {
-            clear_body(txn, home, stored)?;
-            log(txn, home, ChangeOp::Purge, &tombstone.id, at)?;
-        }
-        sums.of(home, &tombstone.id).tombstone_taken_away();
-    }
-    if let Some(version) = newest {
-        replica::raise_floor(txn, home.bucket(), Sequence::end_of(version))?;
-    }
-    sums.write(txn, home)?;
-    Ok(purged)
-}
-
-/// Destroys deleted documents before their time, as [`purge`] does, but for this: of one
-/// whose deletion a reader of the change log still has to hear of only the
-/// document goes, at once, and the rest as soon as all have. That the tombstones
-/// are as they were read is guarded until the commit.
-///
-/// # Errors
-/// Those of the store; damage.
-pub async fn expunge(
-    txn: &Transaction,
-    home: &Home,
-    readers: &Readers,
-    tombstones: Vec<Tombstone>,
-    at: i64,
-) -> Result<Purged> {
-    let clock = home.clock(at);
-    let mut passed = Vec::with_capacity(tombstones.len());
-    let (mut waiting, mut sums) = (0, Sums::default());
-    for mut tombstone in tombstones {
-        tombstone.hold(txn, home)?;
-        tombstone.look_up_version(txn, home).await?;
-        if readers.have_passed(tombstone.version) {
-            passed.push(tombstone);
-            continue;
-        }
-        let Some(stored) = tombstone.stored.take() else { continue };
-        waiting += 1;
-        sums.of(home, &tombstone.id);
-        clear_body(txn, home, &stored)?;
-        log(txn, home, ChangeOp::Purge, &tombstone.id, at)?;
-        write_due(txn, home, tombstone, clock)?;
-    }
-    if waiting > 0 {
-        bucket::schedule_vacuum(txn, home.bucket(), at.saturating_add(LOOK_AGAIN_MS))?;
-    }
-    sums.write(txn, home)?;
-    let Purged { purged, .. } = purge(txn, home, readers, &passed, at)?;
-    Ok(Purged { purged, waiting })
-}
-
-/// Destroys one page of what has expired and no reader of the change log needs.
-/// `now` is the time that has surely come. Gives where the next page begins, if
-/// there is one.
-///
-/// # Errors
-/// Those of the store; damage.
-pub async fn vacuum(
-    txn: &Transaction,
-    home: &Home,
-    now: i64,
-    from: Option<&[u8]>,
-) -> Result<(Purged, Option<Vec<u8>>)> {
-    let due = due(txn, home, home.clock(now), VACUUM_PAGE, from).await?;
-    let readers = replica::readers(txn, home).await?;
-    Ok((purge(txn, home, &readers, &due.tombstones, now)?, due.more))
-}
-
-/// Tombstones that have expired, the first to expire first.
-#[derive(Debug)]
-pub struct Due {
-    pub tombstones: Vec<Tombstone>,
-    /// When the next one expires, on the bucket's own clock; `None` when no further one will.
-    pub next: Option<i64>,
-    /// Where to go on for those that have expired and were not read; `None`: there are none.
-    pub more: Option<Vec<u8>>,
-}
-
-/// Reads at most `rows_max` tombstones that have expired when the bucket's own
-/// clock shows `clock`, with conflict; `from` is where an earlier call ended.
-///
-/// # Errors
-/// Those of the store; damage.
-pub async fn due(
-    txn: &Transaction,
-    home: &Home,
-    clock: i64,
-    rows_max: usize,
-    from: Option<&[u8]>,
-) -> Result<Due> {
-    let expiring = keys::data_part(home.bucket(), keys::data::EXPIRING);
-    // One more than is wanted, to tell when the next one is due.
-    let mut rows = RangeRead::prefix(expiring).limit(rows_max.saturating_add(1)).snapshot();
-    if let Some(from) = from {
-        rows.begin = from.to_vec();
-    }
-    let page = txn.range(rows).await?;
-    let mut due = Due { tombstones: Vec::new(), next: None, more: None };
-    for (count, (key, version)) in page.rows.iter().enumerate() {
-        let (bucket, at, removal, oid) = keys::parse_expiring(key)?;
-        if at > clock || count >= rows_max {
-            due.next = (at != keys::NEVER).then_some(at);
-            due.more = (at <= clock).then(|| key.to_vec());
-            break;
-        }
-        let key = keys::tombstone(bucket, &oid, removal);
-        // Somebody else may have been faster.
-        if let Some(value) = txn.get(&key, Read::Conflict).await? {
-            let version = Versionstamp::decode(version)?;
-            due.tombstones.push(Tombstone { version, ..Tombstone::decode(&key, &value)? });
-        }
-    }
-    Ok(due)
+    txn.clear(&tombstone.listed_key(home))?;
+    let found = if tombstone.waits { Tombstone::waiting_key } else { Tombstone::expiring_key };
+    Ok(txn.clear(&found(tombstone, home))?)
 }

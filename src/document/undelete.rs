@@ -23,10 +23,12 @@ pub async fn undelete(
         return Err(Error::Internal(format!("nothing is left of document {}", tombstone.id)));
     };
     tombstone.hold(txn, home)?;
+    let mut tombstone = tombstone.clone();
+    tombstone.look_up_version(txn, home).await?;
     if txn.get(&home.key(id), Read::Conflict).await?.is_some() {
         return Err(taken(id));
     }
-    tombstone::clear(txn, home, tombstone)?;
+    tombstone::clear(txn, home, &tombstone)?;
     txn.set(&home.key(id), &stored.encode())?;
     indexes(txn, home, &[written(home, id, None, Some(document))]).await?;
     log(txn, home, ChangeOp::Undelete, id, at)?;

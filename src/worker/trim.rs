@@ -147,14 +147,18 @@ async fn trim(workers: &Workers, bucket: BucketId, due: &[u8], at: i64, now: i64
 /// passed, and raises the floor; true when there may be more.
 async fn cut(txn: &Transaction, home: &Home, shard: u16, cutoff: i64) -> Result<bool> {
     let bucket = home.bucket();
-    let all = RangeRead::prefix(keys::change_prefix(bucket, shard)).limit(PAGE).snapshot();
-    let page = txn.range(all.clone()).await?;
     let readers = replica::readers(txn, home).await?;
+    let mut all = RangeRead::prefix(keys::change_prefix(bucket, shard)).limit(PAGE).snapshot();
+    if let Some((lowest, _)) = &readers.lowest {
+        // What a reader needs is not looked at again and again.
+        all.end = keys::feed::change_behind(bucket, shard, *lowest);
+    }
+    let page = txn.range(all.clone()).await?;
     let mut last = None;
     for (key, value) in &page.rows {
         let (_, _, version, order) = keys::parse_change(key)?;
         let sequence = Sequence::new(version, order);
-        if record::decode_change(value)?.at >= cutoff || !readers.have_read(sequence) {
+        if record::decode_change(value)?.at >= cutoff {
             break;
         }
         last = Some((key, sequence));

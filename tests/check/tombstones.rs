@@ -1,7 +1,7 @@
 //! Damage of what deleted documents leave behind.
 
 use lethe::check::Kind;
-use lethe::codec::{BucketId, keys};
+use lethe::codec::{BucketId, Versionstamp, keys};
 
 use crate::damage::{AtRest, clear, set};
 
@@ -66,6 +66,43 @@ async fn a_tombstone_that_expires_at_another_time_is_found() {
     let never = keys::expiring(bucket, 5, removal, &oid);
     let expected = [(Kind::Contradiction, never.clone())];
     store.expect("it is kept for ever", &[set(never, &[0; 10])], &expected).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_readers_and_does_not_say_so_is_found() {
+    use Kind::{Contradiction, Dangling, FutureVersion, Missing};
+    let store = AtRest::new().await;
+    for name in ["active", "removed"] {
+        let bucket = store.bucket(name);
+        let (key, _) = store.tombstones(bucket, true).await.remove(0);
+        let (_, oid, removal) = keys::parse_tombstone(&key).unwrap();
+        let listed = keys::deleted_by(bucket, removal, &oid);
+        let due = store.rows(keys::data_part(bucket, keys::data::EXPIRING)).await;
+        let is_its = |due: &[u8]| keys::parse_expiring(due).unwrap().3 == oid;
+        let (due, version) = due.into_iter().find(|(due, _)| is_its(due)).unwrap();
+        let version = Versionstamp::decode(&version).unwrap();
+        let waiting = keys::feed::waiting(bucket, version, removal, &oid);
+        let waits = [
+            clear(due.clone()),
+            set(listed.clone(), version.as_bytes()),
+            set(waiting.clone(), b""),
+        ];
+        store.expect("it waits", &waits, &[]).await;
+        let both = [(Contradiction, key.clone())];
+        store.expect("it expires as well", &waits[1..], &both).await;
+        let lost = [(Missing, listed.clone())];
+        store.expect("nobody finds it", &waits[..2], &lost).await;
+        let left = [(Dangling, waiting.clone())];
+        store.expect("it does not wait", &waits[2..], &left).await;
+        let mut future = waits;
+        future[1] = set(listed.clone(), &[0xfe; 10]);
+        let found = store.found(&future).await;
+        assert!(found.contains(&(FutureVersion, listed)), "{found:?}");
+        assert!(found.contains(&left[0]), "{found:?}");
+    }
+    let registered = keys::feed::registered(store.bucket("active"));
+    let ahead = [(FutureVersion, registered.clone())];
+    store.expect("registered tomorrow", &[set(registered, &[0xfe; 10])], &ahead).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -226,7 +226,9 @@ impl Model {
             let known = now.buckets.contains_key(bucket) || self.is_buried(*bucket, now);
             claim!(known, "{id} is no more, and replica {name} is");
             let floor = now.floors.get(bucket).copied().unwrap_or(Sequence::START);
-            let clock = true_time(now.at) + self.ahead + TOLERANCE - now.stood_still(*bucket);
+            let doubted = now.time.as_ref().map_or(0, |time| time.doubted_ms);
+            let stood_still = now.stood_still(*bucket) + doubted;
+            let clock = true_time(now.at) + self.ahead + TOLERANCE - stood_still;
             let live = !replica.stale && replica.lease_until.is_none_or(|until| until > clock);
             claim!(
                 !live || replica.checkpoint >= floor,

@@ -1,10 +1,10 @@
 //! The change log of a bucket, where each shard of it ends, what is no longer
 //! kept, and who reads it.
 
-use foundationdb_tuple::{Versionstamp as TupleVersionstamp, pack};
+use foundationdb_tuple::{Bytes, Versionstamp as TupleVersionstamp, pack};
 
-use super::{data, decode, from_tuple, kind, next, stamp, stamped};
-use crate::codec::{BucketId, DecodeError, Sequence, Versionstamp};
+use super::{after, data, decode, from_tuple, kind, next, oid_of, stamp, stamped};
+use crate::codec::{BucketId, DecodeError, RemovalId, Sequence, Versionstamp};
 
 /// `data/<bucket>/change/<shard>/<versionstamp>`, with the version of the
 /// writing commit; `order` tells the changes of one commit apart.
@@ -60,6 +60,44 @@ pub fn expiring_from(bucket: BucketId, at: i64) -> Vec<u8> {
     pack(&(kind::DATA, bucket.0, data::EXPIRING, at))
 }
 
+/// `data/<bucket>/waiting/<version>/<removal>/<oid>`: a tombstone that has expired and
+/// waits for readers of the change log, under the version of the commit that deleted it.
+#[must_use]
+pub fn waiting(
+    bucket: BucketId,
+    version: Versionstamp,
+    removal: RemovalId,
+    oid: &[u8; 12],
+) -> Vec<u8> {
+    pack(&(kind::DATA, bucket.0, data::WAITING, stamp(version), removal.0, Bytes::from(&oid[..])))
+}
+
+/// # Errors
+/// When the key is no `data/<bucket>/waiting` key.
+pub fn parse_waiting(
+    key: &[u8],
+) -> Result<(BucketId, Versionstamp, RemovalId, [u8; 12]), DecodeError> {
+    let (_, bucket, _, version, removal, oid): (u16, u64, u16, TupleVersionstamp, u64, Bytes<'_>) =
+        decode("waiting", key)?;
+    let oid = oid_of("waiting", &oid)?;
+    Ok((BucketId(bucket), from_tuple(&version)?, RemovalId(removal), oid))
+}
+
+/// The first tombstone that waits for a reader which has read up to `sequence`.
+#[must_use]
+pub fn waiting_behind(bucket: BucketId, sequence: Sequence) -> Vec<u8> {
+    let version = sequence.version();
+    let first = pack(&(kind::DATA, bucket.0, data::WAITING, stamp(version)));
+    if sequence == Sequence::end_of(version) { after(&first) } else { first }
+}
+
+/// `data/<bucket>/registered`: the last commit that registered a reader of the change
+/// log, or took one away.
+#[must_use]
+pub fn registered(bucket: BucketId) -> Vec<u8> {
+    pack(&(kind::DATA, bucket.0, data::REGISTERED))
+}
+
 /// `data/<bucket>/floor`: up to where the past of the bucket is no longer kept.
 #[must_use]
 pub fn floor(bucket: BucketId) -> Vec<u8> {
@@ -108,6 +146,19 @@ mod tests {
         assert!(change_behind(bucket, 3, Sequence::START) < change_from(bucket, 3, version));
         let end = change_behind(bucket, 3, Sequence::end_of(version));
         assert!(entry(u16::MAX) < end && end < change_from(bucket, 3, Versionstamp::new(5, 3)));
+    }
+
+    #[test]
+    fn what_a_reader_has_passed_waits_in_front_of_what_it_has_not() {
+        let bucket = BucketId(9);
+        let at = |version| waiting(bucket, version, RemovalId(u64::MAX), &[0xff; 12]);
+        let (passed, next) = (Versionstamp::new(5, 2), Versionstamp::new(5, 3));
+        let end = waiting_behind(bucket, Sequence::end_of(passed));
+        assert!(at(passed) < end && end < at(next));
+        let half = waiting_behind(bucket, Sequence::new(passed, 7));
+        assert!(at(Versionstamp::new(5, 1)) < half && half < at(passed));
+        let key = at(passed);
+        assert_eq!(parse_waiting(&key).unwrap(), (bucket, passed, RemovalId(u64::MAX), [0xff; 12]));
     }
 
     #[test]

@@ -122,30 +122,37 @@ pub(super) async fn vacuum(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
     let place = Place { lifecycle, namespace: &namespace, bucket };
     // What expires while this runs is left to the next one, so that it ends.
     let now = lifecycle.catalog().certain_now();
-    let mut begun = None;
-    let mut from: Option<Vec<u8>> = None;
-    let mut done = Purged::default();
+    let (mut begun, mut purged) = (None, 0);
     loop {
-        let begin = from.as_deref();
         let body = |txn: Transaction, live: LiveBucket| async move {
-            document::vacuum(&txn, &Home::from(&live), now, begin).await
+            document::vacuum(&txn, &Home::from(&live), now).await
         };
-        let ((purged, next), id) = Box::pin(place.page("vacuum-now", begun, body)).await?;
-        done.purged += purged.purged;
-        done.waiting += purged.waiting;
+        let ((page, more), id) = Box::pin(place.page("vacuum-now", begun, body)).await?;
+        purged += page.purged;
         begun = Some(id);
-        match next {
-            Some(next) => from = Some(next),
-            None => break,
+        if !more {
+            break;
         }
     }
-    let read = |txn: Transaction, live: LiveBucket| async move { counts(&txn, live.id()).await };
-    let left = lifecycle.catalog().read_data("vacuum-left", &namespace, bucket, read).await?;
-    let left = usize::try_from(left.tombstones).unwrap_or_default();
+    let (mut waiting, mut from) = (0, None::<Vec<u8>>);
+    let left = loop {
+        let begin = from.as_deref();
+        let read = |txn: Transaction, live: LiveBucket| async move {
+            let counted = document::count_waiting(&txn, &Home::from(&live), begin).await?;
+            Ok((counted, counts(&txn, live.id()).await?.tombstones))
+        };
+        let read = lifecycle.catalog().read_data("vacuum-left", &namespace, bucket, read);
+        let ((counted, next), left) = read.await?;
+        waiting += counted;
+        match next {
+            Some(next) => from = Some(next),
+            None => break usize::try_from(left).unwrap_or_default(),
+        }
+    };
     Ok(Reply::map([
-        ("purged", integer(done.purged)),
-        ("kept", integer(left.saturating_sub(done.waiting))),
-        ("waiting_for_replicas", integer(done.waiting)),
+        ("purged", integer(purged)),
+        ("kept", integer(left.saturating_sub(waiting))),
+        ("waiting_for_replicas", integer(waiting)),
     ]))
 }
 

@@ -9,7 +9,7 @@ use crate::command::{Args, Context, Error, Reply, Result};
 use crate::document::replica::{self, Lease, Replica};
 use crate::document::{Home, feed};
 use crate::metadata::{LiveBucket, name};
-use crate::store::{Read, Transaction};
+use crate::store::Transaction;
 
 /// Runs a body that changes one replica of a bucket, under an operation row where
 /// the result of a commit may be unknown.
@@ -103,7 +103,7 @@ pub(super) async fn list(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
     let catalog = ctx.services.lifecycle()?.catalog();
     let body = |txn: Transaction, live: LiveBucket| async move {
         let home = Home::from(&live);
-        let mut replicas = replica::list(&txn, &home, Read::Snapshot).await?;
+        let mut replicas = replica::list(&txn, &home).await?;
         replicas.sort_by_key(|replica| Reverse(replica.record.checkpoint));
         let positions: Vec<Sequence> =
             replicas.iter().map(|replica| replica.record.checkpoint).collect();

@@ -18,9 +18,18 @@ impl World {
     }
 
     async fn time(&self, now: i64, suspect: Option<&str>) {
-        let txn = self.store.begin("time");
         let suspect = suspect.map(str::to_owned);
-        let row = ClusterTimeRecord { now, suspect, pending: None, accepted: None };
+        let (pending, accepted) = (None, None);
+        self.keep(ClusterTimeRecord { now, suspect, pending, accepted, doubted_ms: 0 }).await;
+    }
+
+    async fn doubted(&self, now: i64, doubted_ms: i64) {
+        let (suspect, pending, accepted) = (None, None, None);
+        self.keep(ClusterTimeRecord { now, suspect, pending, accepted, doubted_ms }).await;
+    }
+
+    async fn keep(&self, row: ClusterTimeRecord) {
+        let txn = self.store.begin("time");
         txn.set(&keys::cluster_time(), &record::encode(&row)).unwrap();
         txn.commit().await.unwrap();
     }
@@ -64,7 +73,8 @@ impl World {
 
     async fn checkpoint(&self, name: &str) -> Sequence {
         let txn = self.store.begin("read");
-        read_one(&txn, &self.home, name).await.unwrap().unwrap().record.checkpoint
+        let time = time::read(&txn, Read::Snapshot).await.unwrap();
+        read_one(&txn, &self.home, name, &time).await.unwrap().unwrap().record.checkpoint
     }
 }
 
@@ -158,6 +168,67 @@ async fn an_ack_renews_the_lease() {
     assert!(world.readers().await.lowest.is_some());
     world.time(AT + 110_001, None).await;
     assert!(world.readers().await.lowest.is_none());
+}
+
+/// A replica that moves on does not get in the way of whoever destroys, nor he in its.
+#[tokio::test]
+async fn an_ack_and_a_purge_at_the_same_time_both_happen() {
+    for ack_first in [true, false] {
+        let world = World::new().await;
+        world.register("r", None).await.unwrap();
+        let first = Sequence::end_of(world.change(1).await);
+        world.ack("r", first, AT).await.unwrap();
+        let second = Sequence::end_of(world.change(1).await);
+        let (purge, acknowledging) = (world.store.begin("purge"), world.store.begin("ack"));
+        assert!(readers(&purge, &world.home).await.unwrap().have_read(first));
+        raise_floor(&purge, world.home.bucket(), first).unwrap();
+        ack(&acknowledging, &world.home, "r", second, AT).await.unwrap();
+        let (one, other) = if ack_first { (acknowledging, purge) } else { (purge, acknowledging) };
+        one.commit().await.unwrap();
+        other.commit().await.unwrap();
+        assert_eq!(world.checkpoint("r").await, second);
+        assert!(world.readers().await.have_read(second));
+    }
+}
+
+/// Of an ACK and whoever finds its lease over the one that commits first wins.
+#[tokio::test]
+async fn an_ack_that_comes_just_in_time_counts() {
+    for ack_first in [true, false] {
+        let world = World::new().await;
+        let begun = world.register("r", None).await.unwrap();
+        let deleted = world.change(1).await;
+        let acknowledging = world.store.begin("ack");
+        ack(&acknowledging, &world.home, "r", begun, AT + 30_000).await.unwrap();
+        world.time(AT + 60_001, None).await;
+        let purge = world.store.begin("purge");
+        assert!(readers(&purge, &world.home).await.unwrap().have_passed(deleted));
+        raise_floor(&purge, world.home.bucket(), Sequence::end_of(deleted)).unwrap();
+        let (one, other) = if ack_first { (acknowledging, purge) } else { (purge, acknowledging) };
+        one.commit().await.unwrap();
+        assert!(matches!(other.commit().await, Err(store::Error::Conflict)));
+        let checkpoint_is_kept = !world.readers().await.have_passed(deleted);
+        assert_eq!(checkpoint_is_kept, ack_first);
+        assert_eq!(is_resync(&world.ack("r", begun, AT).await), !ack_first);
+    }
+}
+
+#[tokio::test]
+async fn time_that_was_doubted_does_not_count_for_a_lease() {
+    let world = World::new().await;
+    let begun = world.register("r", None).await.unwrap();
+    let version = world.change(1).await;
+    let hour = 3_600_000;
+    world.doubted(AT + hour, hour).await;
+    assert!(!world.readers().await.have_passed(version), "an hour that nobody believed in");
+    world.doubted(AT + hour + 60_000, hour).await;
+    assert!(!world.readers().await.have_passed(version));
+    // What is promised from here on counts from here on.
+    world.ack("r", begun, AT + hour + 60_000).await.unwrap();
+    world.doubted(AT + hour + 120_000, hour).await;
+    assert!(!world.readers().await.have_passed(version));
+    world.doubted(AT + hour + 120_001, hour).await;
+    assert!(world.readers().await.have_passed(version));
 }
 
 #[tokio::test]

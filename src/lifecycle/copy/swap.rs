@@ -341,9 +341,8 @@ impl Lifecycle {
         for at in bucket::scheduled_trims(txn, source.id).await? {
             bucket::schedule_trim(txn, copy.id, at)?;
         }
-        if let Some(next) = document::due(txn, &home, home.clock(now), 0, None).await?.next {
-            let at = home.cluster_time(next).max(now.saturating_add(1_000));
-            bucket::schedule_vacuum(txn, copy.id, at)?;
+        if let Some(next) = document::next_expiry(txn, &home).await? {
+            bucket::schedule_vacuum(txn, copy.id, next.max(now.saturating_add(1_000)))?;
         }
         settings::move_ttl(txn, source.id, copy.id, &record, now).await?;
         index::define::analyze_as(txn, source.id, copy.id, &record, now).await?;
@@ -429,6 +428,7 @@ fn rewrite(txn: &Transaction, id: BucketId, record: &BucketRecord) -> Result<()>
 async fn take_readers(txn: &Transaction, source: BucketId, copy: BucketId) -> Result<()> {
     let floor = replica::floor(txn, source, Read::Conflict).await?;
     replica::raise_floor(txn, copy, floor)?;
+    replica::note_registration(txn, copy)?;
     let mut next = Some(RangeRead::prefix(keys::feed::replica_prefix(source)));
     while let Some(range) = next {
         let page = txn.range(range.clone()).await?;

@@ -23,6 +23,10 @@ pub(super) async fn replica(
         return Ok(());
     }
     super::copies::reader(look, report, bucket, &name).await?;
+    let registered = keys::feed::registered(bucket);
+    if !look.exists(&registered).await? {
+        report.add(Kind::Missing, "nobody noted that it registered", readable::key(&registered));
+    }
     if replica.lease_ms.is_some() != replica.lease_until.is_some() {
         report.add(Kind::Contradiction, "its lease has no end, or its end no lease", "both");
     }

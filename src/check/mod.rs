@@ -39,7 +39,7 @@
 //! | `data/.../change`, `count`, `head` | shards of the bucket |
 //! | `data/.../change` | the first of a shard: `head` of that shard |
 //! | `data/.../head` | no change of its shard is newer |
-//! | `replica` | a bucket; a checkpoint that is not below `floor`, unless it is stale; inside the cluster: a copy that reads |
+//! | `replica` | a bucket, and its `registered`; a checkpoint that is not below `floor`, unless it is stale; inside the cluster: a copy that reads |
 //! | `data/.../index` | its document is there and has these values; of an index that has failed there is none (a warning) |
 //! | `data/.../doc` | all its entries and marks in every index that is ready |
 //! | `data/.../mark`, `histogram` | an index of the bucket |

@@ -7,7 +7,7 @@ use lethe::cluster::mutation::Mutations;
 use lethe::codec::{BucketId, keys};
 use lethe::document::{Home, replica};
 use lethe::resp::Reply;
-use lethe::store::{Error as StoreError, Read};
+use lethe::store::Error as StoreError;
 use tokio::time::sleep;
 
 use crate::changes::{SOON, changed, count, keep, never_lands, world};

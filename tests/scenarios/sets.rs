@@ -326,9 +326,9 @@ async fn trim() -> Claim {
     let sets = landed(held).await?;
     claim!(milliseconds(waited.elapsed()) >= 7_000, "trimmed before the retention was over");
     let expected = scene.expected();
-    expected.reads(&[keys::shard(shard), keys::fence(n.0), keys::fence(b.0)])?;
-    // Whoever registers meanwhile makes it look again.
-    expected.reads_prefixes(&[keys::feed::replica_prefix(b)])?;
+    // Whoever registers meanwhile makes it look again; an ACK does not.
+    let registered = keys::feed::registered(b);
+    expected.reads(&[keys::shard(shard), keys::fence(n.0), keys::fence(b.0), registered])?;
     expected.writes(&[keys::feed::floor(b)])?;
     expected.clears(&RangeRead::prefix(prefix).begin, &keys::next(&changes[0].0))?;
     sets.check(&expected)?;
@@ -368,7 +368,8 @@ async fn swap() -> Claim {
     let log = keys::feed::change_behind(b, scene.shard, followed);
     let end = keys::after(&keys::change_prefix(b, scene.shard));
     expected.0.add_read_conflict_range(&log, &end).map_err(fail)?;
-    expected.reads_prefixes(&[keys::feed::replica_prefix(b)])?;
+    let waiting = keys::data_part(b, keys::data::WAITING);
+    expected.reads_prefixes(&[keys::feed::replica_prefix(b), waiting])?;
     let trims = scene.cluster.rows(&keys::data_part(c, keys::data::TRIM)).await?;
     let trim = trims.first().ok_or("no trim is scheduled")?;
     let (_, at) = keys::parse_trim(&trim.0).map_err(fail)?;
@@ -384,6 +385,8 @@ async fn swap() -> Claim {
         keys::fence(c.0),
         keys::copy::queued(b, c),
         reader,
+        keys::feed::registered(b),
+        keys::feed::registered(c),
         keys::feed::floor(c),
         keys::trim(c, at),
         keys::expiry(at, keys::due::TRIM, &c.0.to_be_bytes()),
@@ -422,9 +425,10 @@ async fn copying() -> Claim {
         keys::fence(b.0),
         keys::fence(c.0),
         keys::copy::progress(c),
-        keys::feed::floor(b),
         reader.clone(),
     ])?;
+    // What begins to wait for the copy at this moment is not forgotten.
+    expected.reads_prefixes(&[keys::data_part(b, keys::data::WAITING)])?;
     let rows = scene.cluster.rows(&keys::change_prefix(c, scene.shard)).await?;
     expected.writes(&[
         keys::copy::progress(c),

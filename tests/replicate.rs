@@ -297,6 +297,95 @@ async fn loops_are_refused_however_long_and_in_whatever_order_they_are_made() {
     replicate(&b, &a).await;
 }
 
+/// Begins a snapshot and kills the replicator when so many pages are safe at the target.
+async fn replicate_and_kill(from: &Cluster, to: &Cluster, pages: usize) {
+    let stop = CancellationToken::new();
+    let mut told = 0;
+    let kill = |progress| {
+        told += usize::from(is_snapshot(&progress));
+        if told == pages {
+            stop.cancel();
+        }
+    };
+    replicate::run(&options(from, to), &stop, kill).await.unwrap();
+    assert_eq!(told, pages, "it was not killed in the middle");
+}
+
+/// What changes meanwhile in what the snapshot has passed, and in what it has not.
+async fn change_all_over(a: &Cluster, round: u32) {
+    for base in [round * 20, 1_300 + round * 20] {
+        let set = format!("{{\"$set\": {{\"round\": {round}}}}}");
+        a.ok(&["BUCKET.UPDATE", BUCKET, &by_id(base), &set]).await;
+        a.ok(&["BUCKET.DELETE", BUCKET, &by_id(base + 2)]).await;
+        a.ok(&["BUCKET.DELETE", BUCKET, &by_id(base + 4)]).await;
+        a.ok(&["BUCKET.EXPUNGE", BUCKET, &by_id(base + 4)]).await;
+        a.ok(&["BUCKET.DELETE", BUCKET, &by_id(base + 6), "RETAIN", "0s"]).await;
+        let new = document(base + 1, "\"new\": true");
+        a.ok(&["BUCKET.INSERT", BUCKET, "DOCS", &new]).await;
+    }
+}
+
+/// The last thing told of a snapshot, and whether it went on from where one was.
+fn snapshot_of(told: &[Progress]) -> (u64, bool) {
+    let documents = told.iter().rev().find_map(|progress| match progress {
+        Progress::Snapshot { documents, .. } => Some(*documents),
+        _ => None,
+    });
+    let resumed = told.iter().any(|progress| matches!(progress, Progress::Resumed { .. }));
+    (documents.unwrap(), resumed)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_that_was_interrupted_goes_on_where_it_was_and_misses_no_change() {
+    let (mut a, mut b) = (Cluster::start().await, Cluster::start().await);
+    a.ok(&["BUCKET.CREATE", BUCKET]).await;
+    b.ok(&["BUCKET.CREATE", BUCKET]).await;
+    for part in 0..5 {
+        let texts: Vec<String> =
+            (0..200).map(|n| document((part * 200 + n) * 2, "\"n\": 1")).collect();
+        let words = ["BUCKET.INSERT", BUCKET, "DOCS"].into_iter();
+        a.ok(&words.chain(texts.iter().map(String::as_str)).collect::<Vec<_>>()).await;
+    }
+    // One that the source does not have, among those that it passes after the kills.
+    b.ok(&["BUCKET.INSERT", BUCKET, "DOCS", &document(9_000, "\"stranger\": 1")]).await;
+    replicate_and_kill(&a, &b, 2).await;
+    change_all_over(&a, 1).await;
+    b = b.kill_and_start().await;
+    replicate_and_kill(&a, &b, 1).await;
+    change_all_over(&a, 2).await;
+    a = a.kill_and_start().await;
+    let told = replicate(&a, &b).await;
+    // Three pages of 200 were safe. Of the rest two times three are gone, and two are new.
+    assert_eq!(snapshot_of(&told), (400 - 6 + 2, true));
+    expect_same(&a, &b).await;
+    assert_eq!(a.documents().await.len(), 1_000 - 12 + 4);
+    let origin = b.ok(&["BUCKET.REPLICA", "ORIGIN", BUCKET]).await;
+    let snapshots = origin.field("snapshots").map(|snapshots| snapshots.list().len());
+    assert_eq!(snapshots, Some(0), "the first change behind it says that it is complete");
+    a.ok(&["BUCKET.INSERT", BUCKET, "DOCS", &document(9_001, "\"n\": 1")]).await;
+    replicate(&a, &b).await;
+    let origin = b.ok(&["BUCKET.REPLICA", "ORIGIN", BUCKET]).await;
+    assert_eq!(origin.field("snapshots").map(|snapshots| snapshots.list().len()), Some(0));
+    expect_same(&a, &b).await;
+}
+
+/// When the source has not kept what has changed meanwhile there is nothing to go on from.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_whose_changes_were_let_go_begins_anew() {
+    let (a, b) = (Cluster::start().await, Cluster::start().await);
+    a.ok(&["BUCKET.CREATE", BUCKET]).await;
+    for number in 0..500 {
+        a.ok(&["BUCKET.INSERT", BUCKET, "DOCS", &document(number, "\"n\": 1")]).await;
+    }
+    replicate_and_kill(&a, &b, 1).await;
+    let name = a.replica().await.field("replica").and_then(Answer::text).unwrap().to_owned();
+    a.ok(&["BUCKET.REPLICA", "UNREGISTER", BUCKET, &name]).await;
+    a.ok(&["BUCKET.DELETE", BUCKET, &by_id(5), "RETAIN", "0s"]).await;
+    let told = replicate(&a, &b).await;
+    assert_eq!(snapshot_of(&told), (499, false));
+    expect_same(&a, &b).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn values_of_a_unique_index_that_documents_have_swapped_come_through() {
     let (a, b) = (Cluster::start().await, Cluster::start().await);

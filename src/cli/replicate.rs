@@ -72,6 +72,7 @@ impl Screen {
 
     fn text(&mut self, progress: &Progress) -> String {
         match progress {
+            Progress::Resumed { after } => format!("the snapshot goes on behind {after}"),
             Progress::Snapshot { documents, deleted } => {
                 format!("snapshot: {documents} documents, {deleted} deleted at the target")
             }

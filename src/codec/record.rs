@@ -25,7 +25,7 @@ pub use index::{
     IndexTaskRecord, IndexType, TaskKind, TaskStatus,
 };
 pub use operation::{OperationRecord, ResultRecord};
-pub use replica::{OriginRecord, ReplicaRecord};
+pub use replica::{OriginRecord, ReplicaRecord, SnapshotRecord};
 
 /// Writes a record.
 ///

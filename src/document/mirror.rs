@@ -18,7 +18,7 @@ use bson::oid::ObjectId;
 use super::{Deletion, Home, NewDocument, Tombstone, get, tombstone};
 use super::{delete, insert, replace};
 use crate::codec::duration::Retention;
-use crate::codec::record::{self, Actor, OriginRecord};
+use crate::codec::record::{self, Actor, OriginRecord, SnapshotRecord};
 use crate::codec::{BucketId, RemovalId, Sequence, keys};
 use crate::error::{Error, Result};
 use crate::metadata::{Index, bucket};
@@ -94,6 +94,9 @@ pub struct Batch {
     pub gone: Vec<ObjectId>,
     /// Those of which also what was deleted is no longer there.
     pub purged: Vec<ObjectId>,
+    /// With this all documents up to this one have been compared, of a snapshot behind
+    /// which the changes from the batch's sequence on are taken over.
+    pub snapshot: Option<ObjectId>,
 }
 
 /// How a batch is applied.
@@ -123,7 +126,7 @@ pub async fn apply(
     batch: &Batch,
     how: &Applying<'_>,
 ) -> Result<usize> {
-    note(txn, home, how).await?;
+    note(txn, home, batch, how).await?;
     expect_once(batch)?;
     // Read before anything is written there in this transaction.
     hasten(txn, home, &batch.purged, how.at).await?;
@@ -160,7 +163,7 @@ async fn take_away(
 }
 
 /// Refuses what comes late or from a stranger, and notes that it came.
-async fn note(txn: &Transaction, home: &Home, how: &Applying<'_>) -> Result<()> {
+async fn note(txn: &Transaction, home: &Home, batch: &Batch, how: &Applying<'_>) -> Result<()> {
     let mut known = origins(txn, home.bucket(), Read::Conflict).await?;
     if !known.origins.iter().any(|origin| origin == how.origin) {
         return Err(Error::syntax(format!(
@@ -176,8 +179,16 @@ async fn note(txn: &Transaction, home: &Home, how: &Applying<'_>) -> Result<()> 
             how.origin
         )));
     }
-    if applied != Some(how.sequence) {
-        known.applied.insert(how.origin.to_owned(), how.sequence);
+    let before = known.clone();
+    known.applied.insert(how.origin.to_owned(), how.sequence);
+    if let Some(after) = &batch.snapshot {
+        let snapshot = SnapshotRecord { sequence: how.sequence, after: after.bytes() };
+        known.snapshots.insert(how.origin.to_owned(), snapshot);
+    } else if known.snapshots.get(how.origin).is_some_and(|it| it.sequence != how.sequence) {
+        // It is complete, or another has begun.
+        known.snapshots.remove(how.origin);
+    }
+    if known != before {
         txn.set(&keys::feed::origin(home.bucket()), &record::encode(&known))?;
     }
     Ok(())

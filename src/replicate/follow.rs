@@ -41,6 +41,14 @@ struct Fate {
     purged: bool,
 }
 
+/// A snapshot that was not completed.
+struct Begun {
+    /// The checkpoint of the replica when it began.
+    sequence: String,
+    /// The last document that it has passed.
+    after: ObjectId,
+}
+
 /// Both sides, and where the replication stands.
 #[derive(Debug)]
 pub(super) struct Follower<'a> {
@@ -79,14 +87,15 @@ impl<'a> Follower<'a> {
             waiting: BTreeMap::new(),
             untold: 0,
         };
-        let own = follower.tell_origins().await?;
+        let (own, _) = follower.tell_origins().await?;
         follower.name = options.name.clone().unwrap_or_else(|| format!("lethe:{own}"));
         Ok(follower)
     }
 
     /// Tells the target whom it follows, which refuses to follow itself. Again and
-    /// again, since the source may have begun to follow somebody.
-    async fn tell_origins(&mut self) -> Result<String, Error> {
+    /// again, since the source may have begun to follow somebody. Gives the target's own
+    /// name, and how far a snapshot of the source is that has not been completed.
+    async fn tell_origins(&mut self) -> Result<(String, Option<Begun>), Error> {
         let known = ["BUCKET.REPLICA", "ORIGIN", &self.options.bucket];
         let known = self.source.call(&known).await?;
         let mut words =
@@ -95,7 +104,22 @@ impl<'a> Follower<'a> {
             known.field("origins").map_or(&[][..], Answer::list).iter().filter_map(Answer::text),
         );
         let told = self.target.call(&words).await?;
-        text(&self.target, "ORIGIN", told.field("bucket"))
+        let own = text(&self.target, "ORIGIN", told.field("bucket"))?;
+        let snapshots = told.field("snapshots").map_or(&[][..], Answer::list);
+        let is_its = |row: &&Answer| {
+            row.field("origin").and_then(Answer::text) == Some(self.origin.as_str())
+        };
+        let begun = match snapshots.iter().find(is_its) {
+            None => None,
+            Some(row) => {
+                let after = text(&self.target, "ORIGIN", row.field("after"))?;
+                let after = ObjectId::parse_str(after);
+                let after = after.map_err(|_| self.target.unexpected("ORIGIN", row))?;
+                let sequence = text(&self.target, "ORIGIN", row.field("sequence"))?;
+                Some(Begun { sequence, after })
+            }
+        };
+        Ok((own, begun))
     }
 
     /// Brings the target to where changes can be taken over from: by the
@@ -109,7 +133,15 @@ impl<'a> Follower<'a> {
         let registered = self.registered().await?;
         let row = registered.ok_or_else(|| self.source.unexpected("LIST", &Answer::Null))?;
         self.sequence = text(&self.source, "LIST", row.field("sequence"))?;
-        self.snapshot(report).await?;
+        // A snapshot that was begun at this very checkpoint goes on: whatever has changed
+        // since in what it has passed is in the log behind the checkpoint, which has
+        // been kept for this replica and will be taken over after it.
+        let (_, begun) = self.tell_origins().await?;
+        let after = begun.filter(|begun| begun.sequence == self.sequence).map(|begun| begun.after);
+        if let Some(after) = after {
+            report(Progress::Resumed { after: after.to_hex() });
+        }
+        self.snapshot(after, report).await?;
         // From now on the checkpoint says that the snapshot is complete.
         self.acknowledge().await.map(drop)
     }
@@ -155,9 +187,12 @@ impl<'a> Follower<'a> {
 
     /// Takes over all documents of the source in the order of their ids, and
     /// deletes at the target what lies between them.
-    async fn snapshot(&mut self, report: &mut impl FnMut(Progress)) -> Result<(), Error> {
+    async fn snapshot(
+        &mut self,
+        mut after: Option<ObjectId>,
+        report: &mut impl FnMut(Progress),
+    ) -> Result<(), Error> {
         let (mut documents, mut deleted, mut pages) = (0, 0, 0_u64);
-        let mut after: Option<ObjectId> = None;
         loop {
             let page = query(&mut self.source, &self.options.bucket, after, None, false).await?;
             let more = page.len() >= PAGE;
@@ -172,7 +207,7 @@ impl<'a> Follower<'a> {
                 deleted += 1;
                 fates.entry(id).or_default();
             }
-            self.apply_or_wait(fates, through.is_none()).await?;
+            self.apply_or_wait(fates, through, through.is_none()).await?;
             report(Progress::Snapshot { documents, deleted });
             pages += 1;
             if pages.is_multiple_of(RENEW_EVERY) {
@@ -235,7 +270,7 @@ impl<'a> Follower<'a> {
                 self.untold = 0;
             }
             self.sequence = next;
-            if !self.apply_or_wait(fates, idle).await? {
+            if !self.apply_or_wait(fates, None, idle).await? {
                 continue;
             }
             self.applied += u64::try_from(changes.len()).unwrap_or(u64::MAX);
@@ -294,10 +329,12 @@ impl<'a> Follower<'a> {
 
     /// As [`Follower::apply`]. False: a unique index of the target refused a value
     /// that another document has there, but may not have for long: they wait for what
-    /// comes next, unless this is the `last`.
+    /// comes next, unless this is the `last`. What waits is known here only, so a
+    /// snapshot is as far as it was before.
     async fn apply_or_wait(
         &mut self,
         fates: BTreeMap<ObjectId, Fate>,
+        through: Option<ObjectId>,
         last: bool,
     ) -> Result<bool, Error> {
         let mut all = std::mem::take(&mut self.waiting);
@@ -306,7 +343,7 @@ impl<'a> Follower<'a> {
             all.insert(id, Fate { purged, ..fate });
         }
         let retry = all.clone();
-        match self.apply(all).await {
+        match self.apply(all, through).await {
             Err(Error::Refused { error, .. })
                 if error.starts_with("DUPLICATEKEY") && !last && retry.len() <= WAITING_MAX =>
             {
@@ -317,34 +354,43 @@ impl<'a> Follower<'a> {
         }
     }
 
-    /// Lets the target take these over, in as many commands as it needs.
-    async fn apply(&mut self, fates: BTreeMap<ObjectId, Fate>) -> Result<(), Error> {
+    /// Lets the target take these over, in as many commands as it needs, and note with
+    /// the last of them through which document a snapshot has come.
+    async fn apply(
+        &mut self,
+        fates: BTreeMap<ObjectId, Fate>,
+        through: Option<ObjectId>,
+    ) -> Result<(), Error> {
         let mut batch = Vec::new();
         let mut bytes = 0;
         for (id, fate) in fates {
             let size = fate.document.as_ref().map_or(0, Vec::len);
             if !batch.is_empty() && bytes + size > BATCH_BYTES {
-                self.send(std::mem::take(&mut batch)).await?;
+                self.send(std::mem::take(&mut batch), None).await?;
                 bytes = 0;
             }
             bytes += size;
             batch.push((id, fate));
         }
-        self.send(batch).await
+        self.send(batch, through).await
     }
 
     /// One command; if the target cannot take so much at once, two of half the size.
-    async fn send(&mut self, batch: Vec<(ObjectId, Fate)>) -> Result<(), Error> {
-        let mut waiting = vec![batch];
-        while let Some(mut batch) = waiting.pop() {
+    async fn send(
+        &mut self,
+        batch: Vec<(ObjectId, Fate)>,
+        through: Option<ObjectId>,
+    ) -> Result<(), Error> {
+        let mut waiting = vec![(batch, through)];
+        while let Some((mut batch, through)) = waiting.pop() {
             if batch.is_empty() {
                 continue;
             }
-            match self.target.ask(&self.words(&batch)).await? {
+            match self.target.ask(&self.words(&batch, through)).await? {
                 Ok(_) => {}
                 Err(refusal) if refusal.is(&["TRANSACTION_TOO_LARGE"]) && batch.len() > 1 => {
                     let rest = batch.split_off(batch.len() / 2);
-                    waiting.extend([rest, batch]);
+                    waiting.extend([(rest, through), (batch, None)]);
                 }
                 Err(refusal) => return Err(refusal.into()),
             }
@@ -352,7 +398,7 @@ impl<'a> Follower<'a> {
         Ok(())
     }
 
-    fn words(&self, batch: &[(ObjectId, Fate)]) -> Vec<Vec<u8>> {
+    fn words(&self, batch: &[(ObjectId, Fate)], through: Option<ObjectId>) -> Vec<Vec<u8>> {
         let head =
             ["BUCKET.REPLICA", "APPLY", &self.options.to_bucket, &self.origin, &self.sequence];
         let mut words: Vec<Vec<u8>> = head.iter().map(|word| word.as_bytes().to_vec()).collect();
@@ -366,6 +412,9 @@ impl<'a> Follower<'a> {
                 None if !fate.purged => words.extend([b"DELETE".to_vec(), id]),
                 None => {}
             }
+        }
+        if let Some(through) = through {
+            words.extend([b"SNAPSHOT".to_vec(), through.to_hex().into_bytes()]);
         }
         words
     }

@@ -15,6 +15,8 @@
 //! replica bears the name of the target's instance, so that another target begins
 //! with a snapshot of its own. Nothing is kept here: the process may end at any
 //! point, and either side may be away for as long as the lease lasts.
+//! How far a snapshot is the target notes, with the pages that it takes over, so that one
+//! which was interrupted goes on there.
 //!
 //! Not here: the commands it uses (`command::feed`), the terminal (`cli`).
 
@@ -88,6 +90,8 @@ impl Error {
 /// What is done at the moment, for people to see.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Progress {
+    /// A snapshot that had been interrupted goes on behind this document.
+    Resumed { after: String },
     /// Documents of the snapshot that have been compared, and those that were
     /// deleted at the target because the source has them no more.
     Snapshot { documents: u64, deleted: u64 },

@@ -31,4 +31,16 @@ pub struct OriginRecord {
     /// Up to where the changes of each that it follows were sent to it.
     #[serde(default)]
     pub applied: BTreeMap<String, Sequence>,
+    /// How far the snapshot is of those of which it has not all yet.
+    #[serde(default)]
+    pub snapshots: BTreeMap<String, SnapshotRecord>,
+}
+
+/// How far a snapshot of another bucket is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotRecord {
+    /// Where the changes begin that are to be taken over after it.
+    pub sequence: Sequence,
+    /// The last document of the origin, in the order of their ids, that was compared.
+    pub after: [u8; 12],
 }

@@ -2,6 +2,7 @@ use bson::oid::ObjectId;
 
 use super::changes::sequence;
 use crate::codec::RemovalId;
+use crate::codec::record::{OriginRecord, SnapshotRecord};
 use crate::command::document::document_limits;
 use crate::command::support::{actor, caller};
 use crate::command::{Args, Context, Error, Reply, Result};
@@ -36,15 +37,26 @@ pub(super) async fn origin(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
             Change::Nothing => &[],
             Change::Clear => {
                 mirror::stand_alone(&txn, &home)?;
-                return Ok((own, Vec::new()));
+                return Ok((own, OriginRecord::default()));
             }
         };
         let known = mirror::follow(&txn, &home, &own, others).await?;
-        Ok((own, known.origins))
+        Ok((own, known))
     };
-    let (own, origins) = catalog.run("replica-origin", &caller, body).await?;
+    let (own, known) = catalog.run("replica-origin", &caller, body).await?;
+    let OriginRecord { origins, snapshots, .. } = known;
     let origins = Reply::Array(origins.into_iter().map(Reply::Text).collect());
-    Ok(Reply::map([("bucket", Reply::Text(own)), ("origins", origins)]))
+    let snapshots = Reply::Array(snapshots.into_iter().map(snapshot).collect());
+    let bucket = Reply::Text(own);
+    Ok(Reply::map([("bucket", bucket), ("origins", origins), ("snapshots", snapshots)]))
+}
+
+fn snapshot((origin, snapshot): (String, SnapshotRecord)) -> Reply {
+    Reply::map([
+        ("origin", Reply::Text(origin)),
+        ("sequence", Reply::Text(snapshot.sequence.to_string())),
+        ("after", Reply::Text(ObjectId::from_bytes(snapshot.after).to_hex())),
+    ])
 }
 
 fn parse_origin(args: &Args) -> Result<Change<'_>> {
@@ -73,7 +85,7 @@ fn checked(args: &Args, at: usize) -> Result<&str> {
     Ok(text)
 }
 
-/// `BUCKET.REPLICA APPLY <bucket> <origin> <sequence> PUT <document> | DELETE <_id> | PURGE <_id> ...`.
+/// `BUCKET.REPLICA APPLY <bucket> <origin> <sequence> PUT <document> | DELETE <_id> | PURGE <_id> ... [SNAPSHOT <_id>]`.
 pub(super) async fn apply(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
     let bucket = name::bucket(args.required(0)?)?;
     let origin = checked(&args, 1)?;
@@ -119,6 +131,7 @@ fn parse_batch(ctx: &Context<'_>, args: &Args) -> Result<Batch> {
             }
             b"DELETE" => batch.gone.push(object_id(options.text()?)?),
             b"PURGE" => batch.purged.push(object_id(options.text()?)?),
+            b"SNAPSHOT" => batch.snapshot = Some(object_id(options.text()?)?),
             _ => return Err(options.unknown()),
         }
     }

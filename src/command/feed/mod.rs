@@ -122,6 +122,7 @@ pub(super) const COMMANDS: &[Spec] = &[
                 ],
             )
             .multiple(),
+            Argument::string("_id").after("SNAPSHOT").optional(),
         ],
         handler: run!(mirror::apply),
         ..spec(

@@ -10,7 +10,7 @@ use crate::lifecycle::list::{Filter, Listed};
 use crate::lifecycle::purge::PurgeRequest;
 use crate::lifecycle::remove::{Keep, RemoveRequest};
 use crate::lifecycle::restore::{RestoreRequest, Restored};
-use crate::lifecycle::{Lifecycle, Target};
+use crate::lifecycle::{Lifecycle, SUMMED_MAX, Sums, Target};
 use crate::metadata::{Path, name};
 
 /// Most bytes of a REASON.
@@ -235,13 +235,27 @@ pub(super) async fn remove_object(
         ("removed_at", Reply::Text(format_instant(removal.removed_at))),
         ("expires_at", time_reply(removal.expires_at)),
     ];
-    // Those of a namespace would have to be summed over all that is in it.
-    if let Object::Bucket(bucket) = removal.object {
-        let counts = lifecycle.counts(bucket).await?;
-        reply.push(("documents", Reply::Integer(counts.documents)));
-        reply.push(("bytes", Reply::Integer(counts.bytes)));
+    match removal.object {
+        Object::Bucket(bucket) => {
+            let counts = lifecycle.counts(bucket).await?;
+            reply.push(("documents", Reply::Integer(counts.documents)));
+            reply.push(("bytes", Reply::Integer(counts.bytes)));
+        }
+        Object::Namespace(id) => {
+            reply.extend(sums_fields(lifecycle.sums(id, &mut { SUMMED_MAX }).await?));
+        }
     }
     Ok(map(reply))
+}
+
+/// What a namespace holds, as REMOVE, REMOVED and DESCRIBE show it.
+pub(super) fn sums_fields(sums: Sums) -> [(&'static str, Reply); 4] {
+    [
+        ("buckets", Reply::from(sums.buckets)),
+        ("documents", Reply::Integer(sums.documents)),
+        ("bytes", Reply::Integer(sums.bytes)),
+        ("incomplete", Reply::Boolean(sums.incomplete)),
+    ]
 }
 
 pub(super) fn map(fields: Vec<(&'static str, Reply)>) -> Reply {
@@ -322,13 +336,15 @@ pub(super) async fn list_removed(
     let lifecycle = ctx.services.lifecycle()?;
     let (rows, next) = lifecycle.removed(&filter, after, paging.limit()).await?;
     let mut items = Vec::with_capacity(rows.len());
+    let mut left = SUMMED_MAX;
     for row in rows.iter().filter(|row| paging.admits(&row.name)) {
-        items.push(listed_reply(lifecycle, row).await?);
+        items.push(listed_reply(lifecycle, row, &mut left).await?);
     }
     Ok(paging.reply(items, next.map(|next| next.to_string())))
 }
 
-async fn listed_reply(lifecycle: &Lifecycle, row: &Listed) -> Result<Reply> {
+/// `left`: how many objects may still be looked at for the sums of namespaces.
+async fn listed_reply(lifecycle: &Lifecycle, row: &Listed, left: &mut usize) -> Result<Reply> {
     let (witnessed, shards) = lifecycle.witnessed(row.version).await?;
     let hold = row.hold.as_ref().map_or(Reply::Null, |hold| {
         Reply::map([
@@ -356,9 +372,14 @@ async fn listed_reply(lifecycle: &Lifecycle, row: &Listed) -> Result<Reply> {
         ("expires_at", time_reply(row.expires_at)),
         ("hold", hold),
     ]);
-    if bucket.is_some() {
-        reply.push(("documents", Reply::Integer(row.documents)));
-        reply.push(("bytes", Reply::Integer(row.bytes)));
+    match row.object {
+        Object::Bucket(_) => {
+            reply.push(("documents", Reply::Integer(row.documents)));
+            reply.push(("bytes", Reply::Integer(row.bytes)));
+        }
+        // It is being taken apart.
+        Object::Namespace(_) if row.purging => {}
+        Object::Namespace(id) => reply.extend(sums_fields(lifecycle.sums(id, left).await?)),
     }
     reply.extend([
         ("version", Reply::Text(row.version.to_string())),

@@ -36,6 +36,7 @@ pub mod refusal;
 pub mod remove;
 pub mod restore;
 pub mod retain;
+mod sums;
 pub mod target;
 
 use std::sync::Arc;
@@ -52,6 +53,7 @@ use crate::metadata::Catalog;
 use crate::store::Transaction;
 
 pub use meters::{Census, Meters, Reclaims, WaitingPurge, WaitsFor};
+pub use sums::{SUMMED_MAX, Sums};
 pub use target::Target;
 
 /// The settings of the lifecycle.

@@ -185,6 +185,7 @@ pub(super) const COMMANDS: &[Spec] = &[
             Argument::string("bucket"),
             Argument::one_of("which", WHICH),
             Argument::string("collation").after("COLLATION").optional(),
+            Argument::string("id").after("OPID").optional(),
         ],
         handler: run!(expunge::expunge),
         ..spec(

@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bson::oid::ObjectId;
@@ -11,6 +12,7 @@ use crate::codec::duration::Retention;
 use crate::codec::record::{Actor, ChangeOp, TombstoneRecord};
 use crate::codec::{RemovalId, keys};
 use crate::error::Result;
+use crate::index;
 use crate::metadata::bucket;
 use crate::store::{Read, Transaction};
 
@@ -90,6 +92,12 @@ pub async fn delete(
     {
         let due = home.cluster_time(rounded_up(*expires_at, deletion.retention));
         bucket::schedule_vacuum(txn, home.bucket(), due)?;
+    }
+    if !matches!(keep, Keep::Document(_)) {
+        let ids: BTreeSet<&ObjectId> = deleted.iter().collect();
+        let gone = documents.iter().filter(|(id, _)| ids.contains(id));
+        let gone: Vec<_> = gone.map(|(_, document)| Some(document.raw())).collect();
+        index::forget_values(txn, home.bucket(), home.indexes(), &gone, at).await?;
     }
     sums.write(txn, home)?;
     Ok(deleted)

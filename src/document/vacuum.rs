@@ -11,10 +11,11 @@
 use super::change::{Sums, log};
 use super::replica::{self, Readers};
 use super::tombstone::{self, Tombstone};
-use super::{Home, join_all};
+use super::{Home, Stored, join_all};
 use crate::codec::record::ChangeOp;
 use crate::codec::{Sequence, Versionstamp, keys};
 use crate::error::Result;
+use crate::index;
 use crate::metadata::bucket;
 use crate::store::{RangeRead, Read, Transaction};
 
@@ -37,7 +38,7 @@ pub struct Purged {
 /// still has to hear of, which wait, and raises the bucket's floor. They must be held
 /// in this transaction, and `readers` have been read in it. `at` is cluster time, for
 /// the change log.
-fn purge(
+async fn purge(
     txn: &Transaction,
     home: &Home,
     readers: &Readers,
@@ -47,6 +48,8 @@ fn purge(
     let mut purged = Purged::default();
     let mut newest = None;
     let mut sums = Sums::default();
+    let goes = |tombstone: &&Tombstone| readers.have_passed(tombstone.version);
+    forget(txn, home, tombstones.iter().filter(goes), at).await?;
     for tombstone in tombstones {
         if !readers.have_passed(tombstone.version) {
             purged.waiting += 1;
@@ -69,6 +72,22 @@ fn purge(
     Ok(purged)
 }
 
+/// Takes what these held out of the figures of the indexes.
+async fn forget<'a>(
+    txn: &Transaction,
+    home: &Home,
+    tombstones: impl Iterator<Item = &'a Tombstone>,
+    at: i64,
+) -> Result<()> {
+    let documents: Vec<_> = tombstones
+        .filter_map(|tombstone| match tombstone.stored.as_ref()? {
+            Stored::Inline(document) => Some(Some(document.raw())),
+            Stored::Reference(_) => Some(None),
+        })
+        .collect();
+    index::forget_values(txn, home.bucket(), home.indexes(), &documents, at).await
+}
+
 /// Destroys deleted documents before their time: of one whose deletion a reader of the
 /// change log still has to hear of only the document goes, at once, and the rest as
 /// soon as all have. That the tombstones are as they were read is guarded until the
@@ -85,6 +104,7 @@ pub async fn expunge(
 ) -> Result<Purged> {
     let clock = home.clock(at);
     let mut passed = Vec::with_capacity(tombstones.len());
+    forget(txn, home, tombstones.iter(), at).await?;
     let (mut waiting, mut sums) = (0, Sums::default());
     for mut tombstone in tombstones {
         tombstone.hold(txn, home)?;
@@ -104,7 +124,7 @@ pub async fn expunge(
         bucket::schedule_vacuum(txn, home.bucket(), at.saturating_add(SOON_MS))?;
     }
     sums.write(txn, home)?;
-    let Purged { purged, .. } = purge(txn, home, readers, &passed, at)?;
+    let Purged { purged, .. } = purge(txn, home, readers, &passed, at).await?;
     Ok(Purged { purged, waiting })
 }
 
@@ -119,7 +139,7 @@ pub async fn vacuum(txn: &Transaction, home: &Home, now: i64) -> Result<(Purged,
     let (expired, more_expired) =
         expired(txn, home, home.clock(now), PAGE - tombstones.len()).await?;
     tombstones.extend(expired);
-    let purged = purge(txn, home, &readers, &tombstones, now)?;
+    let purged = purge(txn, home, &readers, &tombstones, now).await?;
     Ok((purged, more_passed || more_expired))
 }
 

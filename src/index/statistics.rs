@@ -14,7 +14,7 @@ use crate::store::{RangeRead, Read, Transaction};
 /// About how many buckets a histogram has.
 const BUCKETS: i64 = 100;
 /// What a bucket keeps of the key at its end.
-const KEY_BYTES_MAX: usize = 64;
+pub(super) const KEY_BYTES_MAX: usize = 64;
 
 /// What is known of how many entries an index has, and where. Never exact for a
 /// plan to rely on: it may be out of date.

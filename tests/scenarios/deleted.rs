@@ -192,6 +192,124 @@ pub async fn what_was_expunged_is_nowhere_in_the_store(mutations: Mutations) -> 
     cluster.finish().await
 }
 
+/// Figures of indexes name values of documents; when the last document with such a value is
+/// destroyed, however that happens, they name it no more.
+pub async fn values_of_what_was_destroyed_leave_the_figures_of_indexes(
+    mutations: Mutations,
+) -> Claim {
+    for how in ["expunge", "expiry", "at once", "expunge, though a replica waits"] {
+        let (cluster, bucket) = world(mutations, |_| {}).await?;
+        let schema = "{\"secret\":{\"bson_type\":\"string\",\"name\":\"secret\"}}";
+        cluster.expect("A", &format!("BUCKET.INDEX CREATE b {schema}"), "OK").await?;
+        let soon = Duration::from_secs(65);
+        let figures = async || Ok(count(&cluster, bucket, keys::data::HISTOGRAM).await? == 1);
+        cluster.eventually("it is built", soon, figures).await?;
+        // Each part of a histogram ends at a value, here at each.
+        for (number, secret) in [(5, "common"), (6, "common"), (7, "Mene tekel")] {
+            let document = format!("{{\"number\":{number},\"secret\":\"{secret}\"}}");
+            let words = ["BUCKET.INSERT", "b", "DOCS"].map(str::to_owned);
+            let words = words.into_iter().chain([document]).collect();
+            cluster.ask_words("A", words).answer().await?;
+        }
+        let with = async |part: Option<u16>, text: &'static str| {
+            let prefix = part.map_or_else(Vec::new, |part| keys::data_part(bucket, part));
+            let has = |bytes: &[u8]| bytes.windows(text.len()).any(|part| part == text.as_bytes());
+            let rows = cluster.rows(&prefix).await?;
+            Ok::<_, String>(rows.iter().filter(|(key, value)| has(key) || has(value)).count())
+        };
+        let named =
+            async |text| Ok::<_, String>(with(Some(keys::data::HISTOGRAM), text).await? == 1);
+        cluster.expect("A", "BUCKET.INDEX ANALYZE b secret", "OK").await?;
+        cluster.eventually("it is analyzed", soon, async || named("Mene tekel").await).await?;
+        if how.ends_with("waits") {
+            cluster.expect("A", "BUCKET.REPLICA REGISTER b far", "OK").await?;
+        }
+        let destroy = async |number: u32| {
+            let retain = match how {
+                "expiry" => " RETAIN 2s",
+                "at once" => " RETAIN 0s",
+                _ => "",
+            };
+            let delete = format!("BUCKET.DELETE b {{\"number\":{number}}}{retain}");
+            claim!(
+                changed(&cluster.run("B", &delete).await?)? == 1,
+                "{how}: {number} is not there"
+            );
+            if how.starts_with("expunge") {
+                expunged(&cluster, "A", "{}").await?;
+            }
+            let gone = async || {
+                let rows = cluster.rows(&keys::data_part(bucket, keys::data::TOMBSTONE)).await?;
+                let kept = |value: &[u8]| !value.windows(6).any(|part| part == b"secret");
+                Ok(rows.iter().all(|(_, value)| kept(value)))
+            };
+            cluster.eventually("it is destroyed", soon, gone).await.map(drop)
+        };
+        // Another document has the value still: the figures hold.
+        destroy(5).await?;
+        claim!(named("common").await? && named("Mene tekel").await?, "{how}: they are gone");
+        destroy(7).await?;
+        claim!(with(None, "Mene tekel").await? == 0, "{how}: it is still somewhere");
+        // They are made anew, without it.
+        cluster.eventually("there are others", soon, async || named("common").await).await?;
+        claim!(with(None, "Mene tekel").await? == 0, "{how}: it came back");
+        cluster.finish().await?;
+    }
+    Ok(())
+}
+
+/// An EXPUNGE with an OPID is answered again, also one that died half way and went on.
+pub async fn an_expunge_sent_again_counts_all_that_it_destroyed(mutations: Mutations) -> Claim {
+    let (mut cluster, bucket) = world(mutations, |_| {}).await?;
+    for _ in 0..6 {
+        let words = ["BUCKET.INSERT", "b", "DOCS"].map(str::to_owned);
+        let words = words.into_iter().chain((0..100).map(|n| format!("{{\"n\":{n}}}")));
+        cluster.ask_words("A", words.collect()).answer().await?;
+    }
+    let mut deleted = 0;
+    while cluster.documents(bucket).await? > 0 {
+        deleted += changed(&cluster.run("A", "BUCKET.DELETE b {} LIMIT 100").await?)?;
+    }
+    claim!(deleted == 601, "{deleted} deleted");
+    let command = "{} OPID again";
+    // The first page lands, and the second dies with its node.
+    let first = cluster.hold("B", "expunge");
+    let dying = cluster.ask("B", &format!("BUCKET.EXPUNGE b {command}"));
+    first.arrived().await;
+    let second = cluster.hold("B", "expunge");
+    claim!(first.release().is_some_and(|landed| landed.is_ok()), "nothing was in its way");
+    second.arrived().await;
+    cluster.kill("B").await;
+    drop(dying);
+    let left = count(&cluster, bucket, keys::data::TOMBSTONE).await?;
+    claim!(left == 101, "{left} are left of 601: a page are 500");
+    for _ in 0..2 {
+        let told = expunged(&cluster, "A", command).await?;
+        claim!(told == ["601", "0"], "it destroyed {told:?}");
+    }
+    let landed = second.release();
+    claim!(!matches!(landed, Some(Ok(_))), "a page landed twice: {landed:?}");
+    nothing_deleted(&cluster, bucket).await?;
+    // Once it is done nothing else is, also of what was deleted since.
+    cluster.insert("A", "b", 2).await?;
+    cluster.run("A", "BUCKET.DELETE b {}").await?;
+    let told = expunged(&cluster, "A", command).await?;
+    claim!(told == ["601", "0"], "it destroyed {told:?}");
+    claim!(count(&cluster, bucket, keys::data::TOMBSTONE).await? == 1, "it did it again");
+    let other = cluster.run("A", "BUCKET.EXPUNGE b {\"n\":1} OPID again").await?;
+    let refused = "ERR OPID 'again' was already used for another command";
+    claim!(line(&other) == refused, "another command: {}", line(&other));
+    let due = cluster.rows(&keys::kind_prefix(keys::kind::EXPIRY)).await?;
+    let is_its = |key: &[u8]| {
+        keys::parse_expiry(key).is_ok_and(|(_, what, id)| {
+            what == keys::due::OPERATION && id[..] == keys::operation("default", "again")[..]
+        })
+    };
+    let rows = due.iter().filter(|(key, _)| is_its(key)).count();
+    claim!(rows == 1, "{rows} rows say when it is to be forgotten");
+    cluster.finish().await
+}
+
 /// What a replica still has to hear of loses its document at once and the rest
 /// when the replica has heard.
 pub async fn an_expunge_waits_for_replicas_with_nothing_but_a_name(mutations: Mutations) -> Claim {

@@ -3,18 +3,23 @@
 //! Both go through a bucket page by page, each page a transaction of its own;
 //! whoever sends the command again goes on with what is left. A page is for the
 //! instance with which the command began: if the name comes to mean another one
-//! meanwhile, the command ends.
+//! meanwhile, the command ends. With an OPID each page writes how far the command is
+//! into its operation row, so that sent again it goes on there and counts on.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
 
 use super::deleted::Which;
-use crate::codec::BucketId;
+use crate::codec::{BucketId, RemovalId};
 use crate::command::{Args, Context, Error, Reply, Result, support};
-use crate::document::{self, Home, Purged, Tombstone, replica};
+use crate::document::{self, Home, Tombstone, replica};
 use crate::lifecycle::Lifecycle;
 use crate::metadata::audit::{self, Entry};
 use crate::metadata::bucket::counts;
-use crate::metadata::{LiveBucket, name};
+use crate::metadata::{Caller, LiveBucket, name};
 use crate::query::Budget;
-use crate::query::deleted::{DeletedPosition, Looking, Wanted, deleted};
+use crate::query::deleted::{Deleted, DeletedPosition, Looking, Wanted, deleted};
 use crate::store::{Read, Transaction};
 
 /// Deleted documents that one transaction destroys.
@@ -54,64 +59,135 @@ impl Place<'_> {
     }
 }
 
-/// `BUCKET.EXPUNGE <bucket> <filter> | REMOVAL <removal-id> [COLLATION <json>]`.
+/// How far an EXPUNGE is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Progress {
+    /// The instance with which it began.
+    bucket: Option<u64>,
+    from: DeletedPosition,
+    purged: i64,
+    waiting: i64,
+    /// When it began, which says how long the operation is remembered.
+    at: i64,
+}
+
+/// `BUCKET.EXPUNGE <bucket> <filter> | REMOVAL <removal-id> [COLLATION <json>] [OPID <id>]`.
 pub(super) async fn expunge(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
     let bucket = name::bucket(args.required(0)?)?;
     let (mut which, mut options) = Which::begin(&args)?;
+    let mut opid = None;
     while let Some(option) = options.next() {
-        if !which.accept(option, &mut options)? {
-            return Err(options.unknown());
+        match option.to_ascii_uppercase().as_slice() {
+            b"OPID" => opid = Some(options.value()?),
+            _ if which.accept(option, &mut options)? => {}
+            _ => return Err(options.unknown()),
         }
     }
     which.expect_some()?;
     let removal = which.removal();
     let (search, _) = which.search(ctx, Wanted::Rows)?;
-    let search = &search;
-    let caller = &support::caller(ctx.session, "BUCKET.EXPUNGE", &args, None)?;
+    let caller = &support::caller(ctx.session, "BUCKET.EXPUNGE", &args, opid)?;
     let namespace = ctx.session.namespace.clone();
     let lifecycle = ctx.services.lifecycle()?;
     let catalog = lifecycle.catalog();
     let place = Place { lifecycle, namespace: &namespace, bucket };
-    let budget = &Budget::default();
-    let (mut begun, mut from) = (None, DeletedPosition::Start);
-    let mut done = Purged::default();
-    while from != DeletedPosition::End {
-        let (at, now, begin) = (catalog.now(), catalog.certain_now(), from);
+    let job = &Job { caller, search, removal };
+    let read = |txn: Transaction| async move { job.known(&txn).await };
+    let mut known = match &caller.operation {
+        Some(_) => catalog.read("expunge-operation", read).await?,
+        None => None,
+    };
+    let begun = Progress {
+        bucket: None,
+        from: DeletedPosition::Start,
+        purged: 0,
+        waiting: 0,
+        at: catalog.now(),
+    };
+    let mut progress = known.clone().unwrap_or(begun);
+    while progress.from != DeletedPosition::End {
+        let (at, now) = (catalog.now(), catalog.certain_now());
+        let (last, here) = (known.as_ref(), &progress);
         let body = |txn: Transaction, live: LiveBucket| async move {
-            let (txn, home) = (&txn, &Home::from(&live));
-            let search = search.in_bucket(live.collator());
-            let looking =
-                Looking { limit: PAGE, read: Read::Snapshot, budget, clock: home.clock(now) };
-            let batch = deleted(txn, home, &search, &begin, looking).await?;
-            let found: Vec<Tombstone> =
-                batch.found.into_iter().map(|found| found.tombstone).collect();
-            let count = found.len();
-            let readers = replica::readers(txn, home).await?;
-            let purged = document::expunge(txn, home, &readers, found, at).await?;
-            if count > 0 {
-                // Not the filter: it may hold what is to be forgotten.
-                let entry = Entry {
-                    action: "expunge",
-                    namespace: live.path(),
-                    bucket: live.name(),
-                    id: Some(live.id().into()),
-                    removal,
-                    reason: None,
-                };
-                let count = i64::try_from(count).unwrap_or(i64::MAX);
-                audit::append(txn, 0, &caller.actor, at, &entry, "OK", count)?;
-            }
-            Ok((purged, batch.next))
+            job.page(&txn, &live, last, here, (at, now)).await
         };
-        let ((purged, next), id) = Box::pin(place.page("expunge", begun, body)).await?;
-        done.purged += purged.purged;
-        done.waiting += purged.waiting;
-        (begun, from) = (Some(id), next);
+        let begun = progress.bucket.map(BucketId);
+        let (next, _) = Box::pin(place.page("expunge", begun, body)).await?;
+        if caller.operation.is_some() {
+            known = Some(next.clone());
+        }
+        progress = next;
     }
     Ok(Reply::map([
-        ("purged", integer(done.purged)),
-        ("waiting_for_replicas", integer(done.waiting)),
+        ("purged", Reply::Integer(progress.purged)),
+        ("waiting_for_replicas", Reply::Integer(progress.waiting)),
     ]))
+}
+
+/// What an EXPUNGE is to do.
+struct Job<'a> {
+    caller: &'a Caller,
+    search: Arc<Deleted>,
+    removal: Option<RemovalId>,
+}
+
+impl Job<'_> {
+    /// How far it is, if it has an id and was sent before.
+    async fn known(&self, txn: &Transaction) -> Result<Option<Progress>> {
+        match &self.caller.operation {
+            Some(operation) => operation.replay(txn, &self.caller.actor).await,
+            None => Ok(None),
+        }
+    }
+
+    /// One page. `last` is what the operation row is to say: if it says something else
+    /// the same command is also under way elsewhere, and this one goes on from there.
+    async fn page(
+        &self,
+        txn: &Transaction,
+        live: &LiveBucket,
+        last: Option<&Progress>,
+        here: &Progress,
+        (at, now): (i64, i64),
+    ) -> Result<Progress> {
+        if let Some(known) = self.known(txn).await?.filter(|known| last != Some(known)) {
+            return Ok(known);
+        }
+        let home = &Home::from(live);
+        let search = self.search.in_bucket(live.collator());
+        let budget = &Budget::default();
+        let looking = Looking { limit: PAGE, read: Read::Snapshot, budget, clock: home.clock(now) };
+        let batch = deleted(txn, home, &search, &here.from, looking).await?;
+        let found: Vec<Tombstone> = batch.found.into_iter().map(|found| found.tombstone).collect();
+        let count = i64::try_from(found.len()).unwrap_or(i64::MAX);
+        let readers = replica::readers(txn, home).await?;
+        let done = document::expunge(txn, home, &readers, found, at).await?;
+        let Caller { actor, operation } = self.caller;
+        if count > 0 {
+            // Not the filter: it may hold what is to be forgotten.
+            let entry = Entry {
+                action: "expunge",
+                namespace: live.path(),
+                bucket: live.name(),
+                id: Some(live.id().into()),
+                removal: self.removal,
+                reason: None,
+            };
+            audit::append(txn, 0, actor, at, &entry, "OK", count)?;
+        }
+        let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        let next = Progress {
+            bucket: Some(live.id().0),
+            from: batch.next,
+            purged: here.purged.saturating_add(number(done.purged)),
+            waiting: here.waiting.saturating_add(number(done.waiting)),
+            at: here.at,
+        };
+        if let Some(operation) = operation {
+            operation.record(txn, actor, &next, here.at)?;
+        }
+        Ok(next)
+    }
 }
 
 /// `BUCKET.VACUUM <bucket>`.

@@ -100,7 +100,7 @@ impl Lifecycle {
             let row = self.listed(only).await?.filter(|row| row.object.kind() == filter.kind);
             return Ok((row.into_iter().filter(|row| filter.admits(row)).collect(), None));
         }
-        let now = self.catalog().now();
+        let now = self.catalog().certain_now();
         let mut listed = Vec::new();
         let mut position = after;
         loop {
@@ -133,7 +133,7 @@ impl Lifecycle {
     /// # Errors
     /// Those of the store.
     pub async fn listed(&self, removal: RemovalId) -> Result<Option<Listed>> {
-        let now = self.catalog().now();
+        let now = self.catalog().certain_now();
         self.catalog()
             .read("removed", |txn: Transaction| async move { read(&txn, removal, now).await })
             .await

@@ -42,7 +42,7 @@ impl Lifecycle {
         request: &RestoreNamespaceRequest,
     ) -> Result<Restored> {
         let catalog = self.catalog();
-        let course = &Course { caller, now: catalog.now() };
+        let course = &Course { caller, now: catalog.now(), certain: catalog.certain_now() };
         let ids = &catalog.ids_for(request.path.as_ref()).await?;
         let body = |txn: Transaction| async move {
             self.restore_namespace_in(&txn, course, request, ids).await
@@ -70,7 +70,7 @@ impl Lifecycle {
         // A namespace is named by its whole path, wherever the session is.
         let here = self.catalog().default_namespace();
         let removed = target::resolve_removed(txn, here, &request.target, request.latest).await?;
-        expect_restorable(&removed, course.now, request.allow_expired)?;
+        expect_restorable(&removed, course.certain, request.allow_expired)?;
         let Instance::Namespace(found) = &removed.instance else {
             return Err(Error::NoSuchRemoval(request.target.to_string()));
         };

@@ -56,8 +56,8 @@ type Bound = OnceLock<(RemovalId, String)>;
 pub enum Cause {
     /// Somebody asks now, by command.
     Asked,
-    /// A request or the expiry must be there.
-    Due,
+    /// A request must be there, or it has expired by the time that has surely come.
+    Due { certain: i64 },
 }
 
 impl Lifecycle {
@@ -226,8 +226,8 @@ impl Lifecycle {
         })
     }
 
-    /// The flip of a removal that expired or whose purge was asked for. `None`:
-    /// it was restored or purged meanwhile, also by an attempt of our own with
+    /// The flip of a removal that expired or whose purge was asked for, by `certain`, the
+    /// time that has surely come; `now` is what its grave counts from. `None`: it was restored or purged meanwhile, also by an attempt of our own with
     /// an unknown result, or it waits for something above it.
     ///
     /// # Errors
@@ -237,6 +237,7 @@ impl Lifecycle {
         txn: &Transaction,
         removal: RemovalId,
         now: i64,
+        certain: i64,
     ) -> Result<Option<Progress>> {
         let reads = self.removal_reads(txn);
         let Some(removed) = target::read(&reads, removal, Read::Conflict).await? else {
@@ -247,10 +248,10 @@ impl Lifecycle {
                 let row: RequestRecord = record::decode("request", &value)?;
                 Caller { actor: row.by, operation: None }
             }
-            None if park::put_off(txn, &removed, now)? => return Ok(None),
+            None if park::put_off(txn, &removed, certain)? => return Ok(None),
             None => Caller::system("expiry"),
         };
-        Box::pin(self.flip(txn, &caller, &removed, Cause::Due, now)).await.map(Some)
+        Box::pin(self.flip(txn, &caller, &removed, Cause::Due { certain }, now)).await.map(Some)
     }
 
     /// The flip, if all that it rests on allows it: deletes the metadata of the
@@ -273,8 +274,11 @@ impl Lifecycle {
         // Also when it is asked for now: whoever clears the request forbids the purge.
         let (reads, key) = (self.removal_reads(txn), self.request_key(removed));
         let requested = reads.get(&key, Read::Conflict).await?.is_some();
-        let asked = requested || cause == Cause::Asked;
-        if !asked && !removed.is_expired(now) {
+        let over = match cause {
+            Cause::Asked => true,
+            Cause::Due { certain } => requested || removed.is_expired(certain),
+        };
+        if !over {
             return Err(Error::syntax(format!(
                 "Removal '{}' is neither expired nor was its purge asked for",
                 removed.removal

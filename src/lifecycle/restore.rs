@@ -63,6 +63,8 @@ struct Coming {
 pub(super) struct Course<'a> {
     pub(super) caller: &'a Caller,
     pub(super) now: i64,
+    /// The time that has surely come: what has expired by it has.
+    pub(super) certain: i64,
 }
 
 impl Lifecycle {
@@ -76,7 +78,7 @@ impl Lifecycle {
     /// protected bucket.
     pub async fn restore(&self, caller: &Caller, request: &RestoreRequest) -> Result<Restored> {
         let catalog = self.catalog();
-        let course = &Course { caller, now: catalog.now() };
+        let course = &Course { caller, now: catalog.now(), certain: catalog.certain_now() };
         let replacing = RemovalId(catalog.cluster().ids().next().await?);
         let body = |txn: Transaction| async move {
             self.restore_in(&txn, course, request, replacing).await
@@ -103,7 +105,7 @@ impl Lifecycle {
         replacing: RemovalId,
     ) -> Result<Restored> {
         let now = course.now;
-        let coming = find(txn, request, now).await?;
+        let coming = find(txn, request, course.certain).await?;
         let destination = match &request.into {
             Some(path) => {
                 let id = namespace::resolve(txn, path, Read::Conflict).await?.id();
@@ -213,7 +215,7 @@ impl Lifecycle {
 }
 
 /// The bucket that RESTORE is about, read with conflict.
-async fn find(txn: &Transaction, request: &RestoreRequest, now: i64) -> Result<Coming> {
+async fn find(txn: &Transaction, request: &RestoreRequest, certain: i64) -> Result<Coming> {
     if let (Target::Instance(id), Some(_)) = (&request.target, &request.into)
         && target::removal_of(txn, id.0).await?.is_none()
     {
@@ -221,7 +223,7 @@ async fn find(txn: &Transaction, request: &RestoreRequest, now: i64) -> Result<C
     }
     let RestoreRequest { namespace, target, latest, .. } = request;
     let removed = target::resolve_removed(txn, namespace, target, *latest).await?;
-    expect_restorable(&removed, now, request.allow_expired)?;
+    expect_restorable(&removed, certain, request.allow_expired)?;
     let Instance::Bucket(record) = &removed.instance else {
         return Err(Error::NoSuchRemoval(target.to_string()));
     };
@@ -270,8 +272,12 @@ pub(super) fn clock_at_removal(
 
 /// # Errors
 /// `REMOVEDEXPIRED`, unless that is allowed.
-pub(super) fn expect_restorable(removed: &Removed, now: i64, allow_expired: bool) -> Result<()> {
-    if removed.is_expired(now) && !allow_expired {
+pub(super) fn expect_restorable(
+    removed: &Removed,
+    certain: i64,
+    allow_expired: bool,
+) -> Result<()> {
+    if removed.is_expired(certain) && !allow_expired {
         return Err(Error::RemovedExpired(format!(
             "{} '{}' expired at {}",
             removed.object().kind().title(),

@@ -418,12 +418,19 @@ pub async fn read(txn: &Transaction, removal: RemovalId, read: Read) -> Result<O
     }))
 }
 
-/// What kind of object a removal was of, when it is purging or purged.
+/// What kind of object a removal was of, when it is purging or purged, on its own or with
+/// something above it.
 async fn gone(txn: &Transaction, removal: RemovalId) -> Result<Option<ObjectKind>> {
     if let Some(value) = txn.get(&keys::grave(removal), Read::Conflict).await? {
         return Ok(Some(record::decode::<GraveRecord>("grave", &value)?.object.kind()));
     }
     let job = txn.get(&keys::reclaim(removal), Read::Conflict).await?;
-    let job = job.map(|value| record::decode::<ReclaimRecord>("reclaim", &value)).transpose()?;
-    Ok(job.map(|job| job.object.kind()))
+    if let Some(value) = job {
+        return Ok(Some(record::decode::<ReclaimRecord>("reclaim", &value)?.object.kind()));
+    }
+    // It is there and could not be read: what was above it is gone, and nobody has come
+    // to it yet.
+    let waits = txn.get(&keys::removal(removal), Read::Conflict).await?;
+    let waits = waits.map(|row| record::decode_versioned::<RemovalRecord>("removal", &row));
+    Ok(waits.transpose()?.map(|(_, record)| record.object.kind()))
 }

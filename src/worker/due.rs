@@ -239,14 +239,15 @@ async fn flip(
     epoch: i64,
 ) -> Result<Option<Progress>> {
     let lifecycle = &workers.lifecycle;
-    let now = lifecycle.catalog().now();
-    let outcome = lifecycle
-        .catalog()
+    let catalog = lifecycle.catalog();
+    // What is promised counts from the later of two times, what is over from the earlier.
+    let (now, certain) = (catalog.now(), catalog.certain_now());
+    let outcome = catalog
         .store()
         .run("flip", Resolve::Idempotent, |txn: Transaction| async move {
             let txn = &txn;
             workers.check_shard(txn, shard, epoch).await?;
-            lifecycle.flip_due(txn, removal, now).await
+            lifecycle.flip_due(txn, removal, now, certain).await
         })
         .await?;
     Ok(outcome.value)
@@ -275,9 +276,7 @@ async fn announce(workers: &Workers, removal: RemovalId, shard: u16, epoch: i64)
 
 /// Forgets an operation whose result has been kept long enough.
 async fn forget_operation(workers: &Workers, due: &[u8], operation: &[u8]) -> Result<()> {
-    if !workers.owned().contains_key(&0) {
-        return Ok(());
-    }
+    let Some(epoch) = workers.owned().get(&0).copied() else { return Ok(()) };
     let now = workers.lifecycle.catalog().certain_now();
     workers
         .lifecycle
@@ -285,6 +284,7 @@ async fn forget_operation(workers: &Workers, due: &[u8], operation: &[u8]) -> Re
         .store()
         .run("forget-operation", Resolve::Idempotent, |txn: Transaction| async move {
             let txn = &txn;
+            workers.check_shard(txn, 0, epoch).await?;
             txn.clear(due)?;
             // The id may have been used again since this row was scheduled.
             if let Some(value) = txn.get(operation, Read::Conflict).await? {
@@ -302,15 +302,15 @@ async fn forget_operation(workers: &Workers, due: &[u8], operation: &[u8]) -> Re
 
 /// Forgets a purge: its grave, and the way to it from the instance.
 async fn forget_grave(workers: &Workers, due: &[u8], removal: RemovalId) -> Result<()> {
-    if !workers.owned().contains_key(&workers.shard_of(removal.0)) {
-        return Ok(());
-    }
+    let shard = workers.shard_of(removal.0);
+    let Some(epoch) = workers.owned().get(&shard).copied() else { return Ok(()) };
     workers
         .lifecycle
         .catalog()
         .store()
         .run("forget-grave", Resolve::Idempotent, |txn: Transaction| async move {
             let txn = &txn;
+            workers.check_shard(txn, shard, epoch).await?;
             if let Some(value) = txn.get(&keys::grave(removal), Read::Conflict).await? {
                 let grave: GraveRecord = record::decode("grave", &value)?;
                 txn.clear(&keys::removal_of(grave.object.number()))?;
@@ -348,9 +348,7 @@ async fn unpark(workers: &Workers, due: &[u8], namespace: u64) -> Result<()> {
 /// Clears audit rows behind their retention; the log is in the order of time.
 async fn trim_audit(workers: &Workers, waiting: &mut Waiting, now: i64) -> Result<()> {
     let fresh = waiting.audit_trimmed.is_some_and(|at| at.elapsed() < AUDIT_EVERY);
-    if fresh || !workers.owned().contains_key(&0) {
-        return Ok(());
-    }
+    let Some(epoch) = workers.owned().get(&0).copied().filter(|_| !fresh) else { return Ok(()) };
     let cutoff = now.saturating_sub(workers.options.audit_retention_ms);
     let all = RangeRead::prefix(keys::kind_prefix(keys::kind::AUDIT)).limit(PAGE).snapshot();
     let all = &all;
@@ -372,6 +370,7 @@ async fn trim_audit(workers: &Workers, waiting: &mut Waiting, now: i64) -> Resul
             .store()
             .run("trim-audit", Resolve::Idempotent, |txn: Transaction| async move {
                 let txn = &txn;
+                workers.check_shard(txn, 0, epoch).await?;
                 txn.clear_range(&all.begin, end)?;
                 Ok::<(), Error>(())
             })

@@ -443,6 +443,46 @@ async fn copying() -> Claim {
     scene.cluster.finish().await
 }
 
+/// What is forgotten when its time is over is forgotten on behalf of a shard.
+async fn forgetting() -> Claim {
+    const DAY: i64 = 86_400_000;
+    let scene = Scene::new().await?;
+    let cluster = &scene.cluster;
+    let later = async |days: i64| {
+        cluster.clock("A").jump(days * DAY);
+        tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+        cluster.run("A", "CLUSTER.CLOCK CONFIRM").await.map(drop)
+    };
+    // Those of the start go first.
+    later(2).await?;
+    cluster.expect("A", "BUCKET.CREATE c OPID o", "OK").await?;
+    let operation = scene.operation("o").await?;
+    let held = cluster.hold("A", "forget-operation");
+    later(2).await?;
+    let sets = landed(held).await?;
+    let expected = scene.expected();
+    expected.reads(&[keys::shard(0), operation[0].clone()])?;
+    expected.clears(&operation[0], &lethe::store::prefix_end(&operation[0]))?;
+    expected.writes(&operation[1..])?;
+    sets.check(&expected)?;
+
+    let removed = cluster.remove("A", "c").await?;
+    cluster.expect("A", "BUCKET.PURGE c", "OK").await?;
+    let (removal, object) = (removed.removal, removed.bucket.0);
+    let grave = cluster.get(&keys::grave(removal)).await?.ok_or("no grave")?;
+    let grave: lethe::codec::record::GraveRecord = record::decode("grave", &grave).map_err(fail)?;
+    let held = cluster.hold("A", "forget-grave");
+    later(91).await?;
+    let sets = landed(held).await?;
+    let expected = scene.expected();
+    let shard = u16::try_from(removal.0 % 4).map_err(fail)?;
+    expected.reads(&[keys::shard(shard), keys::grave(removal)])?;
+    let due = keys::expiry(grave.until, keys::due::GRAVE, &removal.0.to_be_bytes());
+    expected.writes(&[keys::grave(removal), keys::removal_of(object), due])?;
+    sets.check(&expected)?;
+    scene.cluster.finish().await
+}
+
 on_each_store! {
     a_removal_reads_names_and_writes_no_key_of_the_data: patiently(removal());
     a_restore_reads_the_removal_the_name_and_the_fences_above: patiently(restore());
@@ -451,4 +491,5 @@ on_each_store! {
     a_trim_reads_its_shard_and_the_fences: patiently(trim());
     a_swap_reads_the_log_behind_the_copy: patiently(swap());
     a_part_of_a_copy_reads_the_fences_of_both: patiently(copying());
+    whoever_forgets_reads_the_shard_it_does_so_for: patiently(forgetting());
 }

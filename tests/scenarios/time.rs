@@ -195,6 +195,23 @@ async fn a_time_is_confirmed() -> Claim {
     cluster.finish().await
 }
 
+/// A jump that nobody believes yet has made nothing expire: what was removed is shown as
+/// what it is, and comes back.
+async fn a_removal_that_a_jump_would_end() -> Claim {
+    let cluster = nodes(&["A"]).await?;
+    cluster.expect("A", "BUCKET.CREATE b", "OK").await?;
+    cluster.expect("A", "BUCKET.REMOVE b RETAIN 1h", "OK").await?;
+    cluster.clock("A").jump(3 * HOUR);
+    sleep(LONG).await;
+    let shown = cluster.run("A", "BUCKET.REMOVED b").await?;
+    let lethe::resp::Reply::Array(rows) = &shown else { return Err(line(&shown)) };
+    let row = rows.first().ok_or("nothing is removed")?;
+    let restorable = field(row, "restorable")?;
+    claim!(*restorable == lethe::resp::Reply::Boolean(true), "{}", line(row));
+    cluster.expect("A", "BUCKET.RESTORE b", "OK").await?;
+    cluster.finish().await
+}
+
 on_each_store! {
     a_clock_an_hour_ahead_purges_nothing_early_and_says_why:
         within(LIMIT, one_clock_jumps(HOUR));
@@ -222,4 +239,6 @@ on_each_store! {
         within(LIMIT, a_clock_is_wrong_at_the_start(-YEAR));
     a_confirmed_time_is_believed_at_once:
         within(LIMIT, a_time_is_confirmed());
+    what_has_not_surely_expired_can_be_restored:
+        within(LIMIT, a_removal_that_a_jump_would_end());
 }

@@ -1,12 +1,14 @@
 //! BUCKET.CREATE, LIST, LOCATE, DESCRIBE, RENAME, PROTECT.
 
+use std::collections::BTreeSet;
+
 use super::index::parse_schema;
 use super::settings::{tombstone_retention_reply, ttl_reply};
 use super::support::{Paging, caller, current, retention, time_reply, to_hex};
 use super::{Args, Argument, Context, Error, Group, Reply, Result, Spec, collation, flags, run};
 use crate::codec::duration::{Retention, format_instant};
 use crate::codec::record::State;
-use crate::codec::{Object, ObjectKind};
+use crate::codec::{BucketId, Object, ObjectKind};
 use crate::error::Error as DomainError;
 use crate::index::define;
 use crate::index::schema::PRIMARY;
@@ -15,7 +17,10 @@ use crate::lifecycle::target;
 use crate::lifecycle::{Lifecycle, Target};
 use crate::metadata::bucket::{self, Found, NewBucket};
 use crate::metadata::{Path, name, namespace, settings};
-use crate::store::{Read, Transaction};
+use crate::store::{Read, Transaction, join_all};
+
+/// Records read at the same time.
+const READS_AT_ONCE: usize = 64;
 
 const BUCKET: &[Argument] = &[Argument::string("bucket")];
 
@@ -206,15 +211,16 @@ async fn list(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
     let mut next = None;
     'pages: loop {
         let (within, after) = (&within, position.as_deref());
-        let (above, names, more) = lifecycle
+        let (above, names, copies, more) = lifecycle
             .catalog()
             .read("list-buckets", |txn: Transaction| async move {
                 let above = target::namespace(&txn, within).await?;
                 let (names, more) = bucket::names(&txn, above.id(), after, limit).await?;
-                Ok((above, names, more))
+                let copies = if all { copies(&txn, &names).await? } else { BTreeSet::new() };
+                Ok((above, names, copies, more))
             })
             .await?;
-        let state = if above.removed().is_some() { "removed" } else { "active" };
+        let is_removed = above.removed().is_some();
         for (name, id) in names {
             if items.len() == limit {
                 next = position.map(|name| to_hex(&name));
@@ -225,7 +231,7 @@ async fn list(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
                     Reply::map([
                         ("bucket", Reply::Text(name.clone())),
                         ("id", Reply::Text(id.to_string())),
-                        ("state", Reply::literal(state)),
+                        ("state", state_reply(is_removed, copies.contains(&id))),
                         ("removal_id", Reply::Null),
                         ("expires_at", Reply::Null),
                     ])
@@ -252,6 +258,30 @@ async fn list(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
         items.extend(removed.iter().filter(|row| paging.admits(&row.name)).map(removed_reply));
     }
     Ok(paging.reply(items, next))
+}
+
+/// The state of a bucket that has a name.
+fn state_reply(is_removed: bool, is_copy: bool) -> Reply {
+    Reply::literal(match (is_removed, is_copy) {
+        (true, _) => "removed",
+        (false, true) => "copying",
+        (false, false) => "active",
+    })
+}
+
+/// Those of these buckets that are copies which have not taken the place of their source.
+async fn copies(
+    txn: &Transaction,
+    names: &[(String, BucketId)],
+) -> std::result::Result<BTreeSet<BucketId>, DomainError> {
+    let mut copies = BTreeSet::new();
+    for part in names.chunks(READS_AT_ONCE) {
+        let reads = part.iter().map(|(_, id)| bucket::read_record(txn, *id, Read::Snapshot));
+        for ((_, id), record) in part.iter().zip(join_all(reads).await?) {
+            copies.extend(record.copy.is_some().then_some(*id));
+        }
+    }
+    Ok(copies)
 }
 
 fn removed_reply(row: &Listed) -> Reply {
@@ -320,11 +350,6 @@ async fn describe(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
     let fence = catalog.fence(id.0).await?;
     let copy = lifecycle.copy_state(id, &record).await?;
     let is_removed = removal.is_some() || above.removed().is_some();
-    let state = match &copy {
-        _ if is_removed => "removed",
-        Some(_) => "copying",
-        None => "active",
-    };
     let default = ctx.services.config.tombstone_retention;
     let deleted = tombstone_retention_reply(&record, default);
     let ttl = ttl_reply(&record, ttl.as_ref());
@@ -335,7 +360,7 @@ async fn describe(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
         ("id", Reply::Text(id.to_string())),
         ("namespace", Reply::Text(above.path())),
         ("bucket", Reply::Text(record.name)),
-        ("state", Reply::literal(state)),
+        ("state", state_reply(is_removed, copy.is_some())),
         ("created_at", Reply::Text(format_instant(record.created_at))),
         ("version", Reply::text_or_null(fence.map(|fence| fence.to_string()))),
         ("shards", Reply::Array(shards)),

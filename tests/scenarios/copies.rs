@@ -230,6 +230,33 @@ pub async fn a_copy_is_its_source_key_by_key(mutations: Mutations) -> Claim {
 }
 
 /// Nobody writes to a copy or changes its indexes or its source's.
+/// How many rows of BUCKET.LIST ALL say that a bucket is in a state.
+async fn listed(cluster: &Cluster, name: &str, state: &str) -> Claim<usize> {
+    let rows = cluster.run("A", "BUCKET.LIST ALL").await?;
+    let lethe::resp::Reply::Array(rows) = &rows else { return Err(line(&rows)) };
+    let mut found = 0;
+    for row in rows {
+        let is = line(field(row, "bucket")?) == name && line(field(row, "state")?) == state;
+        found += usize::from(is);
+    }
+    Ok(found)
+}
+
+/// A copy is listed as what it is, until it takes the place of its source.
+pub async fn a_copy_is_listed_as_one(mutations: Mutations) -> Claim {
+    let (cluster, _) = scene(mutations).await?;
+    cluster.expect("A", "BUCKET.COPY b c", "OK").await?;
+    claim!(listed(&cluster, "c", "copying").await? == 1, "c is no copy");
+    claim!(listed(&cluster, "b", "active").await? == 1, "b is not active");
+    caught_up(&cluster, "c").await?;
+    claim!(listed(&cluster, "c", "copying").await? == 1, "c is no copy any more");
+    cluster.expect("A", "BUCKET.SWAP b c", "OK").await?;
+    claim!(listed(&cluster, "b", "active").await? == 1, "the copy has not taken its place");
+    claim!(listed(&cluster, "b", "removed").await? == 1, "the old one is not removed");
+    claim!(listed(&cluster, "c", "copying").await? == 0, "it has two names");
+    cluster.finish().await
+}
+
 pub async fn a_copy_is_read_only_and_indexes_stay(mutations: Mutations) -> Claim {
     let (cluster, model) = scene(mutations).await?;
     cluster.expect("A", "BUCKET.COPY b c", "OK").await?;

@@ -243,6 +243,7 @@ impl Node {
             options: WorkerOptions {
                 changes_retention_ms: milliseconds(config.changes_retention),
                 tombstone_retention: config.tombstone_retention,
+                ttl: config.ttl,
                 audit_retention_ms: milliseconds(config.audit_retention),
                 announce_every: ANNOUNCE_EVERY,
             },

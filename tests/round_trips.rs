@@ -254,3 +254,67 @@ async fn a_namespace_goes_and_comes_back_for_the_same_however_much_is_in_it() {
     }
     assert_eq!(costs[0], costs[1]);
 }
+
+/// Test 10 of the complaints, in work instead of time: what it takes to take a purged
+/// namespace apart grows with what is in it and with nothing else, in steps that stay
+/// small. 60,000 empty buckets are 600 transactions of 100 buckets each, and a rest as long
+/// as each took: minutes, also where a transaction takes a tenth of a second.
+#[tokio::test(start_paused = true)]
+async fn each_bucket_of_a_purged_namespace_costs_the_same() {
+    let mut costs = Vec::new();
+    for buckets in [300_u64, 1_300, 3_300] {
+        let mut world = World::start().await;
+        world.run("NAMESPACE CREATE n").await;
+        fill(&world, "n", usize::try_from(buckets).unwrap()).await;
+        world.run("NAMESPACE REMOVE n").await;
+        world.quiet(false).await;
+        world.quiet(true).await;
+        let before = world.store.stats();
+        assert_eq!(world.run("NAMESPACE PURGE n").await, Reply::Ok);
+        let lifecycle = world.node.services().lifecycle().unwrap();
+        // The namespace itself went with the purge.
+        let soon = tokio::time::Instant::now() + Duration::from_secs(60);
+        while lifecycle.meters().reclaims().dismantled < buckets {
+            assert!(tokio::time::Instant::now() < soon, "it was not taken apart");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert_eq!(lifecycle.meters().reclaims().dismantled, buckets);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let after = world.store.stats();
+        costs.push((after.commits - before.commits, after.reads - before.reads));
+    }
+    let more = |large: usize, small: usize| {
+        (costs[large].0 - costs[small].0, costs[large].1 - costs[small].1)
+    };
+    let (thousand, two) = (more(1, 0), more(2, 1));
+    assert_eq!((thousand.0, two.0), (10, 20), "transactions: {costs:?}");
+    assert_eq!(two.1, 2 * thousand.1, "reads: {costs:?}");
+    // Of a bucket without data its prefix, its trims and its vacuums.
+    assert!(thousand.1 <= 3_100, "{costs:?}");
+}
+
+/// Sums of a namespace are added up of so many buckets and no more.
+#[tokio::test(start_paused = true)]
+async fn the_sums_of_a_namespace_cost_no_more_however_much_is_in_it() {
+    let mut reads = Vec::new();
+    for (buckets, counted, incomplete) in [(3, 4, false), (1_500, 998, true), (6_000, 998, true)] {
+        let mut world = World::start().await;
+        world.run("NAMESPACE CREATE n.x").await;
+        world.run("NAMESPACE USE n").await;
+        world.run("BUCKET.CREATE own").await;
+        world.run("BUCKET.INSERT own DOCS {}").await;
+        fill(&world, "n.x", buckets).await;
+        let before = world.store.stats().reads;
+        let reply = world.run("NAMESPACE DESCRIBE n").await;
+        reads.push(world.store.stats().reads - before);
+        let Reply::Map(fields) = &reply else { panic!("{reply:?}") };
+        let has =
+            |name: &'static str, value: Reply| fields.contains(&(Reply::literal(name), value));
+        // The namespaces are looked at, too.
+        assert!(has("buckets", Reply::Integer(counted)), "{reply:?}");
+        assert!(has("documents", Reply::Integer(1)), "{reply:?}");
+        assert!(has("incomplete", Reply::Boolean(incomplete)), "{reply:?}");
+    }
+    assert_eq!(reads[1], reads[2]);
+    assert!(reads[1] < 1_100, "{reads:?}");
+}

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use super::raw::{
     RawCluster, RawCopy, RawFoundationDb, RawHttp, RawLog, RawQuery, RawReplica, RawServer,
-    RawSession, RawSlowLog,
+    RawSession, RawSlowLog, RawTtl,
 };
 use super::{
     ChangesConfig, ClusterConfig, Config, ConfigError, CopyConfig, DocumentConfig, DocumentFormat,
     Durability, FoundationDbConfig, HttpConfig, IndexConfig, LogConfig, LogFormat, ObjectIdFormat,
     PurgeConfig, QueryConfig, RawConfig, RemovalConfig, ReplicaConfig, Retention, ServerConfig,
-    SessionConfig, SlowLogConfig, StoreKind,
+    SessionConfig, SlowLogConfig, StoreKind, TtlConfig,
 };
 use crate::codec::duration::{parse_duration, parse_retention};
 
@@ -64,6 +64,7 @@ impl RawConfig {
             copy: self.copy.check()?,
             cluster: self.cluster.check()?,
             tombstone_retention: retention("tombstone.retention", &self.tombstone.retention)?,
+            ttl: self.ttl.check()?,
             changes_retention: duration("changes.retention", &self.changes.retention)?,
             changes: ChangesConfig {
                 block_max: duration("changes.block_max", &self.changes.block_max)?,
@@ -83,6 +84,23 @@ impl RawCopy {
             return Err(refuse("copy.pause", &self.pause, "1ms to 60s"));
         }
         Ok(CopyConfig { wait: duration("copy.wait", &self.wait)?, pause })
+    }
+}
+
+impl RawTtl {
+    fn check(&self) -> Result<TtlConfig> {
+        let interval = |name, text: &str| {
+            let interval = duration(name, text)?;
+            if (Duration::from_secs(1)..=Duration::from_hours(24)).contains(&interval) {
+                Ok(interval)
+            } else {
+                Err(refuse(name, text, "1s to 1d"))
+            }
+        };
+        Ok(TtlConfig {
+            every: interval("ttl.every", &self.every)?,
+            scan_every: interval("ttl.scan_every", &self.scan_every)?,
+        })
     }
 }
 

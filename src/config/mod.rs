@@ -149,6 +149,8 @@ pub struct Config {
     pub cluster: ClusterConfig,
     /// How long deleted documents are kept, where DELETE doesn't say otherwise.
     pub tombstone_retention: Retention,
+    /// How often documents are looked for whose time is over.
+    pub ttl: TtlConfig,
     /// How long a bucket's change log is kept, if no replica needs it longer.
     pub changes_retention: Duration,
     /// Readers of change logs that wait.
@@ -166,6 +168,15 @@ pub struct Config {
 pub struct ChangesConfig {
     /// The longest wait for a change; then the client is to ask again.
     pub block_max: Duration,
+}
+
+/// Looking for documents whose time is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TtlConfig {
+    /// From the end of a look to the next, where an index leads to their dates.
+    pub every: Duration,
+    /// The same where all documents are looked at.
+    pub scan_every: Duration,
 }
 
 /// Registered readers of change logs.

@@ -21,6 +21,7 @@ pub struct RawConfig {
     pub copy: RawCopy,
     pub cluster: RawCluster,
     pub tombstone: RawRetention,
+    pub ttl: RawTtl,
     pub changes: RawChanges,
     pub replica: RawReplica,
     pub audit: RawRetention,
@@ -152,6 +153,13 @@ pub struct RawRetention {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+pub struct RawTtl {
+    pub every: String,
+    pub scan_every: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct RawChanges {
     pub retention: String,
     pub block_max: String,
@@ -162,6 +170,12 @@ pub struct RawChanges {
 pub struct RawReplica {
     pub lease: String,
     pub lease_max: String,
+}
+
+impl Default for RawTtl {
+    fn default() -> Self {
+        Self { every: "60s".to_owned(), scan_every: "10m".to_owned() }
+    }
 }
 
 impl Default for RawChanges {
@@ -196,6 +210,7 @@ impl Default for RawConfig {
             copy: RawCopy::default(),
             cluster: RawCluster::default(),
             tombstone: RawRetention { retention: "48h".to_owned() },
+            ttl: RawTtl::default(),
             changes: RawChanges::default(),
             replica: RawReplica::default(),
             audit: RawRetention { retention: "90d".to_owned() },

@@ -32,6 +32,8 @@ pub struct Step {
     pub done: bool,
     /// The buckets whose prefixes were handed to the engine.
     pub dropped: Vec<BucketId>,
+    /// Buckets and namespaces that are gone.
+    pub objects: u64,
 }
 
 /// A namespace on the way down.
@@ -76,7 +78,7 @@ impl Lifecycle {
     pub async fn dismantle(&self, txn: &Transaction, removal: RemovalId) -> Result<Step> {
         self.expect_destruction(txn).await?;
         let Some(job) = txn.get(&keys::reclaim(removal), Read::Conflict).await? else {
-            return Ok(Step { done: true, dropped: Vec::new() });
+            return Ok(Step { done: true, ..Step::default() });
         };
         let job: ReclaimRecord = record::decode("reclaim", &job)?;
         let Object::Namespace(top) = job.object else { return Ok(Step::default()) };
@@ -96,6 +98,7 @@ impl Lifecycle {
         let path = job.namespace_path.clone();
         let mut work = Work { txn, burial, job, dropped: Vec::new(), left: STEP };
         let done = work.take(Inside { id: top, path, found: Found::Top }).await?;
+        let objects = u64::try_from(STEP.saturating_sub(work.left)).unwrap_or(u64::MAX);
         let Work { mut job, dropped, .. } = work;
         if done {
             txn.clear(&keys::reclaim(removal))?;
@@ -104,7 +107,7 @@ impl Lifecycle {
             job.dropped = true;
             txn.set(&keys::reclaim(removal), &record::encode(&job))?;
         }
-        Ok(Step { done, dropped })
+        Ok(Step { done, dropped, objects })
     }
 }
 

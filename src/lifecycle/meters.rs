@@ -23,6 +23,8 @@ pub struct Meters {
     reclaimed: AtomicU64,
     reclaimed_bytes: AtomicU64,
     reclaim_failures: AtomicU64,
+    dismantled: AtomicU64,
+    ttl_deleted: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -33,6 +35,8 @@ struct State {
     reclaiming: BTreeMap<RemovalId, Reclaim>,
     /// Since when each copy that is being made has not caught up.
     copies: BTreeMap<BucketId, Option<i64>>,
+    /// Since when each bucket is due that is to be searched for documents whose time is over.
+    ttl_due: BTreeMap<BucketId, i64>,
 }
 
 /// Why a purge that is due has not happened.
@@ -96,6 +100,8 @@ pub struct Reclaims {
     pub done: u64,
     /// Attempts that failed.
     pub failures: u64,
+    /// Buckets and namespaces that were taken out of purged namespaces.
+    pub dismantled: u64,
     /// Bytes on disk given back, those of jobs under way included.
     pub returned_bytes: u64,
     /// Bytes on disk still to be looked through by the jobs under way.
@@ -111,6 +117,8 @@ impl Default for Meters {
             reclaimed: AtomicU64::new(0),
             reclaimed_bytes: AtomicU64::new(0),
             reclaim_failures: AtomicU64::new(0),
+            dismantled: AtomicU64::new(0),
+            ttl_deleted: AtomicU64::new(0),
             state: Mutex::default(),
         }
     }
@@ -213,6 +221,34 @@ impl Meters {
         self.lock().reclaiming.remove(&removal);
     }
 
+    /// Counts what was taken out of a purged namespace.
+    pub fn note_dismantled(&self, objects: u64) {
+        self.dismantled.fetch_add(objects, Ordering::Relaxed);
+    }
+
+    /// Counts documents that were deleted because their time was over.
+    pub fn note_ttl(&self, deleted: u64) {
+        self.ttl_deleted.fetch_add(deleted, Ordering::Relaxed);
+    }
+
+    /// Notes since when a bucket is to be searched for such documents.
+    pub fn ttl_due(&self, bucket: BucketId, at: i64) {
+        self.lock().ttl_due.insert(bucket, at);
+    }
+
+    /// Notes that a bucket has been searched, or is not this node's to search.
+    pub fn ttl_done(&self, bucket: BucketId) {
+        self.lock().ttl_due.remove(&bucket);
+    }
+
+    /// How many documents this node has deleted because their time was over, and since
+    /// when the bucket is due whose search has not ended and was due first.
+    #[must_use]
+    pub fn ttl(&self) -> (u64, Option<i64>) {
+        let since = self.lock().ttl_due.values().copied().min();
+        (self.ttl_deleted.load(Ordering::Relaxed), since)
+    }
+
     /// Notes that a copy has more to do, and had at `now`.
     pub fn copy_behind(&self, copy: BucketId, now: i64) {
         self.lock().copies.entry(copy).or_default().get_or_insert(now);
@@ -246,6 +282,7 @@ impl Meters {
         Reclaims {
             done: read(&self.reclaimed),
             failures: read(&self.reclaim_failures),
+            dismantled: read(&self.dismantled),
             returned_bytes: read(&self.reclaimed_bytes)
                 .saturating_add(sum(|progress| progress.returned_bytes)),
             pending_bytes: sum(|progress| progress.pending_bytes),
@@ -292,8 +329,21 @@ mod tests {
         assert_eq!((reclaims.pending_bytes, reclaims.returned_bytes), (12, 6));
         meters.note_reclaimed(RemovalId(1), at(0, 11));
         meters.note_reclaim_left(RemovalId(2), true);
-        let expected = Reclaims { done: 1, failures: 1, returned_bytes: 11, pending_bytes: 0 };
+        let expected =
+            Reclaims { done: 1, failures: 1, dismantled: 0, returned_bytes: 11, pending_bytes: 0 };
         assert_eq!(meters.reclaims(), expected);
+    }
+
+    #[test]
+    fn the_search_that_was_due_first_says_how_far_behind_they_are() {
+        let (meters, one, other) = (Meters::default(), BucketId(1), BucketId(2));
+        assert_eq!(meters.ttl(), (0, None));
+        meters.ttl_due(one, 5);
+        meters.ttl_due(other, 3);
+        meters.note_ttl(7);
+        assert_eq!(meters.ttl(), (7, Some(3)));
+        meters.ttl_done(other);
+        assert_eq!(meters.ttl(), (7, Some(5)));
     }
 
     #[test]

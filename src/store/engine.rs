@@ -92,9 +92,13 @@ impl AnyEngine {
         }
     }
 
-    pub(super) async fn reclaimed(&self, prefix: &[u8]) -> Result<Reclaim> {
+    pub(super) async fn reclaimed(
+        &self,
+        prefix: &[u8],
+        told: &(dyn Fn(Reclaim) + Sync),
+    ) -> Result<Reclaim> {
         match self {
-            Self::Local(local) => local.reclaimed(prefix).await,
+            Self::Local(local) => local.reclaimed(prefix, told).await,
             #[cfg(feature = "foundationdb")]
             Self::FoundationDb(engine) => engine.reclaim_progress(),
         }

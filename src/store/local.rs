@@ -118,18 +118,23 @@ impl Local {
         }
     }
 
-    /// Waits until nothing is left below a dropped prefix.
-    pub(super) async fn reclaimed(&self, prefix: &[u8]) -> Result<Reclaim> {
-        let mut told = pin!(self.shared().reclaimed.notified());
+    /// Waits until nothing is left below a dropped prefix, and tells meanwhile how far it is.
+    pub(super) async fn reclaimed(
+        &self,
+        prefix: &[u8],
+        told: &(dyn Fn(Reclaim) + Sync),
+    ) -> Result<Reclaim> {
+        let mut moved = pin!(self.shared().reclaimed.notified());
         loop {
             // Listening comes before looking, so that what happens in between is not slept through.
-            told.as_mut().enable();
+            moved.as_mut().enable();
             let progress = self.reclaim_progress(prefix)?;
+            told(progress);
             if progress.done {
                 return Ok(progress);
             }
-            told.as_mut().await;
-            told.set(self.shared().reclaimed.notified());
+            moved.as_mut().await;
+            moved.set(self.shared().reclaimed.notified());
         }
     }
 

@@ -160,7 +160,19 @@ impl Store {
     /// Waits until the bytes below a prefix given to [`Transaction::drop_prefix`] have been given back, as far as
     /// the engine can tell. Fails when the store is closed meanwhile.
     pub async fn reclaimed(&self, prefix: &[u8]) -> Result<Reclaim> {
-        self.engine.reclaimed(prefix).await
+        self.reclaimed_telling(prefix, &|_| {}).await
+    }
+
+    /// As [`Store::reclaimed`], and tells how far it is whenever it has come further.
+    ///
+    /// # Errors
+    /// As [`Store::reclaimed`].
+    pub async fn reclaimed_telling(
+        &self,
+        prefix: &[u8],
+        told: &(dyn Fn(Reclaim) + Sync),
+    ) -> Result<Reclaim> {
+        self.engine.reclaimed(prefix, told).await
     }
 
     /// Counters since the store was opened.

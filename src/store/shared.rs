@@ -24,7 +24,7 @@ pub(super) struct Shared {
     pub(super) watches: WatchTable,
     pub(super) counters: Counters,
     /// Told when marks of dropped prefixes are forgotten, and when the store closes.
-    pub(super) reclaimed: Notify,
+    pub(super) reclaimed: Arc<Notify>,
     /// Snapshots held for longer than transactions may: what they show must not be destroyed.
     pub(super) pins: AtomicU64,
     /// Bounds the threads that long scans take from the blocking pool.
@@ -37,7 +37,7 @@ impl Shared {
             published: ArcSwap::from_pointee(published),
             watches: WatchTable::default(),
             counters: Counters::default(),
-            reclaimed: Notify::new(),
+            reclaimed: Arc::new(Notify::new()),
             pins: AtomicU64::new(0),
             scans: Semaphore::new(SCANS_MAX),
         }

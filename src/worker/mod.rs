@@ -42,6 +42,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, error, warn};
 
 use crate::codec::duration::Retention;
+use crate::config::TtlConfig;
 use crate::error::{Error, Result};
 use crate::lifecycle::Lifecycle;
 use crate::store::Transaction;
@@ -53,6 +54,8 @@ pub struct WorkerOptions {
     pub changes_retention_ms: i64,
     /// How long documents are kept that were deleted by a TTL, where the bucket does not say.
     pub tombstone_retention: Retention,
+    /// How often documents are looked for whose time is over.
+    pub ttl: TtlConfig,
     /// How long audit rows are kept, in milliseconds.
     pub audit_retention_ms: i64,
     /// How often a removal whose purge waits is announced again.

@@ -183,6 +183,7 @@ async fn dismantle(workers: &Workers, removal: RemovalId, stop: &CancellationTok
             })
             .await?
             .value;
+        lifecycle.meters().note_dismantled(step.objects);
         dropped.extend(step.dropped);
         done = step.done;
         if done || stop.is_cancelled() {
@@ -266,9 +267,10 @@ async fn returned(
     removal: RemovalId,
     prefix: &[u8],
 ) -> Result<crate::store::Reclaim> {
-    let store = workers.lifecycle.catalog().store();
-    workers.lifecycle.meters().note_reclaiming(removal, store.reclaim_progress(prefix).await?);
-    Ok(store.reclaimed(prefix).await?)
+    let (store, meters) = (workers.lifecycle.catalog().store(), workers.lifecycle.meters());
+    Ok(store
+        .reclaimed_telling(prefix, &|progress| meters.note_reclaiming(removal, progress))
+        .await?)
 }
 
 /// Leaves the error where PURGE.STATUS shows it.

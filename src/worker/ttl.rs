@@ -6,9 +6,9 @@
 //! the duration and deletes them as BUCKET.DELETE does, one batch in a
 //! transaction: fenced, under the shard's epoch, and with the progress in the
 //! same commit, so that another owner goes on where this one stopped. Of a
-//! field with an index only what has expired is read, every [`EVERY`]; without
+//! field with an index only what has expired is read, every `ttl.every`; without
 //! one all documents are looked at, in batches with a pause between them, and
-//! the next pass begins [`SCAN_EVERY`] after the last.
+//! the next pass begins `ttl.scan_every` after the last.
 //!
 //! What time it is is cluster time. While that is suspect, while all destruction
 //! is paused and while the bucket is removed nothing is deleted.
@@ -34,11 +34,6 @@ use crate::value::Value;
 use super::Workers;
 use super::queue::{self, DueBucket};
 
-/// From the end of a pass to the next, of a field with an index.
-pub const EVERY: Duration = Duration::from_secs(60);
-/// The same without an index, when each pass looks at all documents.
-pub const SCAN_EVERY: Duration = Duration::from_secs(600);
-
 /// Documents deleted in one transaction.
 const BATCH: usize = 100;
 /// Bytes of documents in one transaction, but for its first.
@@ -54,15 +49,22 @@ pub(super) async fn run(workers: Workers, stop: CancellationToken) {
 
 /// Deletes what has expired in one bucket, if its shard is ours.
 async fn expire(workers: &Workers, due: DueBucket) -> Result<()> {
-    let catalog = workers.lifecycle.catalog();
+    let (catalog, meters) = (workers.lifecycle.catalog(), workers.lifecycle.meters());
     let shard = workers.shard_of(due.bucket.0);
-    let Some(epoch) = workers.owned().get(&shard).copied() else { return Ok(()) };
+    let Some(epoch) = workers.owned().get(&shard).copied() else {
+        meters.ttl_done(due.bucket);
+        return Ok(());
+    };
     if !queue::is_open(workers, &due).await? {
+        meters.ttl_done(due.bucket);
         return Ok(());
     }
+    meters.ttl_due(due.bucket, due.at);
     let work = catalog.cluster().work().enter(due.bucket, Scope::Shard(shard), "deletion by TTL");
     let mut pass = Pass { workers, due, shard, epoch, work, limit: BATCH };
-    pass.run().await
+    pass.run().await?;
+    meters.ttl_done(due.bucket);
+    Ok(())
 }
 
 /// A pass over one bucket, or the rest of one.
@@ -97,7 +99,11 @@ impl Pass<'_> {
                 })
                 .await;
             let next = match outcome {
-                Ok(outcome) => outcome.value,
+                Ok(outcome) => {
+                    let (next, deleted) = outcome.value;
+                    self.workers.lifecycle.meters().note_ttl(deleted);
+                    next
+                }
                 Err(Error::Store(store::Error::TransactionTooLarge { .. })) if self.limit > 1 => {
                     self.limit /= 2;
                     continue;
@@ -123,8 +129,12 @@ impl Pass<'_> {
         }
     }
 
-    /// One batch, and where the next begins, in one transaction.
-    async fn batch(&self, txn: &Transaction, fresh: RemovalId) -> Result<ControlFlow<(), Next>> {
+    /// One batch, and where the next begins, in one transaction; and how many it deleted.
+    async fn batch(
+        &self,
+        txn: &Transaction,
+        fresh: RemovalId,
+    ) -> Result<(ControlFlow<(), Next>, u64)> {
         let (workers, bucket) = (self.workers, self.due.bucket);
         let catalog = workers.lifecycle.catalog();
         workers.check_shard(txn, self.shard, self.epoch).await?;
@@ -133,9 +143,9 @@ impl Pass<'_> {
         let progress = settings::ttl_progress(txn, bucket, Read::Conflict).await?;
         // It was switched off or changed since the queue was read.
         let Some(progress) = progress.filter(|progress| progress.due_at == self.due.at) else {
-            return Ok(ControlFlow::Break(()));
+            return Ok((ControlFlow::Break(()), 0));
         };
-        let Some(ttl) = live.record().ttl.clone() else { return Ok(ControlFlow::Break(())) };
+        let Some(ttl) = live.record().ttl.clone() else { return Ok((ControlFlow::Break(()), 0)) };
         let indexed = is_indexed(&live, &ttl.field);
         let now = catalog.certain_now();
         let home = Home::from(&live);
@@ -145,10 +155,10 @@ impl Pass<'_> {
             deletion.removal = fresh;
         }
         let deleted = document::delete(txn, &home, &documents, &deletion, catalog.now()).await?;
-        let deleted = i64::try_from(deleted.len()).unwrap_or(i64::MAX);
+        let count = i64::try_from(deleted.len()).unwrap_or(i64::MAX);
         let mut progress = TtlProgressRecord {
             removal: Some(deletion.removal),
-            deleted: progress.deleted.saturating_add(deleted),
+            deleted: progress.deleted.saturating_add(count),
             ..progress
         };
         let flow = match next {
@@ -158,7 +168,8 @@ impl Pass<'_> {
                 ControlFlow::Continue(next)
             }
             Position::Start | Position::Behind(_) | Position::End => {
-                let pause = milliseconds(if indexed { EVERY } else { SCAN_EVERY });
+                let every = workers.options.ttl;
+                let pause = milliseconds(if indexed { every.every } else { every.scan_every });
                 (progress.after, progress.removal) = (None, None);
                 progress.last_at = Some(now);
                 progress.due_at = now.saturating_add(pause).max(self.due.at.saturating_add(1));
@@ -166,7 +177,7 @@ impl Pass<'_> {
             }
         };
         settings::write_ttl_progress(txn, bucket, Some(self.due.at), &progress)?;
-        Ok(flow)
+        Ok((flow, u64::try_from(deleted.len()).unwrap_or(u64::MAX)))
     }
 
     async fn search(

@@ -127,3 +127,25 @@ async fn waiting_for_bytes_ends_when_the_store_closes() {
     store.close().await;
     waiting.await.unwrap().unwrap_err();
 }
+
+/// A long job says how far it is while it goes on, not only when it ends.
+#[tokio::test]
+async fn how_far_it_is_is_told_as_it_goes() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).await.unwrap();
+    fill(&store).await;
+    drop_gone(&store).await;
+    let told = std::sync::Mutex::new(Vec::new());
+    let tell = |progress: Reclaim| told.lock().unwrap().push(progress);
+    let end = store.reclaimed_telling(b"gone/", &tell).await.unwrap();
+    store.close().await;
+    let told = told.into_inner().unwrap();
+    let (last, before) = told.split_last().unwrap();
+    assert_eq!(*last, end);
+    assert_eq!((end.done, end.pending_bytes), (true, Some(0)));
+    assert!(before.iter().all(|progress| !progress.done), "{told:?}");
+    let mut figures: Vec<_> =
+        before.iter().map(|progress| (progress.pending_bytes, progress.returned_bytes)).collect();
+    figures.dedup();
+    assert!(figures.len() > 1, "they stood still: {told:?}");
+}

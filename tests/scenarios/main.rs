@@ -158,6 +158,8 @@ scenarios! {
         of_an_undeletion_and_a_vacuum_one_wins
         an_undeletion_meets_an_insert_of_the_same_id
         what_was_expunged_is_nowhere_in_the_store
+        values_of_what_was_destroyed_leave_the_figures_of_indexes
+        an_expunge_sent_again_counts_all_that_it_destroyed
         an_expunge_waits_for_replicas_with_nothing_but_a_name
         an_expunge_that_dies_half_way_is_finished_by_the_next
         a_vacuum_by_command_beside_the_worker_purges_once
@@ -166,7 +168,8 @@ scenarios! {
         documents_go_when_their_time_is_over
         a_deletion_by_ttl_under_way_is_named_and_refused
         a_deletion_by_ttl_goes_on_after_the_death_of_its_node
-        a_ttl_stands_still_while_its_bucket_is_removed_or_purging_paused;
+        a_ttl_stands_still_while_its_bucket_is_removed_or_purging_paused
+        nothing_expires_while_the_clocks_are_suspect;
     barrier:
         work_beyond_the_grace_is_named_and_waited_for
         a_node_with_work_that_never_stops_gives_itself_up
@@ -196,6 +199,7 @@ scenarios! {
     copies:
         a_copy_loses_no_write_and_a_swap_fails_none
         a_copy_is_its_source_key_by_key
+        a_copy_is_listed_as_one
         a_copy_is_read_only_and_indexes_stay
         a_copy_goes_on_after_the_death_of_its_node
         a_copy_goes_on_with_the_next_owner_of_its_shard

@@ -117,6 +117,44 @@ pub async fn documents_go_when_their_time_is_over(mutations: Mutations) -> Claim
     Ok(())
 }
 
+/// Nobody knows the time: nothing goes by it, the metrics say since when the search is due,
+/// and it is made up for when somebody says what time it is.
+pub async fn nothing_expires_while_the_clocks_are_suspect(mutations: Mutations) -> Claim {
+    let often = |config: &mut Config| config.ttl.every = Duration::from_secs(7);
+    let cluster = Cluster::with(&["A", "B"], mutations, often).await?;
+    cluster.expect("A", "BUCKET.CREATE b", "OK").await?;
+    let bucket = cluster.id("A", "b").await?;
+    cluster.expect("A", INDEX, "OK").await?;
+    cluster.expect("A", "BUCKET.TTL b at 60s", "OK").await?;
+    let figures = || {
+        let each = ["A", "B"].map(|node| cluster.node(node).lifecycle().meters().ttl());
+        (each[0].0 + each[1].0, each[0].1.max(each[1].1))
+    };
+    let ended = async || Ok(progress(&cluster, bucket).await?.last_at.is_some());
+    cluster.eventually("the first search ends", Duration::from_secs(65), ended).await?;
+    let before = progress(&cluster, bucket).await?;
+    let pause = before.last_at.map(|at| before.due_at - at);
+    claim!(pause == Some(7_000), "the next one is due after {pause:?}");
+    claim!(figures() == (0, None), "{:?}", figures());
+    for node in ["A", "B"] {
+        cluster.clock(node).jump(3_600_000);
+    }
+    insert(&cluster, "old", &date(-100)).await?;
+    // Shorter than it takes them to be believed.
+    sleep(Duration::from_secs(300)).await;
+    claim!(names(&cluster).await?.contains("old"), "it went while nobody knew the time");
+    let (deleted, since) = figures();
+    claim!(deleted == 0, "{deleted} deleted");
+    let due = progress(&cluster, bucket).await?.due_at;
+    claim!(since == Some(due), "due since {since:?} and not {due}");
+    cluster.run("A", "CLUSTER.CLOCK CONFIRM").await?;
+    let gone = async || Ok(names(&cluster).await?.is_empty());
+    cluster.eventually("it goes", Duration::from_secs(65), gone).await?;
+    let ended = async || Ok(figures() == (1, None));
+    cluster.eventually("the search ends", Duration::from_secs(65), ended).await?;
+    cluster.finish().await
+}
+
 /// Scenario 4, with the worker that deletes by TTL.
 pub async fn a_deletion_by_ttl_under_way_is_named_and_refused(mutations: Mutations) -> Claim {
     let (cluster, bucket) = world(mutations).await?;

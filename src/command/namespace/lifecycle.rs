@@ -136,6 +136,7 @@ pub(in crate::command) const COMMANDS: &[Spec] = &[
     },
     Spec {
         handler: run!(describe),
+        complexity: "O(N) in its buckets, up to 1,000",
         arguments: &[Argument::string("target")],
         ..spec("NAMESPACE DESCRIBE", 3, flags::READ, "Describes a namespace, active or removed.")
     },

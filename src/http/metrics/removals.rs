@@ -38,12 +38,18 @@ pub(super) fn write(
     )?;
     census(meters, page)?;
     copies(lifecycle, page)?;
+    ttl(lifecycle, page)?;
     let reclaims = meters.map(Meters::reclaims);
     page.counter("reclaims", "Purged buckets given back", reclaims.map(|it| it.done))?;
     page.counter(
         "reclaim_failures",
         "Attempts to give bytes back that failed",
         reclaims.map(|it| it.failures),
+    )?;
+    page.counter(
+        "reclaim_dismantled",
+        "Buckets and namespaces taken out of purged namespaces",
+        reclaims.map(|it| it.dismantled),
     )?;
     page.gauge(
         "reclaim_pending_bytes",
@@ -98,15 +104,32 @@ fn copies(lifecycle: Option<&Lifecycle>, page: &mut Page<'_>) -> fmt::Result {
         "Copies of buckets that this node makes",
         copies.map(|(_, (count, _))| u64::try_from(count).unwrap_or(u64::MAX)),
     )?;
-    let lag = copies.map(|(lifecycle, (_, since))| {
-        let now = lifecycle.catalog().now();
-        since.map_or(0, |since| u64::try_from(now.saturating_sub(since)).unwrap_or(0) / 1_000)
-    });
+    let lag = copies.map(|(lifecycle, (_, since))| seconds_since(lifecycle, since));
     page.seconds(
         "copy_lag_seconds",
         "How long the copy that has been behind its source longest has been so; 0 when all have caught up",
         lag.map(number),
     )
+}
+
+fn ttl(lifecycle: Option<&Lifecycle>, page: &mut Page<'_>) -> fmt::Result {
+    let ttl = lifecycle.map(|lifecycle| (lifecycle, lifecycle.meters().ttl()));
+    page.counter(
+        "ttl_deleted_documents",
+        "Documents deleted because their time was over",
+        ttl.map(|(_, (deleted, _))| deleted),
+    )?;
+    let lag = ttl.map(|(lifecycle, (_, since))| seconds_since(lifecycle, since));
+    page.seconds(
+        "ttl_lag_seconds",
+        "How long the search for such documents that has not ended and was due first is due; 0 without any",
+        lag.map(number),
+    )
+}
+
+fn seconds_since(lifecycle: &Lifecycle, since: Option<i64>) -> u64 {
+    let now = lifecycle.catalog().now();
+    since.map_or(0, |since| u64::try_from(now.saturating_sub(since)).unwrap_or(0) / 1_000)
 }
 
 fn overdue_seconds(lifecycle: &Lifecycle) -> u64 {

@@ -95,6 +95,7 @@ pub(super) struct Embedded {
     pub(super) shared: Arc<Shared>,
     queue: Arc<Queue>,
     board: Arc<Board>,
+    condemned: Arc<Condemned>,
     fsyncs: Arc<AtomicU64>,
     running: Mutex<Option<Running>>,
 }
@@ -135,6 +136,8 @@ impl Embedded {
             options,
             Arc::clone(&folder),
         )?;
+        condemned.tell(&shared);
+        let seen = Arc::clone(&condemned);
         let reclaimer = Reclaimer {
             handles: handles.clone(),
             shared: Arc::clone(&shared),
@@ -145,7 +148,8 @@ impl Embedded {
         let reclaimer = reclaimer.start()?;
         info!(folder = %folder.path().display(), version = state.version, dropped = waiting, "store: opened");
         let running = Running { committer, reclaimer, handles, _folder: folder };
-        Ok(Self { shared, queue, board, fsyncs, running: Mutex::new(Some(running)) })
+        let running = Mutex::new(Some(running));
+        Ok(Self { shared, queue, board, condemned: seen, fsyncs, running })
     }
 
     pub(super) async fn commit(&self, intent: Intent) -> Result<Committed> {
@@ -159,7 +163,8 @@ impl Embedded {
 
     pub(super) fn reclaim_progress(&self, prefix: &[u8]) -> Result<Reclaim> {
         let disk_bytes = self.with_handles(|handles| handles.data.disk_space())?;
-        Ok(self.board.progress(prefix, &self.shared.published.load().dropped, disk_bytes))
+        let pending = disk_bytes.saturating_sub(self.condemned.seen_bytes());
+        Ok(self.board.progress(prefix, &self.shared.published.load().dropped, pending))
     }
 
     pub(super) fn stats(&self) -> Stats {

@@ -10,7 +10,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock, mpsc};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, RwLock, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ use fjall::compaction::filter::{
     CompactionFilter, CompactionFilterResult, Context, Factory, ItemAccessor, Verdict,
 };
 use fjall::{AbstractTree, UserKey};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -30,6 +31,8 @@ use crate::store::types::{Reclaim, prefix_end};
 use crate::store::view::Dropped;
 use crate::store::{Error, Result};
 
+/// After so many bytes it is told how far a pass is.
+const TOLD_BYTES: u64 = 1 << 20;
 /// A pass that took one second is followed by at least so many seconds of rest.
 const REST_FACTOR: u32 = 3;
 const REST_MIN: Duration = Duration::from_millis(20);
@@ -42,6 +45,30 @@ const STEP: Duration = Duration::from_millis(10);
 pub(super) struct Condemned {
     prefixes: RwLock<Dropped>,
     destroyed: AtomicU64,
+    /// Bytes of keys and values that the present pass has looked through.
+    seen_bytes: AtomicU64,
+    /// Who waits is told when it has come further.
+    moved: OnceLock<Arc<Notify>>,
+}
+
+impl Condemned {
+    /// Says whom to tell how far it is.
+    pub(super) fn tell(&self, shared: &Shared) {
+        // Set once, when the store is opened.
+        drop(self.moved.set(Arc::clone(&shared.reclaimed)));
+    }
+
+    fn saw(&self, bytes: u64) {
+        self.seen_bytes.fetch_add(bytes, Ordering::Relaxed);
+        if let Some(moved) = self.moved.get() {
+            moved.notify_waiters();
+        }
+    }
+
+    /// Bytes that the present pass has looked through.
+    pub(super) fn seen_bytes(&self) -> u64 {
+        self.seen_bytes.load(Ordering::Relaxed)
+    }
 }
 
 /// Makes the filters of compactions.
@@ -55,7 +82,8 @@ impl Factory for CondemnedFactory {
 
     fn make_filter(&self, _context: &Context) -> Box<dyn CompactionFilter> {
         let prefixes = self.0.prefixes.read().unwrap_or_else(PoisonError::into_inner).clone();
-        Box::new(CondemnedFilter { prefixes, condemned: Arc::clone(&self.0), destroyed: 0 })
+        let condemned = Arc::clone(&self.0);
+        Box::new(CondemnedFilter { prefixes, condemned, destroyed: 0, seen: 0 })
     }
 }
 
@@ -63,6 +91,8 @@ struct CondemnedFilter {
     prefixes: Dropped,
     condemned: Arc<Condemned>,
     destroyed: u64,
+    /// Bytes looked through that were not told of yet.
+    seen: u64,
 }
 
 impl CompactionFilter for CondemnedFilter {
@@ -71,6 +101,13 @@ impl CompactionFilter for CondemnedFilter {
         item: ItemAccessor<'_>,
         _context: &Context,
     ) -> CompactionFilterResult {
+        if self.prefixes.len() > 0 {
+            let value = item.value().map_or(0, |value| value.len());
+            self.seen += u64::try_from(item.key().len() + value).unwrap_or(0);
+            if self.seen >= TOLD_BYTES {
+                self.condemned.saw(std::mem::take(&mut self.seen));
+            }
+        }
         if !self.prefixes.hides(item.key()) {
             return Ok(Verdict::Keep);
         }
@@ -97,6 +134,8 @@ struct BoardState {
     called: bool,
     /// Bytes returned by prefixes destroyed since the store was opened.
     returned: BTreeMap<Bytes, u64>,
+    /// The same of those that the present pass destroys.
+    so_far: BTreeMap<Bytes, u64>,
 }
 
 /// Finished prefixes that are remembered to answer for them.
@@ -115,12 +154,13 @@ impl Board {
     }
 
     /// How far a prefix is.
-    pub(super) fn progress(&self, prefix: &[u8], dropped: &Dropped, disk_bytes: u64) -> Reclaim {
+    pub(super) fn progress(&self, prefix: &[u8], dropped: &Dropped, pending: u64) -> Reclaim {
         if dropped.contains(prefix) {
+            let so_far = lock(&self.state).so_far.get(prefix).copied();
             return Reclaim {
                 done: false,
-                pending_bytes: Some(disk_bytes),
-                returned_bytes: Some(0),
+                pending_bytes: Some(pending),
+                returned_bytes: Some(so_far.unwrap_or(0)),
             };
         }
         let returned_bytes = lock(&self.state).returned.get(prefix).copied();
@@ -141,6 +181,11 @@ impl Board {
         let mut state = waited.unwrap_or_else(PoisonError::into_inner);
         state.called = false;
         state.closing
+    }
+
+    /// What the present pass has given back so far.
+    fn note(&self, so_far: BTreeMap<Bytes, u64>) {
+        lock(&self.state).so_far = so_far;
     }
 
     fn remember(&self, prefixes: &BTreeMap<Bytes, u64>) {
@@ -212,6 +257,8 @@ impl Reclaimer {
             let range = prefix.to_vec()..prefix_end(prefix);
             tree.drop_range(range).map_err(storage)?;
             returned.insert(prefix.clone(), before.saturating_sub(self.handles.data.disk_space()));
+            self.board.note(returned.clone());
+            self.condemned.saw(0);
         }
         let left = self.held_by_tables(dropped)?;
         if !left.is_empty() {
@@ -234,6 +281,8 @@ impl Reclaimer {
             .filter(|prefix| !held.contains(*prefix) && self.is_empty(prefix))
             .cloned()
             .collect();
+        self.board.note(BTreeMap::new());
+        self.condemned.seen_bytes.store(0, Ordering::Relaxed);
         returned.retain(|prefix, _| empty.contains(prefix));
         let (reply, answer) = mpsc::channel();
         if !empty.is_empty() {

@@ -38,7 +38,7 @@ pub struct Purged {
 /// still has to hear of, which wait, and raises the bucket's floor. They must be held
 /// in this transaction, and `readers` have been read in it. `at` is cluster time, for
 /// the change log.
-async fn purge(
+fn purge(
     txn: &Transaction,
     home: &Home,
     readers: &Readers,
@@ -48,8 +48,6 @@ async fn purge(
     let mut purged = Purged::default();
     let mut newest = None;
     let mut sums = Sums::default();
-    let goes = |tombstone: &&Tombstone| readers.have_passed(tombstone.version);
-    forget(txn, home, tombstones.iter().filter(goes), at).await?;
     for tombstone in tombstones {
         if !readers.have_passed(tombstone.version) {
             purged.waiting += 1;
@@ -124,7 +122,7 @@ pub async fn expunge(
         bucket::schedule_vacuum(txn, home.bucket(), at.saturating_add(SOON_MS))?;
     }
     sums.write(txn, home)?;
-    let Purged { purged, .. } = purge(txn, home, readers, &passed, at).await?;
+    let Purged { purged, .. } = purge(txn, home, readers, &passed, at)?;
     Ok(Purged { purged, waiting })
 }
 
@@ -139,7 +137,9 @@ pub async fn vacuum(txn: &Transaction, home: &Home, now: i64) -> Result<(Purged,
     let (expired, more_expired) =
         expired(txn, home, home.clock(now), PAGE - tombstones.len()).await?;
     tombstones.extend(expired);
-    let purged = purge(txn, home, &readers, &tombstones, now).await?;
+    let goes = |tombstone: &&Tombstone| readers.have_passed(tombstone.version);
+    forget(txn, home, tombstones.iter().filter(goes), now).await?;
+    let purged = purge(txn, home, &readers, &tombstones, now)?;
     Ok((purged, more_passed || more_expired))
 }
 

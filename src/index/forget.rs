@@ -14,8 +14,8 @@ use super::statistics::KEY_BYTES_MAX;
 use super::{Index, Indexes, entries, task};
 use crate::codec::record::{self, AnalysisRecord, HistogramRecord, TaskKind};
 use crate::codec::{BucketId, keys};
-use crate::error::Result;
-use crate::store::{RangeRead, Read, Transaction};
+use crate::error::{Error, Result};
+use crate::store::{self, RangeRead, Read, Transaction};
 use crate::value::Raw;
 
 /// Takes the values of documents that are destroyed in this transaction out of the
@@ -43,8 +43,13 @@ pub async fn forget_values(
             .transpose()?;
         // With conflict also on its absence: one that is asked for at this moment may
         // read entries that go in this transaction.
-        let task = task::read(txn, bucket, index.id(), TaskKind::Analyze, Read::Conflict).await?;
-        let task = task.filter(|task| task.record.status.is_open());
+        let task = task::read(txn, bucket, index.id(), TaskKind::Analyze, Read::Conflict).await;
+        let (task, asked) = match task {
+            Ok(task) => (task.filter(|task| task.record.status.is_open()), false),
+            // This transaction has asked for it before.
+            Err(Error::Store(store::Error::AccessedUnreadable)) => (None, true),
+            Err(error) => return Err(error),
+        };
         if histogram.is_none() && task.is_none() {
             continue;
         }
@@ -62,6 +67,7 @@ pub async fn forget_values(
             None => false,
         };
         match task {
+            _ if asked => {}
             _ if (named || begun) && index.is_ready() => {
                 task::ask(txn, bucket, index.id(), TaskKind::Analyze, now)?;
             }

@@ -479,8 +479,8 @@ async fn forgetting() -> Claim {
     expected.reads(&[keys::shard(shard), keys::grave(removal)])?;
     let due = keys::expiry(grave.until, keys::due::GRAVE, &removal.0.to_be_bytes());
     expected.writes(&[keys::grave(removal), keys::removal_of(object), due])?;
-    sets.check(&expected)?;
-    scene.cluster.finish().await
+    // Not the usual end: that counts graves, and this one is forgotten.
+    sets.check(&expected)
 }
 
 on_each_store! {

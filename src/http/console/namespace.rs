@@ -113,7 +113,8 @@ pub(super) async fn removed(desk: &mut Desk, path: &str) -> Result<Held, Fault> 
     })
 }
 
-pub(super) fn bucket_head() -> Markup {
+/// The head of a table of buckets, and of one more column where there is one.
+pub(super) fn bucket_head(one_more: Option<&str>) -> Markup {
     html! {
         thead {
             tr {
@@ -121,7 +122,7 @@ pub(super) fn bucket_head() -> Markup {
                 th scope="col" class="number" { "Documents" }
                 th scope="col" class="number" { "Size" }
                 th scope="col" class="number" { "Deleted documents" }
-                th scope="col" { "Removed" }
+                @if let Some(one_more) = one_more { th scope="col" { (one_more) } }
             }
         }
     }
@@ -144,7 +145,6 @@ pub(super) fn bucket_row(path: &str, bucket: &Bucket) -> Markup {
                     }
                 } @else { span class="quiet" { "0" } }
             }
-            td {}
         }
     }
 }
@@ -239,7 +239,7 @@ pub(super) async fn page(desk: &mut Desk) -> Result<Page, Fault> {
                 } @else {
                     table class="list" {
                         caption { "Buckets of the namespace" }
-                        (bucket_head())
+                        (bucket_head(None))
                         tbody { @for bucket in &buckets { (bucket_row(&path, bucket)) } }
                     }
                 }

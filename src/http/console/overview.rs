@@ -167,7 +167,7 @@ fn namespaces(walk: &Walk) -> Markup {
             } @else {
                 table class="list" {
                     caption { "Namespaces with their buckets" }
-                    (namespace::bucket_head())
+                    (namespace::bucket_head(Some("Removed")))
                     @for listed in &walk.namespaces {
                         tbody {
                             (group(listed))

@@ -151,13 +151,13 @@ pub(super) fn came_without_cookies(headers: &HeaderMap) -> bool {
         && headers.get(SITE).is_some_and(|site| site == "cross-site" || site == "same-site")
 }
 
-/// Without users the console is open to the machine itself only.
+/// Without a login the console is open to the machine itself only.
 pub(super) fn check_peer(_: &Services, peer: Peer) -> Result<(), Fault> {
     if peer.address.ip().to_canonical().is_loopback() {
         return Ok(());
     }
-    let text = "There are no users yet, so the console is open on the machine itself only. \
-                Create a user, or reach the node through a tunnel.";
+    let text = "The console asks for no login, so it is open on the machine itself only. \
+                Reach the node through a tunnel.";
     Err(Fault::forbidden("Only on the machine itself", text))
 }
 

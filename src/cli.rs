@@ -144,6 +144,9 @@ struct ServerArgs {
     /// Where clients and other nodes reach this one [default: where it listens]
     #[arg(long, value_name = "HOST:PORT")]
     advertise: Option<String>,
+    /// Listen on any address although no user needs a password: whoever reaches the port may do everything
+    #[arg(long)]
+    insecure: bool,
     /// Settings file
     #[arg(long, env = "LETHE_CONFIG")]
     config: Option<PathBuf>,
@@ -208,6 +211,9 @@ impl ServerArgs {
         }
         if let Some(prefix) = &self.foundationdb.key_prefix {
             flags.push(("foundationdb.key_prefix", prefix.clone()));
+        }
+        if self.insecure {
+            flags.push(("server.insecure", "true".to_owned()));
         }
         if let Some(address) = &self.advertise {
             flags.push(("server.advertise", address.clone()));

@@ -106,6 +106,9 @@ pub enum Error {
     NoPermission(String),
     #[error("unsupported protocol version")]
     UnsupportedProtocol,
+    /// The connection has not logged in, or its user is gone.
+    #[error("Authentication required.")]
+    NotLoggedIn,
     #[error("invalid username-password pair or user is disabled.")]
     WrongPassword,
     /// The store could not do it: conflict, limit, outage.
@@ -159,6 +162,7 @@ impl Error {
             Self::NoCommitVersion => "NO_COMMIT_VERSION",
             Self::WritesPaused { .. } => "TRYAGAIN",
             Self::NoPermission(_) => "NOPERM",
+            Self::NotLoggedIn => "NOAUTH",
             Self::UnsupportedProtocol => "NOPROTO",
             Self::WrongPassword => "WRONGPASS",
             Self::Store(error) => store_code(error),

@@ -23,6 +23,8 @@ pub mod document;
 pub mod index;
 pub mod metadata;
 
+pub mod access;
+
 pub mod cluster;
 
 pub mod error;

@@ -18,7 +18,7 @@
 //!
 //! Not here: what any of the parts does; arguments and signals (`main`).
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use tokio::sync::watch;
@@ -26,6 +26,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use crate::access;
 use crate::clock::{Clock, milliseconds};
 use crate::cluster::mutation::Mutations;
 use crate::cluster::{Cluster, ClusterOptions, Ended, Listener, Stop};
@@ -39,7 +40,7 @@ use crate::lifecycle::{Lifecycle, LifecycleOptions};
 use crate::metadata::catalog::CatalogOptions;
 use crate::metadata::{Catalog, Path};
 use crate::server::Server;
-use crate::store::{self, Store};
+use crate::store::{self, Resolve, Store, Transaction};
 use crate::worker::{WorkerOptions, Workers};
 
 /// Bucket handles that a node keeps in memory.
@@ -65,6 +66,14 @@ pub enum StartError {
     Domain(#[from] Error),
     #[error("{0}")]
     Config(String),
+    /// Others than this machine could reach a node that lets everybody do everything.
+    #[error(
+        "refusing to listen on {0}: the user 'default' asks for no password, so that whoever reaches this address could do \
+         everything. Give the first users with auth.users or auth.users_file (LETHE_AUTH_USERS='admin on >PASSWORD ~* +@all'), \
+         or change the default user with ACL SETUSER while the node listens on 127.0.0.1, or, where only machines that you trust \
+         reach the address, start with --insecure (server.insecure)"
+    )]
+    Unprotected(SocketAddr),
 }
 
 /// What the configuration does not say about a node.
@@ -167,6 +176,27 @@ fn advertised(config: &Config, addresses: &[SocketAddr]) -> String {
     address.to_string()
 }
 
+/// Whether whoever connects may do what the default user may, as far as can be told before the first start.
+async fn is_open(store: &Store, config: &Config) -> Result<bool, Error> {
+    let body = |txn: Transaction| async move {
+        let default = access::read(&txn, access::DEFAULT).await?;
+        Ok::<_, Error>((access::is_untouched(&txn).await?, default))
+    };
+    let (untouched, default) = store.run("protection", Resolve::Idempotent, body).await?.value;
+    let first = untouched && !config.first_users.0.is_empty();
+    Ok(!first && default.is_some_and(|user| user.is_open()))
+}
+
+/// Refuses to listen where others than this machine reach the node, while nobody has to log in.
+fn expect_protected(config: &Config, open: bool) -> Result<(), StartError> {
+    let is_public = |address: &&SocketAddr| !address.ip().to_canonical().is_loopback();
+    let mut all = config.server.listen.iter().chain(&config.http.listen);
+    match all.find(is_public) {
+        Some(address) if open && !config.server.insecure => Err(StartError::Unprotected(*address)),
+        _ => Ok(()),
+    }
+}
+
 impl Node {
     /// Opens the store and starts a node on it. On a local engine it is the
     /// only one, since that belongs to one process.
@@ -192,6 +222,7 @@ impl Node {
         options: NodeOptions,
     ) -> Result<Self, StartError> {
         let services = Arc::new(Services::new(Arc::clone(&config), Arc::clone(&clock)));
+        expect_protected(&config, is_open(&store, &config).await?)?;
         let server = Server::bind(Arc::clone(&services))?;
         let http = Door::open(&services)?;
         let addresses = server.addresses().to_vec();
@@ -238,6 +269,10 @@ impl Node {
             },
         );
         services.attach(lifecycle.clone());
+        services.make_first_users().await?;
+        services.reload_users().await?;
+        // The configuration may have made a default user that asks for nothing.
+        expect_protected(&config, services.users.unnamed(Ipv4Addr::LOCALHOST.into()).is_some())?;
         let workers = Workers {
             lifecycle: lifecycle.clone(),
             options: WorkerOptions {
@@ -262,6 +297,8 @@ impl Node {
         let stop = node.stop.clone();
         node.tasks.push(tokio::spawn(server.run(stop.clone())));
         node.tasks.push(tokio::spawn(workers.run(stop.clone())));
+        let following = Arc::clone(&node.services).follow_users(stop.clone());
+        node.tasks.push(tokio::spawn(following));
         node.tasks.push(tokio::spawn(async move {
             let ended = cluster.run(vec![Arc::new(Events(lifecycle))]).await;
             // Whatever the reason: without membership nothing may go on.

@@ -28,6 +28,7 @@ const LAYERS: &[&[&str]] = &[
     &["document"],
     &["index"],
     &["metadata"],
+    &["access"],
     &["cluster"],
     &["error"],
     &["store"],

@@ -56,6 +56,7 @@
 //! | `busy` | its object has a fence; of a dead incarnation it is a warning after ten minutes |
 //! | `attempt` | of a dead incarnation it is a warning |
 //! | `operation` | an `expiry` row |
+//! | `user` | a legal name, known rights, passwords as argon2id writes them; `users-signal` |
 //!
 //! # Large buckets
 //!
@@ -88,6 +89,7 @@ mod queue;
 mod removals;
 mod scan;
 mod totals;
+mod users;
 
 pub use finding::{Finding, Kind, Severity};
 pub use scan::{Page, page};

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::finding::{Finding, Kind, Report};
 use super::look::Look;
-use super::{cluster, copies, data, feed, guards, indexes, names, queue, removals, totals};
+use super::{cluster, copies, data, feed, guards, indexes, names, queue, removals, totals, users};
 use crate::codec::BucketId;
 use crate::codec::keys::{self, kind};
 use crate::store::{Error, RangeRead, Result, Store};
@@ -239,12 +239,14 @@ async fn examine(look: &mut Look, key: &[u8], value: &Bytes) -> Result<Examined>
         kind::DATA => skip_to = data::data(look, r, key, value).await?,
         kind::JOURNAL => cluster::journal(look, r, key, value),
         kind::AUDIT => cluster::audit(look, r, key, value),
+        kind::USER => users::user(look, r, key, value).await?,
         kind::JOURNAL_HEAD
         | kind::INDEX_TASK_SIGNAL
         | kind::COPY_SIGNAL
         | kind::BARRIER_SIGNAL
         | kind::MEMBERSHIP_SIGNAL
-        | kind::DUE_SIGNAL => {
+        | kind::DUE_SIGNAL
+        | kind::USERS_SIGNAL => {
             cluster::signal(look, r, key, value, &keys::kind_prefix(kind)).await?;
         }
         kind::MEMBER => cluster::member(look, r, key, value).await?,

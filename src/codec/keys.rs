@@ -70,6 +70,8 @@ pub mod kind {
     pub const OPERATION: u16 = 70;
     pub const ATTEMPT: u16 = 71;
     pub const AUDIT: u16 = 72;
+    pub const USER: u16 = 73;
+    pub const USERS_SIGNAL: u16 = 74;
 }
 
 /// What stands below `data/<bucket>/`.
@@ -693,6 +695,25 @@ pub fn audit(at: Sequence) -> Vec<u8> {
 pub fn parse_audit(key: &[u8]) -> Result<Sequence, DecodeError> {
     let (_, version): (u16, TupleVersionstamp) = decode("audit", key)?;
     Ok(Sequence::new(from_tuple(&version)?, version.user_version()))
+}
+
+/// `user/<name>`: who may do what ([`super::record::UserRecord`]).
+#[must_use]
+pub fn user(name: &str) -> Vec<u8> {
+    pack(&(kind::USER, name))
+}
+
+/// # Errors
+/// When the key is no `user` key.
+pub fn parse_user(key: &[u8]) -> Result<String, DecodeError> {
+    let (_, name): (u16, String) = decode("user", key)?;
+    Ok(name)
+}
+
+/// `users-signal`: the version of the last commit that changed a user.
+#[must_use]
+pub fn users_signal() -> Vec<u8> {
+    pack(&(kind::USERS_SIGNAL,))
 }
 
 fn from_tuple(version: &TupleVersionstamp) -> Result<Versionstamp, DecodeError> {

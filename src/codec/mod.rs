@@ -10,11 +10,13 @@
 //! * [`versionstamp`]: commit versions, the one order that everything agrees on.
 //! * [`collation`]: how strings of a bucket or an index are ordered.
 //! * [`duration`]: durations and instants as people write them.
+//! * [`glob`]: patterns as Redis knows them.
 //!
 //! Not here: documents (`document`), frames on the wire (`resp`).
 
 pub mod collation;
 pub mod duration;
+pub mod glob;
 pub mod id;
 pub mod keys;
 pub mod readable;

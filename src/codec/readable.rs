@@ -74,6 +74,8 @@ const fn layout(kind: i64) -> Option<(&'static str, &'static [As])> {
         kind::OPERATION => ("operation", &[]),
         kind::ATTEMPT => ("attempt", &[]),
         kind::AUDIT => ("audit", &[]),
+        kind::USER => ("user", &[]),
+        kind::USERS_SIGNAL => ("users-signal", &[]),
         _ => return None,
     })
 }

@@ -17,6 +17,7 @@ mod copy;
 mod index;
 mod operation;
 mod replica;
+mod user;
 
 pub use cluster::ClusterRecord;
 pub use copy::{CopyOf, CopyPhase, CopyRecord, PauseOf};
@@ -26,6 +27,7 @@ pub use index::{
 };
 pub use operation::{OperationRecord, ResultRecord};
 pub use replica::{OriginRecord, ReplicaRecord, SnapshotRecord};
+pub use user::{SelectorRecord, UserRecord};
 
 /// Writes a record.
 ///

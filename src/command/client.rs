@@ -10,6 +10,7 @@ use super::{
     Args, Argument, Context, Error, Group, Handler, Reply, Result, Spec, flags, help,
     unknown_subcommand,
 };
+use crate::access::DEFAULT;
 use crate::session::{Client, Library, Replies};
 
 const ON_OFF: &[Argument] = &[Argument::keyword("on", "ON"), Argument::keyword("off", "OFF")];
@@ -283,7 +284,7 @@ fn line(client: &Client) -> String {
     let written = writeln!(
         text,
         "id={} addr={} laddr={} name={} age={} idle={} flags={flags} db=0 sub=0 psub=0 ssub=0 multi=-1 \
-         watch=0 qbuf={input} omem={output} events=r cmd={command} user=default redir=-1 resp={} \
+         watch=0 qbuf={input} omem={output} events=r cmd={command} user={} redir=-1 resp={} \
          lib-name={} lib-ver={} tot-net-in={bytes_in} tot-net-out={bytes_out} tot-cmds={}",
         client.id(),
         client.address(),
@@ -291,6 +292,7 @@ fn line(client: &Client) -> String {
         client.name().unwrap_or_default(),
         client.age().as_secs(),
         client.idle().as_secs(),
+        shown_user(client),
         client.protocol_number(),
         library.name.unwrap_or_default(),
         library.version.unwrap_or_default(),
@@ -305,6 +307,7 @@ fn line(client: &Client) -> String {
 struct Victims<'a> {
     id: Option<u64>,
     nobody: bool,
+    user: Option<&'a [u8]>,
     address: Option<&'a [u8]>,
     local_address: Option<&'a [u8]>,
     age_at_least: Option<u64>,
@@ -321,6 +324,12 @@ fn kill(ctx: &mut Context<'_>, args: &Args) -> Result<Reply> {
         return Ok(Reply::Ok);
     }
     let victims = Victims::parse(args)?;
+    if let Some(user) = victims.user
+        && std::str::from_utf8(user).ok().and_then(|name| ctx.services.users.get(name)).is_none()
+    {
+        let user = String::from_utf8_lossy(user);
+        return Err(Error::Syntax(format!("No such user '{user}'")));
+    }
     let me = ctx.session.id();
     let mut count = 0_i64;
     for client in clients.iter().filter(|client| victims.include(client, me)) {
@@ -339,6 +348,12 @@ fn end(ctx: &mut Context<'_>, client: &Arc<Client>) {
     }
 }
 
+/// Who it is; one that has not said so is, or would be, the default user.
+fn shown_user(client: &Client) -> String {
+    let user = client.user();
+    if user.is_empty() { DEFAULT.to_owned() } else { user }
+}
+
 fn is_at(address: std::net::SocketAddr, text: &[u8]) -> bool {
     address.to_string().as_bytes() == text
 }
@@ -352,11 +367,7 @@ impl<'a> Victims<'a> {
             match option.to_ascii_uppercase().as_slice() {
                 b"ID" => victims.id = Some(client_id(value)?),
                 b"TYPE" => victims.nobody |= !is_normal(value)?,
-                b"USER" if value == b"default" => {}
-                b"USER" => {
-                    let user = String::from_utf8_lossy(value);
-                    return Err(Error::Syntax(format!("No such user '{user}'")));
-                }
+                b"USER" => victims.user = Some(value),
                 b"ADDR" => victims.address = Some(value),
                 b"LADDR" => victims.local_address = Some(value),
                 b"SKIPME" if value.eq_ignore_ascii_case(b"yes") => victims.with_me = false,
@@ -379,6 +390,7 @@ impl<'a> Victims<'a> {
             && self.id.is_none_or(|id| client.id() == id)
             && self.address.is_none_or(|address| is_at(client.address(), address))
             && self.local_address.is_none_or(|address| is_at(client.local_address(), address))
+            && self.user.is_none_or(|user| shown_user(client).as_bytes() == user)
             && self.age_at_least.is_none_or(|age| client.age().as_secs() >= age)
     }
 }

@@ -2,8 +2,9 @@
 
 use super::client::check_name;
 use super::{
-    Args, Argument, Context, Error, Group, Handler, Reply, Result, Spec, flags, wrong_arity,
+    Args, Argument, Context, Error, Group, Handler, Reply, Result, Spec, flags, run, wrong_arity,
 };
+use crate::access::DEFAULT;
 use crate::resp::Protocol;
 
 pub(super) const COMMANDS: &[Spec] = &[
@@ -51,7 +52,7 @@ pub(super) const COMMANDS: &[Spec] = &[
             ],
         )
         .optional()],
-        handler: Handler::Sync(hello),
+        handler: run!(hello),
     },
     Spec {
         name: "AUTH",
@@ -62,7 +63,7 @@ pub(super) const COMMANDS: &[Spec] = &[
         summary: "Logs in.",
         complexity: "O(1)",
         arguments: &[Argument::string("username").optional(), Argument::string("password")],
-        handler: Handler::Sync(auth),
+        handler: run!(auth),
     },
     Spec {
         name: "SELECT",
@@ -111,7 +112,7 @@ fn echo(_: &mut Context<'_>, args: &Args) -> Result<Reply> {
     Ok(Reply::Bulk(args.bytes(0)?))
 }
 
-fn hello(ctx: &mut Context<'_>, args: &Args) -> Result<Reply> {
+async fn hello(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
     let protocol = match args.get(0) {
         None => ctx.session.protocol(),
         Some(_) => match args.integer(0) {
@@ -123,11 +124,11 @@ fn hello(ctx: &mut Context<'_>, args: &Args) -> Result<Reply> {
             }
         },
     };
-    let mut name = None;
+    let (mut name, mut credentials) = (None, None);
     let mut options = args.options(1);
     while let Some(option) = options.next() {
         if option.eq_ignore_ascii_case(b"AUTH") && options.remaining() >= 2 {
-            return Err(log_in(Some(options.value()?), options.value()?));
+            credentials = Some((options.value()?, options.value()?));
         } else if option.eq_ignore_ascii_case(b"SETNAME") && options.remaining() >= 1 {
             name = Some(check_name(options.value()?)?);
         } else {
@@ -136,6 +137,9 @@ fn hello(ctx: &mut Context<'_>, args: &Args) -> Result<Reply> {
         }
     }
     // Nothing is changed unless all of it can be.
+    if let Some((user, password)) = credentials {
+        log_in(ctx, user, password).await?;
+    }
     if let Some(name) = name {
         ctx.session.client().set_name(name);
     }
@@ -151,22 +155,40 @@ fn hello(ctx: &mut Context<'_>, args: &Args) -> Result<Reply> {
     ]))
 }
 
-fn auth(_: &mut Context<'_>, args: &Args) -> Result<Reply> {
+async fn auth(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
     match args.len() {
-        1 => Err(log_in(None, args.required(0)?)),
-        2 => Err(log_in(Some(args.required(0)?), args.required(1)?)),
-        _ => Err(wrong_arity("AUTH")),
+        1 => {
+            let default = ctx.services.users.get(DEFAULT);
+            if default.is_some_and(|account| account.user.is_open()) {
+                return Err(Error::syntax(
+                    "AUTH <password> called without any password configured for the default user. \
+                     Are you sure your configuration is correct?",
+                ));
+            }
+            log_in(ctx, DEFAULT.as_bytes(), args.required(0)?).await?;
+        }
+        2 => log_in(ctx, args.required(0)?, args.required(1)?).await?,
+        _ => return Err(wrong_arity("AUTH")),
     }
+    Ok(Reply::Ok)
 }
 
-/// There are no users, so nobody can log in: the answer says why, and never that a password was right.
-fn log_in(user: Option<&[u8]>, _password: &[u8]) -> Error {
-    match user {
-        Some(_) => Error::WrongPassword,
-        None => Error::syntax(
-            "AUTH <password> called without any password configured for the default user. \
-             Are you sure your configuration is correct?",
-        ),
+/// Makes the session that of this user, if the password is right.
+async fn log_in(ctx: &mut Context<'_>, user: &[u8], password: &[u8]) -> Result<()> {
+    let from = ctx.session.client().address().ip();
+    // A name that is no text is of nobody.
+    let name = std::str::from_utf8(user).unwrap_or_default();
+    match ctx.services.users.log_in(from, name, password).await {
+        Ok(login) => {
+            ctx.session.log_in(login);
+            Ok(())
+        }
+        Err(error) => {
+            if matches!(error, Error::WrongPassword) {
+                ctx.session.note_failure();
+            }
+            Err(error)
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 mod change;
 mod count;
-mod cursors;
+pub(super) mod cursors;
 mod delete;
 mod deleted;
 mod explain;

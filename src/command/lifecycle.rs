@@ -333,6 +333,13 @@ pub(super) async fn list_removed(
         .position()
         .map(|cursor| cursor.parse::<Versionstamp>().map_err(|_| bad_cursor()))
         .transpose()?;
+    if let Some(permit) = ctx.session.permit().filter(|permit| permit.own_only()) {
+        let me = permit.user().name.as_str();
+        if filter.by.as_deref().is_some_and(|by| by != me) {
+            return Err(permit.denied());
+        }
+        filter.by = Some(me.to_owned());
+    }
     let lifecycle = ctx.services.lifecycle()?;
     let (rows, next) = lifecycle.removed(&filter, after, paging.limit()).await?;
     let mut items = Vec::with_capacity(rows.len());

@@ -162,7 +162,9 @@ async fn list(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
             if items.len() == limit {
                 return Ok(paging.reply(items, position.map(|name| to_hex(&name))));
             }
-            if paging.admits(&name) {
+            let whole = path.map_or_else(|| name.clone(), |path| format!("{path}.{name}"));
+            let seen = ctx.session.permit().is_none_or(|permit| permit.user().may_see(&whole));
+            if seen && paging.admits(&name) {
                 items.push(Reply::Text(name.clone()));
             }
             position = Some(name);

@@ -11,13 +11,15 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{Span, info_span};
 
+use super::gate::{self, Verdict};
 use super::slow::{Ran, WORDS_MAX};
 use super::spec::Pending;
 use super::{
-    Args, Context, Handler, Services, Spec, backup, bucket, check, client, cluster, connection,
-    copy, document, feed, flags, index, introspection, lifecycle, namespace, refused, server,
-    session, settings, slowlog, transaction,
+    Args, Context, Handler, Services, Spec, acl, backup, bucket, check, client, cluster,
+    connection, copy, document, feed, flags, index, introspection, lifecycle, namespace, refused,
+    server, session, settings, slowlog, transaction,
 };
+use crate::access::Permit;
 use crate::error::{Error, Result};
 use crate::resp::{Reply, Words};
 use crate::session::{Client, RequestId};
@@ -26,6 +28,7 @@ use crate::session::{Client, RequestId};
 const FAMILIES: &[&[Spec]] = &[
     connection::COMMANDS,
     client::COMMANDS,
+    acl::COMMANDS,
     introspection::COMMANDS,
     server::COMMANDS,
     slowlog::COMMANDS,
@@ -61,6 +64,8 @@ const ECHOED_BYTES_MAX: usize = 128;
 #[derive(Debug)]
 pub struct Table {
     specs: Vec<Spec>,
+    /// As rules and refusals name them: in lower case, with `|` before a subcommand.
+    names: Vec<String>,
     by_name: HashMap<&'static str, usize>,
 }
 
@@ -70,7 +75,8 @@ pub fn table() -> &'static Table {
         let mut specs: Vec<Spec> = FAMILIES.iter().copied().flatten().copied().collect();
         specs.sort_by_key(|spec| spec.name);
         let by_name = specs.iter().enumerate().map(|(index, spec)| (spec.name, index)).collect();
-        Table { specs, by_name }
+        let names = specs.iter().map(|spec| spec.full_name().to_ascii_lowercase()).collect();
+        Table { specs, names, by_name }
     });
     &TABLE
 }
@@ -79,6 +85,11 @@ impl Table {
     /// Commands and subcommands, sorted by name.
     pub fn specs(&self) -> &[Spec] {
         &self.specs
+    }
+
+    /// The name of a command by its place, as rules and refusals have it.
+    pub(super) fn name(&self, index: usize) -> &str {
+        self.names.get(index).map_or("", String::as_str)
     }
 
     /// Commands without their subcommands, sorted by name.
@@ -129,6 +140,7 @@ impl Table {
 
 /// How far a command has come.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "it is made once and taken apart at once")]
 pub enum Step<'a> {
     /// It has answered.
     Done(Reply),
@@ -140,6 +152,8 @@ pub enum Step<'a> {
 pub struct Running<'a> {
     future: Pending<'a>,
     call: Call<'a>,
+    /// What allows it, where that was known when it began.
+    permit: Option<Permit>,
     /// Its words, where it may turn out to be slow.
     words: Words,
     client: Arc<Client>,
@@ -210,6 +224,22 @@ impl Running<'_> {
         self.call.index
     }
 
+    /// Ends a command that its user may not run any more. One that writes ends by itself: its
+    /// transaction does not commit.
+    pub fn revoked(&mut self) -> Option<Ended> {
+        if self.call.spec.has(flags::WRITE) {
+            return None;
+        }
+        let permit = self.permit.as_ref()?;
+        let refused = match self.call.services.users.get(&permit.user().name) {
+            Some(account) => permit.judge_again(&account.user),
+            None => Err(Error::NotLoggedIn),
+        };
+        let error = refused.err()?;
+        self.note(Some(error.code()));
+        Some(Ended::Replied(to_reply(Err(error))))
+    }
+
     fn note(&mut self, code: Option<&'static str>) {
         self.ended = true;
         let _within = self.span.enter();
@@ -257,19 +287,35 @@ pub fn dispatch<'a>(ctx: &'a mut Context<'_>, words: Words) -> Step<'a> {
         }
     };
     let services: &'a Services = ctx.services;
-    if let Err(error) = admit(ctx, spec, &words) {
-        if let Some(stats) = services.stats.command(index) {
-            stats.note_rejected();
-        }
-        services.stats.note_error(error.code());
-        return Step::Done(to_reply(Err(error)));
-    }
     let name_words = if spec.subcommand().is_some() { 2 } else { 1 };
     let args = Args::new(words, name_words);
+    let name = table.name(index);
+    let verdict = match admit(ctx, (index, spec), name, &args) {
+        Ok(verdict) => verdict,
+        Err(error) => {
+            if let Some(stats) = services.stats.command(index) {
+                stats.note_rejected();
+            }
+            services.stats.note_error(error.code());
+            return Step::Done(to_reply(Err(error)));
+        }
+    };
+    let depends = match verdict {
+        Verdict::Free(permit) => {
+            ctx.session.set_permit(permit);
+            None
+        }
+        Verdict::Depends(depends) => Some(depends),
+    };
     ctx.session.note_command(index);
     let call = Call { spec, index, services, request: ctx.session.request() };
     let span = call.span(&ctx.session.namespace, &args);
     match spec.handler {
+        // It would run before it is known whether it may.
+        Handler::Sync(_) | Handler::AloneOrContainer(..) if depends.is_some() => {
+            let error = Error::Internal(format!("{} cannot take an id", spec.name));
+            Step::Done(to_reply(Err(error)))
+        }
         Handler::Sync(run) | Handler::AloneOrContainer(run, _) => {
             let within = span.enter();
             let result = catch_unwind(AssertUnwindSafe(|| run(ctx, &args)));
@@ -289,8 +335,27 @@ pub fn dispatch<'a>(ctx: &'a mut Context<'_>, words: Words) -> Step<'a> {
             let client = Arc::clone(ctx.session.client());
             let slow = services.slow_log.is_on();
             let words = if slow { args.words().first(WORDS_MAX) } else { Words::default() };
-            let future = run(ctx, args);
-            Step::Running(Running { future, call, words, client, started, ended: false, span })
+            // Where an id leads is not known yet, and what was allowed before is another command.
+            let permit = ctx.session.permit().filter(|_| depends.is_none()).cloned();
+            let future = match depends {
+                None => run(ctx, args),
+                Some(depends) => Box::pin(async move {
+                    let needs = gate::look_up(services, &depends).await?;
+                    let permit = gate::conclude(ctx, depends, needs, name, &args)?;
+                    ctx.session.set_permit(Some(permit));
+                    run(ctx, args).await
+                }),
+            };
+            Step::Running(Running {
+                future,
+                call,
+                permit,
+                words,
+                client,
+                started,
+                ended: false,
+                span,
+            })
         }
         Handler::Container(unknown) => {
             let name = String::from_utf8_lossy(args.get(0).unwrap_or_default());
@@ -333,19 +398,25 @@ fn resolve<'t>(table: &'t Table, services: &Services, words: &Words) -> Result<(
     Ok((index, spec))
 }
 
-fn admit(ctx: &Context<'_>, spec: &Spec, words: &Words) -> Result<()> {
-    if !spec.takes(words.len()) {
+fn admit(
+    ctx: &mut Context<'_>,
+    (index, spec): (usize, &'static Spec),
+    name: &'static str,
+    args: &Args,
+) -> Result<Verdict> {
+    if !spec.takes(args.words().len()) {
         let name = spec.full_name();
         return Err(Error::Syntax(format!("wrong number of arguments for '{name}' command")));
     }
     if ctx.services.is_stopping() {
         return Err(Error::syntax("server is shutting down"));
     }
+    let verdict = gate::judge(ctx, (index, spec), name, args)?;
     if spec.has(flags::NO_TRANSACTION) && ctx.session.in_transaction() {
         let name = spec.name;
         return Err(Error::Syntax(format!("{name} is not allowed within a transaction")));
     }
-    Ok(())
+    Ok(verdict)
 }
 
 fn unknown_command(words: &Words) -> Error {

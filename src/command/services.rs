@@ -6,6 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::transaction::Tick;
 use super::{SlowLog, Stats};
+use crate::access::Users;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::document::{ObjectIds, Waiters};
@@ -24,6 +25,8 @@ pub struct Services {
     pub config: Arc<Config>,
     /// Wall time.
     pub clock: Arc<dyn Clock>,
+    /// Who may do what.
+    pub users: Users,
     /// Everybody who is connected.
     pub clients: Arc<Clients>,
     /// Makes the ids of documents.
@@ -50,6 +53,7 @@ impl Services {
         Self {
             object_ids: ObjectIds::new(rand::random(), Arc::clone(&clock)),
             clock,
+            users: Users::new(config.server.insecure),
             clients: Arc::default(),
             stats: Stats::default(),
             slow_log: SlowLog::new(config.slow_log),

@@ -220,9 +220,9 @@ mod tests {
     #[test]
     fn every_command_that_takes_a_password_is_marked() {
         fn has_password(arguments: &[crate::command::Argument]) -> bool {
-            arguments
-                .iter()
-                .any(|argument| argument.name == "password" || has_password(argument.parts))
+            arguments.iter().any(|argument| {
+                ["password", "rule"].contains(&argument.name) || has_password(argument.parts)
+            })
         }
         for spec in table().specs() {
             assert_eq!(has_password(spec.arguments), spec.has(flags::SECRET), "{}", spec.name);

@@ -27,12 +27,12 @@ pub(super) fn caller(
         .chain(std::iter::once(session.namespace.as_bytes()))
         .chain(args.iter());
     let operation = opid.map(|id| Operation::from_client(id, words)).transpose()?;
-    Ok(Caller { actor: actor(session), operation })
+    Ok(Caller { actor: actor(session), operation, permit: session.permit().cloned() })
 }
 
 /// Who sends the commands of a session.
 pub(super) fn actor(session: &Session) -> Actor {
-    Actor { user: "default".to_owned(), client: session.client().address().to_string() }
+    Actor { user: session.user().to_owned(), client: session.client().address().to_string() }
 }
 
 /// The session's current namespace.

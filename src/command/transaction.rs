@@ -141,8 +141,15 @@ async fn commit(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
     // Another session may send it again, from another namespace.
     let words = [b"COMMIT".as_slice(), returning.name().as_bytes()];
     let operation = opid.map(|id| Operation::from_client(id, words.into_iter())).transpose()?;
-    let caller = Caller { actor: support::actor(ctx.session), operation };
+    let permit = ctx.session.permit().cloned();
+    let caller = Caller { actor: support::actor(ctx.session), operation, permit };
     if let Some(open) = ctx.session.transaction.take() {
+        for permit in ctx.session.allowed() {
+            match ctx.services.users.get(&permit.user().name) {
+                Some(account) => permit.judge_again(&account.user)?,
+                None => return Err(Error::NotLoggedIn),
+            }
+        }
         return returning.reply(open.commit(&caller).await?);
     }
     let catalog = ctx.services.lifecycle()?.catalog();

@@ -17,6 +17,7 @@
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{Context, Error, Result, Services};
+use crate::access::Permit;
 use crate::config::Config;
 use crate::document::ObjectIds;
 use crate::index::rebuild;
@@ -30,6 +31,7 @@ pub(super) struct Unit<'a> {
     catalog: &'a Catalog,
     open: Option<OpenTransaction>,
     read: Read,
+    permit: Option<Permit>,
 }
 
 impl<'a> Unit<'a> {
@@ -41,7 +43,8 @@ impl<'a> Unit<'a> {
             Some(_) if !ctx.session.snapshot_read => Read::Conflict,
             Some(_) | None => Read::Snapshot,
         };
-        Ok(Self { services: ctx.services, catalog, open, read })
+        let permit = ctx.session.permit().cloned();
+        Ok(Self { services: ctx.services, catalog, open, read, permit })
     }
 
     pub(super) fn config(&self) -> &'a Config {
@@ -79,6 +82,12 @@ impl<'a> Unit<'a> {
     where
         F: Future<Output = Result<T>>,
     {
+        let permit = self.permit.as_ref();
+        let body = |txn: Transaction, live: LiveBucket| {
+            let result = body(txn.clone(), live);
+            held(permit, txn, result)
+        };
+        let body = &body;
         match &self.open {
             None => self.catalog.read_data(label, namespace, bucket, body).await,
             Some(open) => open.read(namespace, bucket, body).await,
@@ -97,6 +106,11 @@ impl<'a> Unit<'a> {
     where
         F: Future<Output = Result<T>>,
     {
+        let permit = self.permit.as_ref();
+        let body = |txn: Transaction, live: LiveBucket| {
+            let result = body(txn.clone(), live);
+            held(permit, txn, result)
+        };
         let body = &body;
         let run = || async move {
             match &self.open {
@@ -121,6 +135,11 @@ impl<'a> Unit<'a> {
         T: Serialize + DeserializeOwned + Clone,
         F: Future<Output = Result<T>>,
     {
+        let permit = self.permit.as_ref();
+        let body = |txn: Transaction, live: LiveBucket| {
+            let result = body(txn.clone(), live);
+            held(permit, txn, result)
+        };
         let body = &body;
         let run = || async move {
             match &self.open {
@@ -151,4 +170,16 @@ impl<'a> Unit<'a> {
         let refreshed = self.catalog.write_data("reindex", namespace, bucket, refresh).await?;
         if refreshed.value && !self.is_open() { run().await } else { Err(error) }
     }
+}
+
+/// Runs a body in a transaction that obeys what the user may do in its snapshot.
+async fn held<T>(
+    permit: Option<&Permit>,
+    txn: Transaction,
+    body: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    if let Some(permit) = permit {
+        permit.hold(&txn).await?;
+    }
+    body.await
 }

@@ -71,6 +71,7 @@ impl RawConfig {
             },
             replica: self.replica.check()?,
             audit_retention: duration("audit.retention", &self.audit.retention)?,
+            first_users: self.auth.users.clone(),
             entries: self.entries(),
         })
     }
@@ -130,6 +131,7 @@ impl RawServer {
         Ok(ServerConfig {
             listen: addresses("server.bind", &self.bind, self.port)?,
             advertise: advertised(&self.advertise)?,
+            insecure: self.insecure,
             max_clients: size("server.max_clients", self.max_clients, 1..=1_000_000)?,
             idle_timeout: perhaps("server.idle_timeout", &self.idle_timeout)?,
             shutdown_notice: duration("server.shutdown_notice", &self.shutdown_notice)?,

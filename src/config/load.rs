@@ -1,8 +1,8 @@
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use config::{Config as Layers, File, FileFormat};
 
-use super::{Config, ConfigError, RawConfig};
+use super::{Config, ConfigError, RawConfig, UserRules};
 
 /// Variables with our prefix that are no settings.
 const NOT_SETTINGS: &[&str] = &["LETHE_CONFIG", "LETHE_LOG", "LETHE_URL", "LETHE_PASSWORD"];
@@ -38,7 +38,14 @@ pub fn load(
     for (key, value) in flags {
         layers = set(layers, key, value.clone())?;
     }
-    layers.build()?.try_deserialize::<RawConfig>()?.check()
+    let mut raw = layers.build()?.try_deserialize::<RawConfig>()?;
+    if !raw.auth.users_file.is_empty() {
+        let path = PathBuf::from(&raw.auth.users_file);
+        let text =
+            std::fs::read_to_string(&path).map_err(|source| ConfigError::File { path, source })?;
+        raw.auth.users.0.extend(UserRules::lines(&text));
+    }
+    raw.check()
 }
 
 type Builder = config::ConfigBuilder<config::builder::DefaultState>;

@@ -19,6 +19,7 @@ mod check;
 mod error;
 mod load;
 mod raw;
+mod users;
 
 #[cfg(test)]
 mod tests;
@@ -30,6 +31,7 @@ use std::time::Duration;
 pub use error::ConfigError;
 pub use load::load;
 pub use raw::RawConfig;
+pub use users::UserRules;
 
 pub use crate::codec::duration::Retention;
 
@@ -159,6 +161,8 @@ pub struct Config {
     pub replica: ReplicaConfig,
     /// How long the audit log is kept.
     pub audit_retention: Duration,
+    /// Who is made a user when a store without users is first started on.
+    pub first_users: UserRules,
     /// Key and value of every setting, for CONFIG GET, sorted by key.
     pub entries: Vec<(String, String)>,
 }
@@ -206,6 +210,8 @@ pub struct ServerConfig {
     pub listen: Vec<SocketAddr>,
     /// Where others reach this node, if not where it listens.
     pub advertise: Option<String>,
+    /// Whoever reaches the port may do what the default user may, from wherever he comes.
+    pub insecure: bool,
     /// Connections at a time.
     pub max_clients: usize,
     /// A connection from which nothing comes for so long is closed.

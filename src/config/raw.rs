@@ -1,5 +1,7 @@
 use serde::{Deserialize, Serialize};
 
+use super::UserRules;
+
 /// Settings as they are written in the file. Unknown keys are refused.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -25,6 +27,14 @@ pub struct RawConfig {
     pub changes: RawChanges,
     pub replica: RawReplica,
     pub audit: RawRetention,
+    pub auth: RawAuth,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawAuth {
+    pub users: UserRules,
+    pub users_file: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +51,7 @@ pub struct RawServer {
     pub bind: Vec<String>,
     pub port: u16,
     pub advertise: String,
+    pub insecure: bool,
     pub max_clients: u64,
     pub idle_timeout: String,
     pub shutdown_notice: String,
@@ -214,6 +225,7 @@ impl Default for RawConfig {
             changes: RawChanges::default(),
             replica: RawReplica::default(),
             audit: RawRetention { retention: "90d".to_owned() },
+            auth: RawAuth::default(),
         }
     }
 }
@@ -234,6 +246,7 @@ impl Default for RawServer {
             bind: vec!["127.0.0.1".to_owned()],
             port: 5484,
             advertise: String::new(),
+            insecure: false,
             max_clients: 10_000,
             idle_timeout: "never".to_owned(),
             shutdown_notice: "0s".to_owned(),

@@ -69,7 +69,9 @@ impl Lifecycle {
     ) -> Result<Restored> {
         // A namespace is named by its whole path, wherever the session is.
         let here = self.catalog().default_namespace();
-        let removed = target::resolve_removed(txn, here, &request.target, request.latest).await?;
+        let found = target::resolve_removed(txn, here, &request.target, request.latest).await;
+        let removed = found.map_err(|error| course.caller.hide(error))?;
+        course.caller.expect_own(&removed.record.removed_by)?;
         expect_restorable(&removed, course.certain, request.allow_expired)?;
         let Instance::Namespace(found) = &removed.instance else {
             return Err(Error::NoSuchRemoval(request.target.to_string()));

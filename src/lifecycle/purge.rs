@@ -246,7 +246,7 @@ impl Lifecycle {
         let caller = match reads.get(&self.request_key(&removed), Read::Conflict).await? {
             Some(value) => {
                 let row: RequestRecord = record::decode("request", &value)?;
-                Caller { actor: row.by, operation: None }
+                Caller { actor: row.by, operation: None, permit: None }
             }
             None if park::put_off(txn, &removed, certain)? => return Ok(None),
             None => Caller::system("expiry"),

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::journal;
-use crate::codec::record::{self, BucketRecord, Event, EventKind, RemovalRecord, State};
+use crate::codec::record::{self, Actor, BucketRecord, Event, EventKind, RemovalRecord, State};
 use crate::codec::{BucketId, NamespaceId, Object, ObjectKind, RemovalId, Versionstamp, keys};
 use crate::error::{Error, Result};
 use crate::index;
@@ -105,7 +105,7 @@ impl Lifecycle {
         replacing: RemovalId,
     ) -> Result<Restored> {
         let now = course.now;
-        let coming = find(txn, request, course.certain).await?;
+        let coming = find(txn, course.caller, request, course.certain).await?;
         let destination = match &request.into {
             Some(path) => {
                 let id = namespace::resolve(txn, path, Read::Conflict).await?.id();
@@ -215,14 +215,24 @@ impl Lifecycle {
 }
 
 /// The bucket that RESTORE is about, read with conflict.
-async fn find(txn: &Transaction, request: &RestoreRequest, certain: i64) -> Result<Coming> {
+async fn find(
+    txn: &Transaction,
+    caller: &Caller,
+    request: &RestoreRequest,
+    certain: i64,
+) -> Result<Coming> {
     if let (Target::Instance(id), Some(_)) = (&request.target, &request.into)
         && target::removal_of(txn, id.0).await?.is_none()
     {
-        return find_inside(txn, *id).await;
+        let coming = find_inside(txn, *id).await.map_err(|error| caller.hide(error))?;
+        // Nobody has removed it itself.
+        caller.expect_own(&Actor::system("nobody"))?;
+        return Ok(coming);
     }
     let RestoreRequest { namespace, target, latest, .. } = request;
-    let removed = target::resolve_removed(txn, namespace, target, *latest).await?;
+    let found = target::resolve_removed(txn, namespace, target, *latest).await;
+    let removed = found.map_err(|error| caller.hide(error))?;
+    caller.expect_own(&removed.record.removed_by)?;
     expect_restorable(&removed, certain, request.allow_expired)?;
     let Instance::Bucket(record) = &removed.instance else {
         return Err(Error::NoSuchRemoval(target.to_string()));

@@ -1,5 +1,6 @@
 //! RETAIN, HOLD and UNHOLD: how long a removed instance is kept, and by whose order.
 
+use crate::access::Right;
 use crate::cluster::journal;
 use crate::codec::duration::Retention;
 use crate::codec::record::{self, Event, EventKind, HoldRecord, RetentionRecord};
@@ -33,6 +34,11 @@ impl Lifecycle {
         let set = |txn: Transaction, removed: Removed| async move {
             let txn = &txn;
             let number = removed.removal.0.to_be_bytes();
+            let forever = |at: Option<i64>| at.unwrap_or(i64::MAX);
+            if forever(expires_at) < forever(removed.retention.expires_at) {
+                // Who shortens lets it be destroyed earlier.
+                caller.expect(Right::Purge)?;
+            }
             if let Some(at) = removed.retention.expires_at {
                 txn.clear(&keys::expiry(at, keys::due::REMOVAL, &number))?;
             }

@@ -189,6 +189,65 @@ impl Removed {
     }
 }
 
+/// The path of the namespace that an id leads to, or that holds what it leads to: also of what
+/// is removed or was purged. `None` for a name, and for an id that leads nowhere, which is found
+/// out by as much reading.
+///
+/// # Errors
+/// Those of the store.
+pub async fn namespace_of(
+    txn: &Transaction,
+    target: &Target,
+    usual: &Path,
+) -> Result<Option<String>> {
+    let object = match target {
+        Target::Instance(id) => Some(Object::Bucket(*id)),
+        Target::NamespaceInstance(id) => Some(Object::Namespace(*id)),
+        Target::Removal(removal) | Target::NamespaceRemoval(removal) => {
+            match txn.get(&keys::removal(*removal), Read::Snapshot).await? {
+                Some(value) => {
+                    let (_, row): (_, RemovalRecord) = record::decode_versioned("removal", &value)?;
+                    Some(row.object)
+                }
+                None => match txn.get(&keys::grave(*removal), Read::Snapshot).await? {
+                    Some(value) => {
+                        let grave: GraveRecord = record::decode("grave", &value)?;
+                        return Ok(Some(match grave.object {
+                            Object::Namespace(_) if grave.namespace_path.is_empty() => grave.name,
+                            Object::Namespace(_) => {
+                                format!("{}.{}", grave.namespace_path, grave.name)
+                            }
+                            Object::Bucket(_) => grave.namespace_path,
+                        }));
+                    }
+                    None => None,
+                },
+            }
+        }
+        Target::Name(_) | Target::Namespace(_) => None,
+    };
+    let namespace = match object {
+        Some(Object::Namespace(id)) => Some(id),
+        Some(Object::Bucket(id)) => match bucket::read_record(txn, id, Read::Snapshot).await {
+            Ok(record) => Some(record.namespace),
+            Err(Error::NoSuchBucket(_)) => None,
+            Err(error) => return Err(error),
+        },
+        None => None,
+    };
+    if let Some(id) = namespace {
+        match namespace::lineage(txn, id, Read::Snapshot).await {
+            Ok(lineage) => return Ok(Some(lineage.path())),
+            Err(Error::NoSuchNamespace(_)) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    // Nothing: as much is read as where there is something.
+    let usual = namespace::resolve(txn, usual, Read::Snapshot).await?.id();
+    namespace::lineage(txn, usual, Read::Snapshot).await?;
+    Ok(None)
+}
+
 /// What a target turned out to be.
 #[derive(Debug, Clone)]
 pub enum Resolved {

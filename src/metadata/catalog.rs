@@ -173,6 +173,7 @@ impl Catalog {
             .run(label, Resolve::Idempotent, |txn: Transaction| {
                 let result = body(txn.clone());
                 async move {
+                    caller.hold(&txn).await?;
                     if let Some(operation) = operation
                         && let Some(result) = operation.replay(&txn, actor).await?
                     {

@@ -11,6 +11,7 @@ use bson::{Binary, Bson};
 use serde::{Serialize, de::DeserializeOwned};
 use xxhash_rust::xxh3::Xxh3;
 
+use crate::access::{Permit, Right};
 use crate::codec::record::{self, Actor, OperationRecord, ResultRecord};
 use crate::codec::{DecodeError, Versionstamp, keys};
 use crate::error::{Error, Result};
@@ -32,13 +33,53 @@ type Stamp = Option<Binary>;
 pub struct Caller {
     pub actor: Actor,
     pub operation: Option<Operation>,
+    /// What allows it, which every transaction of the command holds; the system needs none.
+    pub permit: Option<Permit>,
 }
 
 impl Caller {
     /// A background worker of the system.
     #[must_use]
     pub fn system(worker: &str) -> Self {
-        Self { actor: Actor::system(worker), operation: None }
+        Self { actor: Actor::system(worker), operation: None, permit: None }
+    }
+
+    /// Makes a transaction of this caller obey what the user may do in its snapshot.
+    ///
+    /// # Errors
+    /// `NOPERM`, `NOAUTH`; those of the store.
+    pub async fn hold(&self, txn: &Transaction) -> Result<()> {
+        match &self.permit {
+            Some(permit) => permit.hold(txn).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Expects another right of the user, in the places of the command.
+    ///
+    /// # Errors
+    /// `NOPERM`.
+    pub fn expect(&self, right: Right) -> Result<()> {
+        self.permit.as_ref().map_or(Ok(()), |permit| permit.expect(right))
+    }
+
+    /// What is said of something that could not be found, where only one's own may be restored:
+    /// the same as of what somebody else has removed.
+    #[must_use]
+    pub fn hide(&self, error: Error) -> Error {
+        match (&self.permit, error) {
+            (_, error @ Error::Store(_)) => error,
+            (Some(permit), _) if permit.own_only() => permit.denied(),
+            (_, error) => error,
+        }
+    }
+
+    /// Refuses what somebody else has removed, where only one's own may be restored.
+    ///
+    /// # Errors
+    /// `NOPERM`.
+    pub fn expect_own(&self, removed_by: &Actor) -> Result<()> {
+        self.permit.as_ref().map_or(Ok(()), |permit| permit.expect_own(&removed_by.user))
     }
 }
 

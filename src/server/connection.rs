@@ -306,6 +306,11 @@ impl Watch<'_> {
                     if self.client.is_killed() {
                         return Ok(None);
                     }
+                    if self.client.take_change_of_user()
+                        && let Some(ended) = running.revoked()
+                    {
+                        return Ok(Some(ended));
+                    }
                 }
                 () = until(give_up) => return Ok(None),
                 ready = self.link.ready(read) => {

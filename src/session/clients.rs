@@ -20,6 +20,8 @@ pub struct Library {
 struct Names {
     name: Option<String>,
     library: Library,
+    /// Empty until somebody is known.
+    user: String,
 }
 
 /// What everybody may know of a connection. Its own task alone writes the counters, so that counting
@@ -44,6 +46,8 @@ pub struct Client {
     no_evict: AtomicBool,
     no_touch: AtomicBool,
     killed: AtomicBool,
+    /// The user has been changed since this was last looked at.
+    changed: AtomicBool,
     alert: Arc<Notify>,
 }
 
@@ -67,6 +71,7 @@ impl Client {
             no_evict: AtomicBool::new(false),
             no_touch: AtomicBool::new(false),
             killed: AtomicBool::new(false),
+            changed: AtomicBool::new(false),
             alert: Arc::default(),
         }
     }
@@ -98,6 +103,27 @@ impl Client {
     /// CLIENT GETNAME.
     pub fn name(&self) -> Option<String> {
         self.names().name.clone()
+    }
+
+    /// Who has logged in.
+    pub fn set_user(&self, user: String) {
+        self.names().user = user;
+    }
+
+    /// Who has logged in; empty where nobody has.
+    pub fn user(&self) -> String {
+        self.names().user.clone()
+    }
+
+    /// Tells the connection that what its user may do has changed.
+    pub fn note_change_of_user(&self) {
+        self.changed.store(true, Ordering::Release);
+        self.wake();
+    }
+
+    /// Whether that was told since this was last asked.
+    pub fn take_change_of_user(&self) -> bool {
+        self.changed.swap(false, Ordering::AcqRel)
     }
 
     /// CLIENT SETINFO.

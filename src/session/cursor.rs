@@ -88,6 +88,11 @@ impl Cursors {
         self.open.get_mut(&id)?.downcast_mut()
     }
 
+    /// As [`Cursors::get_mut`], to look at.
+    pub fn get<S: Any>(&self, id: u64) -> Option<&S> {
+        self.open.get(&id)?.downcast_ref()
+    }
+
     /// Forgets a cursor of this type; false where there was none.
     pub fn close<S: Any>(&mut self, id: u64) -> bool {
         if !self.open.get(&id).is_some_and(|state| state.is::<S>()) {

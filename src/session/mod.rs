@@ -32,6 +32,7 @@ pub use cursor::Cursors;
 
 use tokio::time::Instant;
 
+use crate::access::{Account, DEFAULT, Login, Permit, Users};
 use crate::config::Config;
 use crate::metadata::OpenTransaction;
 use crate::resp::Protocol;
@@ -65,6 +66,19 @@ impl std::fmt::Display for RequestId {
     }
 }
 
+/// Wrong passwords after which a connection ends.
+const FAILURES_MAX: u32 = 10;
+
+/// Whether somebody has logged in.
+#[derive(Debug)]
+enum Standing {
+    /// Nobody yet: the default user, if that asks for no password.
+    New,
+    In(Login),
+    /// The user is gone, or may not log in any more.
+    Out,
+}
+
 /// The state of one connection.
 #[derive(Debug)]
 pub struct Session {
@@ -84,6 +98,13 @@ pub struct Session {
     pub transaction: Option<OpenTransaction>,
     /// SNAPSHOTREAD: what queries of a transaction read need not hold at COMMIT.
     pub snapshot_read: bool,
+    login: Standing,
+    /// What allows the command that is running.
+    permit: Option<Permit>,
+    /// What the open transaction was allowed, to be judged again when it is to take effect.
+    allowed: Vec<Permit>,
+    /// Wrong passwords so far.
+    failures: u32,
     closing: bool,
     /// Commands that the client's own counters don't know of yet.
     unpublished: u64,
@@ -105,6 +126,10 @@ impl Session {
             replies: Replies::default(),
             transaction: None,
             snapshot_read: false,
+            login: Standing::New,
+            permit: None,
+            allowed: Vec::new(),
+            failures: 0,
             closing: false,
             unpublished: 0,
             last_command: None,
@@ -141,6 +166,82 @@ impl Session {
         self.transaction.is_some()
     }
 
+    /// Who it is now; `None` where somebody has to log in.
+    pub fn account(&mut self, users: &Users) -> Option<Arc<Account>> {
+        if let Standing::New = self.login
+            && let Some(login) = users.unnamed(self.client.address().ip())
+        {
+            self.client.set_user(login.account().user.name.clone());
+            self.login = Standing::In(login);
+        }
+        let Standing::In(login) = &mut self.login else { return None };
+        if users.refresh(login) {
+            return Some(Arc::clone(login.account()));
+        }
+        self.log_out();
+        self.login = Standing::Out;
+        None
+    }
+
+    /// The name of who has logged in; the default user's where nobody has.
+    pub fn user(&self) -> &str {
+        match &self.login {
+            Standing::In(login) => &login.account().user.name,
+            Standing::New | Standing::Out => DEFAULT,
+        }
+    }
+
+    /// AUTH. Another user finds nothing of the former one.
+    pub fn log_in(&mut self, login: Login) {
+        let name = &login.account().user.name;
+        if !matches!(&self.login, Standing::In(former) if former.account().user.name == *name) {
+            self.log_out();
+        }
+        self.failures = 0;
+        self.client.set_user(login.account().user.name.clone());
+        self.login = Standing::In(login);
+    }
+
+    /// Notes a wrong password; too many end the connection.
+    pub fn note_failure(&mut self) {
+        self.failures += 1;
+        if self.failures >= FAILURES_MAX {
+            self.close_after_reply();
+        }
+    }
+
+    /// Forgets who it was, and what that user had open.
+    fn log_out(&mut self) {
+        self.transaction = None;
+        self.allowed.clear();
+        self.permit = None;
+        self.cursors = Cursors::new(self.defaults.session.cursors_max);
+        self.login = Standing::New;
+    }
+
+    /// What allows the command that is running.
+    pub fn permit(&self) -> Option<&Permit> {
+        self.permit.as_ref()
+    }
+
+    /// Notes what allows the next command.
+    pub fn set_permit(&mut self, permit: Option<Permit>) {
+        if self.transaction.is_none() {
+            self.allowed.clear();
+        } else if let Some(permit) = &permit
+            && !permit.needs().is_empty()
+            && !self.allowed.iter().any(|known| known.is_like(permit))
+        {
+            self.allowed.push(permit.clone());
+        }
+        self.permit = permit;
+    }
+
+    /// What the open transaction was allowed so far.
+    pub fn allowed(&self) -> &[Permit] {
+        &self.allowed
+    }
+
     /// Notes a command that begins, by its place in the table of commands.
     pub fn note_command(&mut self, index: usize) {
         self.unpublished += 1;
@@ -171,12 +272,11 @@ impl Session {
         self.unpublished = 0;
     }
 
-    /// SESSION.CLOSE: cursors and the open transaction go, attributes, namespace, name and library
+    /// SESSION.CLOSE: the login, cursors and the open transaction go, attributes, namespace, name and library
     /// return to the start. The protocol version is kept.
     pub fn close(&mut self) {
-        self.transaction = None;
+        self.log_out();
         self.snapshot_read = false;
-        self.cursors = Cursors::new(self.defaults.session.cursors_max);
         self.attributes = Attributes::from(&self.defaults.session);
         self.namespace.clone_from(&self.defaults.session.namespace);
         self.client.set_name(None);

@@ -440,7 +440,7 @@ pub(crate) async fn start(store: &Store, name: &str, clock: &TestClock) -> Node 
 
 pub(crate) fn caller() -> Caller {
     let actor = Actor { user: "default".to_owned(), client: "127.0.0.1:1".to_owned() };
-    Caller { actor, operation: None }
+    Caller { actor, operation: None, permit: None }
 }
 
 pub(crate) fn path() -> Path {

@@ -86,6 +86,7 @@ mod namespace_sets;
 mod namespaces;
 mod purge;
 mod race;
+mod rights;
 mod seat;
 mod serial;
 mod sets;

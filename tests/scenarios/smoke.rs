@@ -9,15 +9,15 @@ use tokio::time::Instant;
 use crate::cluster::{Claim, Cluster, SILENT_AFTER, claim, fail, patiently};
 
 /// A connection that sends inline commands.
-struct Connection(BufStream<TcpStream>);
+pub struct Connection(BufStream<TcpStream>);
 
 impl Connection {
-    async fn open(address: SocketAddr) -> Claim<Self> {
+    pub async fn open(address: SocketAddr) -> Claim<Self> {
         Ok(Self(BufStream::new(TcpStream::connect(address).await.map_err(fail)?)))
     }
 
     /// Sends a command and gives the first line of its reply.
-    async fn send(&mut self, command: &str) -> Claim<String> {
+    pub async fn send(&mut self, command: &str) -> Claim<String> {
         self.0.write_all(format!("{command}\r\n").as_bytes()).await.map_err(fail)?;
         self.0.flush().await.map_err(fail)?;
         self.line().await
@@ -29,7 +29,7 @@ impl Connection {
         Ok(line.trim_end().to_owned())
     }
 
-    async fn expect(&mut self, command: &str, expected: &str) -> Claim {
+    pub async fn expect(&mut self, command: &str, expected: &str) -> Claim {
         let got = self.send(command).await?;
         claim!(got == expected, "'{command}' answered '{got}' instead of '{expected}'");
         Ok(())

@@ -24,7 +24,7 @@ fn hello_chooses_the_protocol_or_changes_nothing() {
     client.check("HELLO 2 SETNAME", "-ERR Syntax error in HELLO option 'SETNAME'\r\n");
     client.check("HELLO 2 NOPE", "-ERR Syntax error in HELLO option 'NOPE'\r\n");
     client.check(
-        "HELLO 2 SETNAME you AUTH default x",
+        "HELLO 2 SETNAME you AUTH nobody x",
         "-WRONGPASS invalid username-password pair or user is disabled.\r\n",
     );
     client.check(
@@ -39,7 +39,7 @@ fn hello_chooses_the_protocol_or_changes_nothing() {
 }
 
 #[test]
-fn auth_says_that_there_are_no_users() {
+fn auth_says_that_there_are_no_passwords() {
     let server = Running::start(|_| {});
     let mut client = server.connect();
     client.check(

@@ -3,8 +3,38 @@ use super::delete::DeleteCursor;
 use super::deleted::DeletedCursor;
 use super::undelete::UndeleteCursor;
 use super::update::UpdateCursor;
+use crate::access::Right;
 use crate::command::{Args, Context, Error, Reply, Result, wrong_arity};
 use crate::query::QueryCursor;
+use crate::session::Session;
+
+/// What going on with the cursor that these words name needs, and in which namespace.
+pub(in crate::command) fn cursor_right<'a>(
+    session: &'a Session,
+    args: &Args,
+) -> Option<(Right, &'a str)> {
+    let action = Action::parse(args.get(0)?).ok()?;
+    let id = u64::try_from(args.integer(1).ok()?).ok()?;
+    let cursors = &session.cursors;
+    let deleted =
+        || cursors.get::<DeletedCursor>(id).map(|it| (Right::Restore, it.namespace.as_str()));
+    match action {
+        Action::Query => cursors
+            .get::<QueryCursor>(id)
+            .map(|it| (Right::Read, it.namespace.as_str()))
+            .or_else(deleted),
+        Action::Update => {
+            cursors.get::<UpdateCursor>(id).map(|it| (Right::Write, it.namespace.as_str()))
+        }
+        Action::Delete => {
+            cursors.get::<DeleteCursor>(id).map(|it| (Right::Remove, it.namespace.as_str()))
+        }
+        Action::Deleted => deleted(),
+        Action::Undelete => {
+            cursors.get::<UndeleteCursor>(id).map(|it| (Right::Restore, it.namespace.as_str()))
+        }
+    }
+}
 
 /// `BUCKET.CLOSE QUERY|UPDATE|DELETE|DELETED|UNDELETE <cursor-id>`.
 pub(super) fn close(ctx: &mut Context<'_>, args: &Args) -> Result<Reply> {

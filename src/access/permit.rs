@@ -1,0 +1,130 @@
+use std::sync::Arc;
+
+use super::right::{Need, Right};
+use super::user::User;
+use super::users::Account;
+use crate::error::{Error, Result};
+use crate::store::Transaction;
+
+/// That a user may run one command. Every transaction of the command holds it.
+#[derive(Clone, Debug)]
+pub struct Permit(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    account: Arc<Account>,
+    command: &'static str,
+    needs: Vec<Need>,
+    own_only: bool,
+}
+
+impl Permit {
+    /// Judges a command. What it needs as [`Right::RestoreOwn`] it gets as [`Right::Restore`]
+    /// where the user has that.
+    ///
+    /// # Errors
+    /// `NOPERM`.
+    pub fn of(account: &Arc<Account>, command: &'static str, needs: Vec<Need>) -> Result<Self> {
+        let user = &account.user;
+        let own = needs.iter().any(|need| need.right == Right::RestoreOwn);
+        let permit = |needs: Vec<Need>, own_only| {
+            Self(Arc::new(Inner { account: Arc::clone(account), command, needs, own_only }))
+        };
+        if own {
+            let full: Vec<Need> = needs.iter().cloned().map(in_full).collect();
+            if user.judge(command, &full).is_ok() {
+                return Ok(permit(full, false));
+            }
+        }
+        user.judge(command, &needs)?;
+        Ok(permit(needs, own))
+    }
+
+    /// Whether it allows the same user the same.
+    #[must_use]
+    pub fn is_like(&self, other: &Self) -> bool {
+        self.0.command == other.0.command
+            && self.0.needs == other.0.needs
+            && self.user().born == other.user().born
+    }
+
+    /// Whose it is.
+    #[must_use]
+    pub fn user(&self) -> &User {
+        &self.0.account.user
+    }
+
+    /// Whether it is only about what this user has removed.
+    #[must_use]
+    pub fn own_only(&self) -> bool {
+        self.0.own_only
+    }
+
+    /// What it was judged by.
+    #[must_use]
+    pub fn needs(&self) -> &[Need] {
+        &self.0.needs
+    }
+
+    /// Makes the transaction one that obeys: it fails unless its snapshot allows the command too,
+    /// and does not commit if the user is changed before.
+    ///
+    /// # Errors
+    /// `NOPERM`, `NOAUTH` when the user is gone; those of the store.
+    pub async fn hold(&self, txn: &Transaction) -> Result<()> {
+        let account = &self.0.account;
+        if account.is_current(txn).await? {
+            return Ok(());
+        }
+        match account.now(txn).await? {
+            Some(user) => self.judge_again(&user),
+            None => Err(Error::NotLoggedIn),
+        }
+    }
+
+    /// Judges the same command by what has become of the user.
+    ///
+    /// # Errors
+    /// As [`Permit::hold`].
+    pub fn judge_again(&self, user: &User) -> Result<()> {
+        if user.born != self.user().born || !user.enabled {
+            return Err(Error::NotLoggedIn);
+        }
+        user.judge(self.0.command, &self.0.needs)
+    }
+
+    /// Expects another right in the same places: of what a command turns out to do.
+    ///
+    /// # Errors
+    /// `NOPERM`.
+    pub fn expect(&self, right: Right) -> Result<()> {
+        for need in &self.0.needs {
+            let besides = Need::besides(right, need.place.clone());
+            self.user().judge(self.0.command, std::slice::from_ref(&besides))?;
+        }
+        Ok(())
+    }
+
+    /// Refuses what somebody else has removed, where only one's own may be restored.
+    ///
+    /// # Errors
+    /// `NOPERM`, as if nothing were there.
+    pub fn expect_own(&self, removed_by: &str) -> Result<()> {
+        if self.0.own_only && removed_by != self.user().name {
+            return Err(self.denied());
+        }
+        Ok(())
+    }
+
+    /// The refusal of this command.
+    #[must_use]
+    pub fn denied(&self) -> Error {
+        let full = self.0.needs.first().cloned().map(in_full);
+        self.user().denied(self.0.command, full.as_ref())
+    }
+}
+
+fn in_full(need: Need) -> Need {
+    let right = if need.right == Right::RestoreOwn { Right::Restore } else { need.right };
+    Need { right, ..need }
+}

@@ -162,7 +162,8 @@ impl Job<'_> {
         let count = i64::try_from(found.len()).unwrap_or(i64::MAX);
         let readers = replica::readers(txn, home).await?;
         let done = document::expunge(txn, home, &readers, found, at).await?;
-        let Caller { actor, operation } = self.caller;
+        self.caller.hold(txn).await?;
+        let Caller { actor, operation, .. } = self.caller;
         if count > 0 {
             // Not the filter: it may hold what is to be forgotten.
             let entry = Entry {

@@ -147,8 +147,7 @@ async fn away_for_hours() -> Claim {
     cluster.finish().await
 }
 
-only_in_memory! {
-    "it waits for three hours":
+only_in_memory! { "it waits for three hours",
     who_was_away_longer_than_the_journal_is_kept_reloads:
         within(Duration::from_secs(6 * 3_600), away_for_hours());
 }

@@ -53,7 +53,7 @@ macro_rules! on_each_store {
 
 /// Tests over the store in memory only, and why; where they would run over a FoundationDB, that is said.
 macro_rules! only_in_memory {
-    ($($why:literal: $test:ident: $scenario:expr;)*) => {
+    ($why:literal, $($test:ident: $scenario:expr;)*) => {
         on_each_store!(@memory $($test: $scenario;)*);
 
         #[cfg(feature = "foundationdb")]
@@ -109,11 +109,10 @@ macro_rules! scenarios {
     };
 }
 
-only_in_memory! {
-    "five seconds of tokio's clock are not five of the servers'":
-        an_old_transaction_answers_so_and_keeps_nothing: cluster::patiently(
-            transactions::an_old_transaction_answers_so_and_keeps_nothing(Mutations::default())
-        );
+only_in_memory! { "five seconds of tokio's clock are not five of the servers'",
+    an_old_transaction_answers_so_and_keeps_nothing: cluster::patiently(
+        transactions::an_old_transaction_answers_so_and_keeps_nothing(Mutations::default())
+    );
 }
 
 scenarios! {

@@ -213,6 +213,21 @@ async fn a_removal_that_a_jump_would_end() -> Claim {
 }
 
 on_each_store! {
+    a_clock_that_is_an_hour_ahead_at_the_start_purges_nothing:
+        within(LIMIT, a_clock_is_wrong_at_the_start(HOUR));
+    a_clock_that_is_an_hour_behind_at_the_start_purges_nothing:
+        within(LIMIT, a_clock_is_wrong_at_the_start(-HOUR));
+    a_clock_that_is_a_year_ahead_at_the_start_purges_nothing:
+        within(LIMIT, a_clock_is_wrong_at_the_start(YEAR));
+    a_clock_that_is_a_year_behind_at_the_start_purges_nothing:
+        within(LIMIT, a_clock_is_wrong_at_the_start(-YEAR));
+    a_confirmed_time_is_believed_at_once:
+        within(LIMIT, a_time_is_confirmed());
+    what_has_not_surely_expired_can_be_restored:
+        within(LIMIT, a_removal_that_a_jump_would_end());
+}
+
+only_in_memory! { "it waits for half an hour",
     a_clock_an_hour_ahead_purges_nothing_early_and_says_why:
         within(LIMIT, one_clock_jumps(HOUR));
     a_clock_an_hour_behind_purges_nothing_early_and_says_why:
@@ -229,16 +244,4 @@ on_each_store! {
         within(LIMIT, all_clocks_jump(YEAR));
     when_all_clocks_jump_a_year_back_they_must_agree_first:
         within(LIMIT, all_clocks_jump(-YEAR));
-    a_clock_that_is_an_hour_ahead_at_the_start_purges_nothing:
-        within(LIMIT, a_clock_is_wrong_at_the_start(HOUR));
-    a_clock_that_is_an_hour_behind_at_the_start_purges_nothing:
-        within(LIMIT, a_clock_is_wrong_at_the_start(-HOUR));
-    a_clock_that_is_a_year_ahead_at_the_start_purges_nothing:
-        within(LIMIT, a_clock_is_wrong_at_the_start(YEAR));
-    a_clock_that_is_a_year_behind_at_the_start_purges_nothing:
-        within(LIMIT, a_clock_is_wrong_at_the_start(-YEAR));
-    a_confirmed_time_is_believed_at_once:
-        within(LIMIT, a_time_is_confirmed());
-    what_has_not_surely_expired_can_be_restored:
-        within(LIMIT, a_removal_that_a_jump_would_end());
 }

@@ -96,8 +96,9 @@ impl Browser {
     }
 
     /// Calls a method of the tab, or of the browser before there is one.
-    pub(crate) fn call(&mut self, method: &str, params: Value) -> Value {
+    pub(crate) fn call(&mut self, method: &str, params: impl Into<Value>) -> Value {
         self.last_id += 1;
+        let params: Value = params.into();
         let mut message = json!({ "id": self.last_id, "method": method, "params": params });
         if !self.session.is_empty() {
             message["sessionId"] = Value::String(self.session.clone());

@@ -129,9 +129,10 @@ impl Visitor {
     fn head(&self, method: &str, path: &str) -> String {
         let cookies: Vec<String> =
             self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        let cookies = match cookies.is_empty() {
-            true => String::new(),
-            false => format!("Cookie: {}\r\n", cookies.join("; ")),
+        let cookies = if cookies.is_empty() {
+            String::new()
+        } else {
+            format!("Cookie: {}\r\n", cookies.join("; "))
         };
         let host = self.address;
         format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{cookies}")
@@ -195,7 +196,7 @@ pub(crate) fn encoded(fields: &[(&str, &str)]) -> String {
 
 /// Every byte escaped.
 pub(crate) fn percent(text: &str) -> String {
-    text.bytes().map(|byte| format!("%{byte:02x}")).collect()
+    text.bytes().fold(String::new(), |escaped, byte| format!("{escaped}%{byte:02x}"))
 }
 
 /// Where an answer sends the visitor.

@@ -16,7 +16,7 @@ use lethe::config::Config;
 use lethe::node::{Node, NodeOptions};
 use lethe::resp::Words;
 use lethe::session::{Client, Session};
-use lethe::store::Store;
+use lethe::store::{Chaos, Store};
 
 struct World {
     store: Store,
@@ -185,6 +185,41 @@ async fn data_commands_with_a_warm_cache_read_no_metadata() {
     world.quiet(true).await;
     assert_eq!(world.cost(query).await, costs(1, 3, 0));
     assert_eq!(world.cost(query).await, costs(1, 1, 0));
+}
+
+/// A change asks for what it has to know of many documents at once, not of one after the other.
+#[tokio::test(start_paused = true)]
+async fn a_batch_of_an_update_waits_for_the_store_a_few_times_however_many_it_changes() {
+    const DOCUMENTS: usize = 120;
+    let mut world = World::start().await;
+    world.run(r#"BUCKET.CREATE b INDEXES {"n":{"bson_type":"int32","unique":true}}"#).await;
+    for n in 0..DOCUMENTS {
+        world.run(&format!(r#"BUCKET.INSERT b DOCS {{"n":{n}}}"#)).await;
+    }
+    // Each read takes some of ten milliseconds of the clock, which stands still but for that.
+    let quiet = Chaos { conflict: 0.0, unknown_landed: 0.0, ..Chaos::with_seed(1) };
+    let quiet = Chaos { unknown_lost: 0.0, unknown_late: 0.0, delay: 1.0, ..quiet };
+    let slow = Chaos { delay_max: Duration::from_millis(10), ..quiet };
+    for (update, sequential) in [
+        (r#"{"$inc":{"n":1000}}"#, false),
+        (r#"{"$set":{"x":1}}"#, false),
+        // Each takes the value that the one before gives up: there the order matters.
+        (r#"{"$inc":{"n":-1}}"#, true),
+    ] {
+        world.store.faults().unwrap().chaos(Some(slow.clone()));
+        let (started, before) = (tokio::time::Instant::now(), world.store.stats().reads);
+        let reply = world.run(&format!("BUCKET.UPDATE b {{}} {update} LIMIT 1000")).await;
+        let (took, reads) = (started.elapsed(), world.store.stats().reads - before);
+        world.store.faults().unwrap().chaos(None);
+        let Reply::Array(pair) = &reply else { panic!("{reply:?}") };
+        let Reply::Array(ids) = &pair[1] else { panic!("{reply:?}") };
+        assert_eq!(ids.len(), DOCUMENTS, "{update}");
+        let asked = if update.contains("$inc") { DOCUMENTS } else { 0 };
+        assert!(reads as usize >= asked && reads < asked as u64 + 10, "{update}: {reads} reads");
+        if !sequential {
+            assert!(took < Duration::from_millis(100), "{update}: {took:?}");
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -74,8 +74,8 @@ impl Args {
     }
 
     /// Reads options from `index` on.
-    pub const fn options(&self, index: usize) -> Options<'_> {
-        Options { args: self, next: index }
+    pub fn options(&self, index: usize) -> Options<'_> {
+        Options { args: self, next: index, named: Vec::new(), again: None }
     }
 }
 
@@ -95,15 +95,34 @@ impl Args {
 pub struct Options<'a> {
     args: &'a Args,
     next: usize,
+    /// Where the names of the options are that were read.
+    named: Vec<usize>,
+    /// The name that came a second time.
+    again: Option<usize>,
 }
 
 impl<'a> Options<'a> {
-    /// The next option's name, as the client wrote it.
+    /// The next option's name, as the client wrote it. One that was given before comes as an empty
+    /// word, which is no option: so every command refuses it by [`Options::unknown`].
     #[expect(
         clippy::should_implement_trait,
         reason = "a loop needs the reader between two options"
     )]
     pub fn next(&mut self) -> Option<&'a [u8]> {
+        let (at, word) = (self.next, self.word()?);
+        let is_same = |named: &usize| {
+            self.args.get(*named).is_some_and(|named| named.eq_ignore_ascii_case(word))
+        };
+        if self.named.iter().any(is_same) {
+            self.again = Some(at);
+            return Some(&[]);
+        }
+        self.named.push(at);
+        Some(word)
+    }
+
+    /// The next word of a list, in which the same may come again.
+    pub fn word(&mut self) -> Option<&'a [u8]> {
         let word = self.args.get(self.next)?;
         self.next += 1;
         Some(word)
@@ -112,7 +131,7 @@ impl<'a> Options<'a> {
     /// The value that follows.
     pub fn value(&mut self) -> Result<&'a [u8]> {
         let option = self.current();
-        self.next().ok_or_else(|| Error::Syntax(format!("a value is missing after '{option}'")))
+        self.word().ok_or_else(|| Error::Syntax(format!("a value is missing after '{option}'")))
     }
 
     /// The value that follows, as text.
@@ -155,11 +174,47 @@ impl<'a> Options<'a> {
 
     /// The error for the option that was read last.
     pub fn unknown(&self) -> Error {
+        if let Some(again) = self.again {
+            let option = String::from_utf8_lossy(self.args.get(again).unwrap_or_default());
+            return Error::Syntax(format!("syntax error: '{option}' is given twice"));
+        }
         Error::Syntax(format!("Unknown '{}' argument", self.current()))
     }
 
     fn current(&self) -> String {
         let word = self.next.checked_sub(1).and_then(|index| self.args.get(index));
         String::from_utf8_lossy(word.unwrap_or_default()).into_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args(line: &str) -> Args {
+        Args::new(Words::from_words(line.split(' ')), 0)
+    }
+
+    #[test]
+    fn an_option_that_is_given_twice_is_no_option() {
+        let args = args("b LIMIT 1 sortby limit SORTBY x");
+        let mut options = args.options(1);
+        assert_eq!(options.next(), Some(&b"LIMIT"[..]));
+        assert_eq!(options.integer().unwrap(), 1);
+        assert_eq!(options.next(), Some(&b"sortby"[..]));
+        // A value may look like an option.
+        assert_eq!(options.value().unwrap(), b"limit");
+        assert_eq!(options.next(), Some(&b""[..]));
+        assert_eq!(options.unknown().to_string(), "syntax error: 'SORTBY' is given twice");
+    }
+
+    #[test]
+    fn words_of_a_list_may_come_again() {
+        let args = args("PUT x PUT x");
+        let mut options = args.options(0);
+        for word in ["PUT", "x", "PUT", "x"] {
+            assert_eq!(options.word(), Some(word.as_bytes()));
+        }
+        assert_eq!(options.word(), None);
     }
 }

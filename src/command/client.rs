@@ -363,7 +363,7 @@ impl<'a> Victims<'a> {
         let mut victims = Self::default();
         let mut options = args.options(0);
         while let Some(option) = options.next() {
-            let value = options.next().ok_or_else(|| Error::syntax("syntax error"))?;
+            let value = options.value().map_err(|_| Error::syntax("syntax error"))?;
             match option.to_ascii_uppercase().as_slice() {
                 b"ID" => victims.id = Some(client_id(value)?),
                 b"TYPE" => victims.nobody |= !is_normal(value)?,

@@ -218,6 +218,11 @@ impl RawSession {
                 refuse("session.object_id_format", &self.object_id_format, "hex or bytes")
             })?,
             cursors_max: size("session.cursors_max", self.cursors_max, 1..=100_000)?,
+            cursor_bytes_max: size(
+                "session.cursor_bytes_max",
+                self.cursor_bytes_max,
+                1_048_576..=1 << 34,
+            )?,
         })
     }
 }

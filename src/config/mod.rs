@@ -293,6 +293,8 @@ pub struct SessionConfig {
     pub object_id_format: ObjectIdFormat,
     /// Open cursors at a time.
     pub cursors_max: usize,
+    /// Bytes that all of them hold together.
+    pub cursor_bytes_max: usize,
 }
 
 /// What a document may be.

@@ -99,6 +99,7 @@ pub struct RawSession {
     pub limit: u64,
     pub object_id_format: String,
     pub cursors_max: u64,
+    pub cursor_bytes_max: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -292,6 +293,7 @@ impl Default for RawSession {
             limit: 100,
             object_id_format: "hex".to_owned(),
             cursors_max: 100,
+            cursor_bytes_max: 128 * 1024 * 1024,
         }
     }
 }

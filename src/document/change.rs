@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 
 use bson::oid::ObjectId;
 
-use super::{Document, Home};
+use super::{Document, Home, join_all};
 use crate::codec::record::{Change, ChangeOp, encode_change, encode_sum};
 use crate::codec::{Versionstamp, keys};
 use crate::error::{Error, Result};
 use crate::index::{self, Written};
-use crate::store::{Atomic, Transaction};
+use crate::store::{Atomic, Read, Transaction};
 
 /// What becomes of a document, for [`indexes`].
 pub(super) fn written<'a>(
@@ -93,6 +93,20 @@ impl Sums {
         }
         Ok(())
     }
+}
+
+/// Whether no document of a bucket was written by a commit after this version; with conflict on
+/// any that comes. Not in a transaction that writes some itself.
+///
+/// # Errors
+/// Those of the store; damage.
+pub async fn is_unchanged(txn: &Transaction, home: &Home, version: u64) -> Result<bool> {
+    let heads = home.shards().iter().map(|shard| async move {
+        let head = txn.get(&keys::feed::head(home.bucket(), *shard), Read::Conflict).await?;
+        head.map(|head| Versionstamp::decode(&head)).transpose().map_err(Error::from)
+    });
+    let heads = join_all(heads).await?;
+    Ok(heads.into_iter().flatten().all(|head| head.version() <= version))
 }
 
 impl Sum {

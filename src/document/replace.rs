@@ -1,20 +1,32 @@
+use std::collections::HashSet;
+
 use bson::oid::ObjectId;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::change::{Sums, indexes, log, written};
 use super::stored::{self, Stored};
-use super::{Document, Home};
+use super::{Document, Home, join_all};
 use crate::codec::keys;
 use crate::codec::record::ChangeOp;
 use crate::error::{Error, Result};
+use crate::index::{self, Index};
 use crate::store::{Read, Transaction};
 
-/// Puts `new` in the place of `old`, both with the `_id` `id`. `old` must have
-/// been read in this transaction; that it is still so is guarded until the
-/// commit. `at` is cluster time, for the change log.
+/// Documents whose reads are asked for together.
+const READS_AT_ONCE: usize = 64;
+
+/// A document, as it was read and as it is to be.
+#[derive(Clone, Debug)]
+pub struct Replaced {
+    pub id: ObjectId,
+    pub old: Document,
+    pub new: Document,
+}
+
+/// Puts `new` in the place of `old`, both with the `_id` `id`; see [`replace_all`].
 ///
 /// # Errors
-/// Those of [`crate::index::maintain`] and of the store.
+/// As [`replace_all`].
 pub async fn replace(
     txn: &Transaction,
     home: &Home,
@@ -22,19 +34,74 @@ pub async fn replace(
     (old, new): (&Document, &Document),
     at: i64,
 ) -> Result<()> {
-    let mut body = xxh3_64(&id.bytes());
-    if let Stored::Reference(reference) = hold(txn, home, id, old).await? {
-        body = reference.body();
-        let (begin, end) = keys::range(&keys::body_prefix(home.bucket(), body));
-        txn.clear_range(&begin, &end)?;
-    }
-    let value = stored::write(txn, home, new, body).await?;
-    txn.set(&home.key(id), &value)?;
-    indexes(txn, home, &[written(home, id, Some(old), Some(new))]).await?;
-    log(txn, home, ChangeOp::Update, id, at)?;
+    let one = Replaced { id: *id, old: old.clone(), new: new.clone() };
+    replace_all(txn, home, &[one], at).await
+}
+
+/// Puts the new documents in the place of the old ones, in this order and each `_id` once. The
+/// old ones must have been read in this transaction; that they are still so is guarded until
+/// the commit. `at` is cluster time, for the change log.
+///
+/// # Errors
+/// Those of [`crate::index::maintain`] and of the store.
+pub async fn replace_all(
+    txn: &Transaction,
+    home: &Home,
+    documents: &[Replaced],
+    at: i64,
+) -> Result<()> {
     let mut sums = Sums::default();
-    sums.of(home, id).replaced(old, new);
+    for part in documents.chunks(READS_AT_ONCE) {
+        let holds = part.iter().map(|one| hold(txn, home, &one.id, &one.old));
+        for (one, held) in part.iter().zip(join_all(holds).await?) {
+            let Replaced { id, old, new } = one;
+            let mut body = xxh3_64(&id.bytes());
+            if let Stored::Reference(reference) = held {
+                body = reference.body();
+                let (begin, end) = keys::range(&keys::body_prefix(home.bucket(), body));
+                txn.clear_range(&begin, &end)?;
+            }
+            let value = stored::write(txn, home, new, body).await?;
+            txn.set(&home.key(id), &value)?;
+            log(txn, home, ChangeOp::Update, id, at)?;
+            sums.of(home, id).replaced(old, new);
+        }
+    }
+    let mut rest = documents;
+    while !rest.is_empty() {
+        let (together, behind) = rest.split_at(apart(home, rest));
+        let changes = together.iter().map(|Replaced { id, old, new }| async move {
+            indexes(txn, home, &[written(home, id, Some(old), Some(new))]).await
+        });
+        join_all(changes).await?;
+        rest = behind;
+    }
     sums.write(txn, home)
+}
+
+/// How many of these, from the first on, can have their indexes brought up at the same time: no two of
+/// them give up or take the same value of a unique index, for there it matters which comes first.
+fn apart(home: &Home, documents: &[Replaced]) -> usize {
+    let unique: Vec<&Index> =
+        home.indexes().kept().filter(|index| index.is_unique()).collect();
+    let mut touched = HashSet::new();
+    for (at, one) in documents.iter().take(READS_AT_ONCE).enumerate() {
+        let mut own = HashSet::new();
+        for index in &unique {
+            let keys = |document: &Document| {
+                let entries = index::entries(index, document.raw(), false).unwrap_or_default();
+                entries.rows.into_iter().map(|(key, _)| key).collect::<HashSet<_>>()
+            };
+            let (before, after) = (keys(&one.old), keys(&one.new));
+            let changed = before.symmetric_difference(&after);
+            own.extend(changed.map(|key| (index.id(), key.clone())));
+        }
+        if at > 0 && own.iter().any(|value| touched.contains(value)) {
+            return at;
+        }
+        touched.extend(own);
+    }
+    documents.len().min(READS_AT_ONCE)
 }
 
 /// Lets the commit fail if the document is changed before, and gives how it

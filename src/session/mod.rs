@@ -14,7 +14,7 @@
 //! # Invariants
 //!
 //! * A session without a socket is the same as one with: nothing here does IO.
-//! * What a session keeps is bounded: cursors in number, names in length.
+//! * What a session keeps is bounded: cursors in number and in what they hold, names in length.
 //! * [`Session::close`] and [`Session::reset`] leave nothing of the former user's state.
 //!
 //! Not here: sockets and buffers (`server`), what commands do (`command`).
@@ -64,6 +64,10 @@ impl std::fmt::Display for RequestId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}-{}", self.client, self.command)
     }
+}
+
+fn cursors(defaults: &Config) -> Cursors {
+    Cursors::new(defaults.session.cursors_max, defaults.session.cursor_bytes_max)
 }
 
 /// Wrong passwords after which a connection ends.
@@ -122,7 +126,7 @@ impl Session {
             protocol: Protocol::default(),
             namespace: defaults.session.namespace.clone(),
             attributes: Attributes::from(&defaults.session),
-            cursors: Cursors::new(defaults.session.cursors_max),
+            cursors: cursors(&defaults),
             replies: Replies::default(),
             transaction: None,
             snapshot_read: false,
@@ -215,7 +219,7 @@ impl Session {
         self.transaction = None;
         self.allowed.clear();
         self.permit = None;
-        self.cursors = Cursors::new(self.defaults.session.cursors_max);
+        self.cursors = cursors(&self.defaults);
         self.login = Standing::New;
     }
 

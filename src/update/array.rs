@@ -64,6 +64,14 @@ impl Push {
         if has_each { Ok(push) } else { Err(error("its modifiers need $each".to_owned())) }
     }
 
+    /// About how many bytes it holds.
+    pub(super) fn weight(&self) -> usize {
+        let fields = if let Some(Order::Fields(sorts)) = &self.sort { &sorts[..] } else { &[] };
+        let fields = fields.iter().map(|sort| size_of_val(sort) + 4 * sort.path.text().len());
+        let each = self.each.iter().map(|operand| size_of_val(operand) + operand.bytes.len());
+        each.chain(fields).sum()
+    }
+
     /// Writes the array as it is afterwards.
     pub(super) fn write(&self, array: Raw<'_>, collator: Option<&Collator>, out: &mut Builder) {
         let mut elements: Vec<(u8, &[u8])> =

@@ -18,6 +18,10 @@ impl Condition {
         element_matches(self.form, &self.filter, element, steps)
     }
 
+    pub(super) fn filter(&self) -> &Ast {
+        &self.filter
+    }
+
     /// The same with its strings compared by a collation.
     pub(super) fn collated(&self, collator: &Collator) -> Self {
         Self { form: self.form, filter: self.filter.clone().collated(collator) }

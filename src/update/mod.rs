@@ -31,6 +31,7 @@ mod parse;
 mod path;
 mod tree;
 mod upsert;
+pub mod weight;
 
 use std::sync::Arc;
 

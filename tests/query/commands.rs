@@ -343,3 +343,62 @@ async fn a_batch_that_is_too_large_for_one_transaction_changes_nothing() {
     door.call(["BUCKET.INSERT", "b", "DOCS", large.as_str(), large.as_str()]).await;
     assert_eq!(batch(&door.done("BUCKET.QUERY b {}").await).1.len(), 2);
 }
+
+#[tokio::test]
+async fn what_the_cursors_of_a_session_hold_is_bounded() {
+    let house = House::with(|config| config.session.cursor_bytes_max = 1 << 20).await;
+    let mut door = house.door();
+    door.done("BUCKET.CREATE b").await;
+    for n in 0..6 {
+        door.done(&format!("BUCKET.INSERT b DOCS {{n:{n}}}")).await;
+    }
+    let value = "x".repeat(300_000);
+    let update = |n: u32| format!("BUCKET.UPDATE b {{}} {{$set:{{t{n}:'{value}'}}}} LIMIT 1");
+    for n in 0..3 {
+        door.done(&update(n)).await;
+    }
+    let full = "ERR the cursors of a session hold at most 1048576 bytes; close some with BUCKET.CLOSE, or ask for less";
+    // Refused before anything is changed.
+    assert_eq!(door.refused(&update(3)).await, full);
+    assert_eq!(batch(&door.done("BUCKET.QUERY b {t3:{$exists:true}}").await).1.len(), 0);
+    let filter = format!("{{n:{{$nin:['{value}']}}}}");
+    assert_eq!(door.refused(&format!("BUCKET.QUERY b {filter} LIMIT 1")).await, full);
+    assert_eq!(door.refused(&format!("BUCKET.DELETE b {filter} LIMIT 1")).await, full);
+    // Those that are open go on, and what is exhausted holds nothing any more.
+    for _ in 0..6 {
+        door.done("BUCKET.ADVANCE UPDATE 1").await;
+    }
+    door.done(&update(3)).await;
+    assert_eq!(door.refused(&update(4)).await, full);
+    door.done("BUCKET.CLOSE UPDATE 2").await;
+    door.done(&update(4)).await;
+    door.done("SESSION.CLOSE").await;
+    door.done(&format!("BUCKET.QUERY b {filter} LIMIT 1")).await;
+}
+
+/// What a cursor is to remember is with it again when its batch fails.
+#[tokio::test]
+async fn a_cursor_whose_batch_fails_goes_on_where_it_was_and_changes_nothing_twice() {
+    let house = House::build().await;
+    let mut door = house.door();
+    door.done("BUCKET.CREATE b INDEXES {u:{bson_type:'int32',unique:true}}").await;
+    for n in 0..6 {
+        door.done(&format!("BUCKET.INSERT b DOCS {{n:{n},u:{n}}}")).await;
+    }
+    // Each moves behind the cursor in its own order.
+    let (cursor, ids) =
+        batch(&door.done("BUCKET.UPDATE b {} {$inc:{n:10,u:10,c:1}} SORTBY n ASC LIMIT 2").await);
+    assert_eq!(ids.len(), 2);
+    door.done("BUCKET.INSERT b DOCS {u:13,blocks:true}").await;
+    let advance = format!("BUCKET.ADVANCE UPDATE {cursor}");
+    for _ in 0..2 {
+        assert!(door.refused(&advance).await.starts_with("DUPLICATEKEY"));
+    }
+    door.done("BUCKET.DELETE b {blocks:true}").await;
+    let mut changed = ids.len();
+    for _ in 0..6 {
+        changed += batch(&door.done(&advance).await).1.len();
+    }
+    assert_eq!(changed, 6);
+    assert_eq!(batch(&door.done("BUCKET.QUERY b {c:1}").await).1.len(), 6);
+}

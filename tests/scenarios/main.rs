@@ -150,6 +150,7 @@ scenarios! {
         cursors_of_changes_go_on_after_the_transaction
         changes_that_look_for_what_the_other_makes_do_not_miss_it
         of_many_upserts_one_inserts
+        an_upsert_that_searches_in_several_batches_inserts_no_second
         a_change_of_everything_gets_through_beside_inserts;
     deleted:
         an_undeletion_with_an_unknown_result_happens_once

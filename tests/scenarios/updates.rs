@@ -290,6 +290,84 @@ pub async fn of_many_upserts_one_inserts(mutations: Mutations) -> Claim {
     cluster.finish().await
 }
 
+/// What is inserted into a part that an upsert has searched already, between two of its batches or
+/// while its last one commits, is what it changes. Where nothing comes, it inserts, also when
+/// others write elsewhere in the bucket.
+pub async fn an_upsert_that_searches_in_several_batches_inserts_no_second(
+    mutations: Mutations,
+) -> Claim {
+    #[derive(Clone, Copy, PartialEq)]
+    enum Comes {
+        Nothing,
+        Other,
+        Between,
+        AtTheCommit,
+    }
+    const UPSERT: &str = r#"BUCKET.UPDATE b {"k":"x"} {"$inc":{"c":1},"upsert":true}"#;
+    // In front of all others.
+    const ONE: &str = r#"BUCKET.INSERT b DOCS {"_id":"000000000000000000000001","k":"x","n":-1}"#;
+    for comes in [Comes::Nothing, Comes::Other, Comes::Between, Comes::AtTheCommit] {
+        for (begin, end) in [("PING", "PING"), ("BEGIN", "COMMIT")] {
+            if begin == "BEGIN" && comes == Comes::AtTheCommit {
+                // One transaction from the first batch on: it is its COMMIT that fails.
+                continue;
+            }
+            let cluster =
+                Cluster::with(&["A", "B"], mutations, |config| config.query.examined_max = 5);
+            let cluster = cluster.await?;
+            cluster.expect("A", "BUCKET.CREATE b", "OK").await?;
+            let (mut client, mut other) = (Seat::at(&cluster, "A"), Seat::at(&cluster, "B"));
+            for n in 0..12 {
+                other.done(&format!(r#"BUCKET.INSERT b DOCS {{"n":{n}}}"#)).await?;
+            }
+            let (cursor, ids) = batch(&client.done(UPSERT).await?)?;
+            claim!(ids.is_empty(), "{ids:?} after the first batch");
+            match comes {
+                Comes::Nothing | Comes::AtTheCommit => {}
+                Comes::Other => drop(other.done(r#"BUCKET.INSERT b DOCS {"k":"y"}"#).await?),
+                Comes::Between => drop(other.done(ONE).await?),
+            }
+            client.done(begin).await?;
+            let mut held = (comes == Comes::AtTheCommit).then(|| cluster.hold("A", "update"));
+            let advance = format!("BUCKET.ADVANCE UPDATE {cursor}");
+            let mut changed = Vec::new();
+            for _ in 0..12 {
+                let (mut asking, line) = (client, advance.clone());
+                let asked = tokio::spawn(async move {
+                    let reply = asking.done(&line).await;
+                    (asking, reply)
+                });
+                tokio::pin!(asked);
+                let (back, reply) = loop {
+                    let arrived = async {
+                        match &mut held {
+                            Some(held) => held.arrived().await,
+                            None => std::future::pending().await,
+                        }
+                    };
+                    tokio::select! {
+                        answer = &mut asked => break answer.map_err(fail)?,
+                        () = arrived => {}
+                    }
+                    other.done(ONE).await?;
+                    held.take().map(|held| held.release());
+                };
+                client = back;
+                changed.extend(batch(&reply?)?.1);
+            }
+            client.done(end).await?;
+            claim!(changed.len() == 1, "{changed:?} changed");
+            cluster.expect("A", r#"BUCKET.COUNT b {"k":"x"}"#, "1").await?;
+            cluster.expect("B", r#"BUCKET.COUNT b {"k":"x","c":1}"#, "1").await?;
+            let own = if matches!(comes, Comes::Between | Comes::AtTheCommit) { "1" } else { "0" };
+            cluster.expect("B", r#"BUCKET.COUNT b {"k":"x","n":-1}"#, own).await?;
+            drop(held);
+            cluster.finish().await?;
+        }
+    }
+    Ok(())
+}
+
 /// Who looks at all documents comes to an end though others insert all the time.
 pub async fn a_change_of_everything_gets_through_beside_inserts(mutations: Mutations) -> Claim {
     for (label, command) in [

@@ -33,6 +33,7 @@ use crate::query::{
 };
 use crate::resp::Protocol;
 use crate::store::{self, Read, Transaction};
+use crate::update::weight;
 use crate::value::{Collator, Value, raw};
 
 /// Bytes of documents that one batch writes, but for its first document: well
@@ -127,6 +128,11 @@ impl Search {
 
     pub(super) fn limit(&self) -> usize {
         self.asked.query.limit
+    }
+
+    /// About how many bytes it holds.
+    pub(super) fn weight(&self) -> usize {
+        weight::asked(&self.asked, 0)
     }
 
     /// Finds one batch and lets `prepare` make of each document what is to be
@@ -329,12 +335,18 @@ impl From<StoredPosition> for Position {
 /// What every cursor of a change has: where it works, its filter's text, and
 /// what it goes on with, which is gone once it is exhausted.
 #[derive(Debug)]
-pub(super) struct ChangeCursor<R> {
+pub(super) struct ChangeCursor<R: Weigh> {
     pub(super) namespace: String,
     pub(super) bucket: String,
     text: String,
     removal: Option<Removal>,
     rest: Option<Arc<R>>,
+}
+
+/// What a cursor goes on with.
+pub(super) trait Weigh {
+    /// About how many bytes it holds.
+    fn weight(&self) -> usize;
 }
 
 /// What the replies of a DELETE say besides the ids.
@@ -345,7 +357,7 @@ pub(super) struct Removal {
     pub(super) info: bool,
 }
 
-impl<R> ChangeCursor<R> {
+impl<R: Weigh> ChangeCursor<R> {
     pub(super) fn new(
         (namespace, bucket): (&str, &str),
         filter: &Bytes,
@@ -377,25 +389,57 @@ impl<R> ChangeCursor<R> {
     fn is_exhausted(&self) -> bool {
         self.rest.is_none()
     }
+
+    fn weight(&self) -> usize {
+        let names = self.namespace.len() + self.bucket.len() + self.text.len();
+        size_of::<Self>() + names + self.rest.as_ref().map_or(0, |rest| rest.weight())
+    }
+}
+
+/// Whether there will be room for a cursor that goes on with this, before anything is done.
+pub(super) fn expect_room(ctx: &Context<'_>, weight: usize) -> Result<()> {
+    ctx.session.cursors.expect_room(weight).map_err(|error| Error::Syntax(error.to_string()))
+}
+
+/// Whether cursors that come to hold more may go on.
+pub(super) fn expect_bytes(ctx: &Context<'_>) -> Result<()> {
+    ctx.session.cursors.expect_bytes().map_err(|error| Error::Syntax(error.to_string()))
+}
+
+/// What a cursor went on with, which was its own until now: for a batch that has succeeded.
+pub(super) fn release<R: Weigh + Send + Sync + 'static>(
+    ctx: &mut Context<'_>,
+    id: u64,
+    rest: Arc<R>,
+) -> Option<R> {
+    ctx.session.cursors.get_mut::<ChangeCursor<R>>(id)?.rest = None;
+    Arc::into_inner(rest)
 }
 
 /// Opens the cursor of a command behind its first batch.
-pub(super) fn open<R: Send + Sync + 'static>(
+pub(super) fn open<R: Weigh + Send + Sync + 'static>(
     ctx: &mut Context<'_>,
     cursor: ChangeCursor<R>,
 ) -> Result<u64> {
     if cursor.is_exhausted() {
         return Ok(ctx.session.cursors.open_exhausted(cursor));
     }
-    ctx.session.cursors.open(cursor).map_err(|error| Error::Syntax(error.to_string()))
+    let weight = cursor.weight();
+    ctx.session.cursors.open(cursor, weight).map_err(|error| Error::Syntax(error.to_string()))
 }
 
 /// Lets a cursor go on with this after its batch.
-pub(super) fn go_on<R: Send + Sync + 'static>(ctx: &mut Context<'_>, id: u64, rest: Option<R>) {
+pub(super) fn go_on<R>(ctx: &mut Context<'_>, id: u64, rest: Option<R>)
+where
+    R: Weigh + Send + Sync + 'static,
+{
     let Some(cursor) = ctx.session.cursors.get_mut::<ChangeCursor<R>>(id) else { return };
     cursor.rest = rest.map(Arc::new);
+    let weight = cursor.weight();
     if cursor.is_exhausted() {
         ctx.session.cursors.exhaust(id);
+    } else {
+        ctx.session.cursors.weigh(id, weight);
     }
 }
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::change::{self, Attempts, ChangeCursor, Found, Removal, Search, StoredPosition};
-use super::query::{filter_limits, limit_option, limit_or_default};
+use super::query::{filter_limits, kept, limit_option, limit_or_default};
 use crate::codec::RemovalId;
 use crate::codec::duration::Retention;
 use crate::command::lifecycle::reason;
@@ -17,6 +17,7 @@ use crate::document::{self, Deletion, Document, Home};
 use crate::metadata::{Caller, LiveBucket, name};
 use crate::query::{self, Collate, Position, Query};
 use crate::store::Transaction;
+use crate::update::weight;
 
 /// Bytes that a deleted document writes besides itself.
 const TOMBSTONE_BYTES: usize = 600;
@@ -40,6 +41,12 @@ pub(super) struct Rest {
     from: Position,
 }
 
+impl change::Weigh for Rest {
+    fn weight(&self) -> usize {
+        self.job.search.weight() + weight::position(&self.from)
+    }
+}
+
 pub(super) type DeleteCursor = ChangeCursor<Rest>;
 
 /// What one batch did.
@@ -56,7 +63,7 @@ pub(super) async fn delete(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
     let filter = args.bytes(1)?;
     let Parsed { job, info, opid } = parse(ctx, &filter, &args)?;
     let namespace = ctx.session.namespace.clone();
-    ctx.session.cursors.expect_room().map_err(|error| Error::Syntax(error.to_string()))?;
+    change::expect_room(ctx, job.search.weight())?;
     let caller = support::caller(ctx.session, "BUCKET.DELETE", &args, opid)?;
     // The id is made before the first attempt, so that all attempts are one removal.
     let removal = RemovalId(Unit::of(ctx)?.catalog().cluster().ids().next().await?);
@@ -159,7 +166,7 @@ fn parse<'a>(ctx: &Context<'_>, filter: &Bytes, args: &'a Args) -> Result<Parsed
         }
     }
     let limits = filter_limits(ctx.services);
-    let filter = query::parse(filter, &limits).map_err(|error| Error::Syntax(error.to_string()))?;
+    let filter = query::parse(&kept(filter), &limits).map_err(|error| Error::Syntax(error.to_string()))?;
     let query = Query::new(filter.clone(), None, limit_or_default(ctx, limit));
     let search = Search::new(query, filter, collate);
     Ok(Parsed { job: Job { search, reason: why, retention }, info, opid })

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::change::{self, ChangeCursor};
 use super::document_reply;
-use super::query::{batch_reply, budget, filter_limits, limit_option, limit_or_default};
+use super::query::{batch_reply, budget, filter_limits, kept, limit_option, limit_or_default};
 use crate::codec::RemovalId;
 use crate::command::unit::Unit;
 use crate::command::{Args, Context, Error, Options, Reply, Result, collation};
@@ -15,6 +15,7 @@ use crate::metadata::{LiveBucket, name};
 use crate::query::deleted::{Deleted, DeletedPosition, Looking, Wanted, deleted, entry};
 use crate::query::{self, Ast, Collate};
 use crate::store::Transaction;
+use crate::update::weight;
 
 /// Words that may stand where a filter may.
 const OPTIONS: [&[u8]; 5] = [b"REMOVAL", b"LIMIT", b"COLLATION", b"ON-CONFLICT", b"OPID"];
@@ -66,11 +67,11 @@ impl Which {
         Ok(())
     }
 
-    /// The search, and what a cursor of it is called by.
-    pub(super) fn search(self, ctx: &Context<'_>, wanted: Wanted) -> Result<(Arc<Deleted>, Bytes)> {
+    /// The search for these.
+    pub(super) fn search(self, ctx: &Context<'_>, wanted: Wanted) -> Result<Searched> {
         let filter = match &self.filter {
             None => Ast::All,
-            Some(filter) => query::parse(filter, &filter_limits(ctx.services))
+            Some(filter) => query::parse(&kept(filter), &filter_limits(ctx.services))
                 .map_err(|error| Error::Syntax(error.to_string()))?,
         };
         let text = match (self.filter, self.removal) {
@@ -78,16 +79,34 @@ impl Which {
             (None, Some(removal)) => Bytes::from(format!("REMOVAL {removal}")),
             (None, None) => Bytes::from_static(b"{}"),
         };
-        Ok((Arc::new(Deleted::new(filter, self.removal, self.collate, wanted)), text))
+        // Beside how it was written it may stand under the collation of the bucket.
+        let weight = size_of::<Deleted>() + 2 * weight::filter(&filter);
+        let search = Arc::new(Deleted::new(filter, self.removal, self.collate, wanted));
+        Ok(Searched { search, text, weight })
     }
+}
+
+/// A search, what a cursor of it is called by, and about how many bytes it holds.
+#[derive(Debug)]
+pub(super) struct Searched {
+    pub(super) search: Arc<Deleted>,
+    pub(super) text: Bytes,
+    pub(super) weight: usize,
 }
 
 /// What a cursor of DELETED goes on with.
 #[derive(Debug)]
 pub(super) struct Rest {
     search: Arc<Deleted>,
+    weight: usize,
     limit: usize,
     from: DeletedPosition,
+}
+
+impl change::Weigh for Rest {
+    fn weight(&self) -> usize {
+        self.weight
+    }
 }
 
 pub(super) type DeletedCursor = ChangeCursor<Rest>;
@@ -104,11 +123,11 @@ pub(super) async fn list(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
             return Err(options.unknown());
         }
     }
-    let (search, text) = which.search(ctx, Wanted::Each)?;
+    let Searched { search, text, weight } = which.search(ctx, Wanted::Each)?;
     let limit = limit_or_default(ctx, limit);
-    let rest = Rest { search, limit, from: DeletedPosition::Start };
+    let rest = Rest { search, weight, limit, from: DeletedPosition::Start };
     let namespace = ctx.session.namespace.clone();
-    ctx.session.cursors.expect_room().map_err(|error| Error::Syntax(error.to_string()))?;
+    change::expect_room(ctx, weight)?;
     let (entries, rest) = run(&Unit::of(ctx)?, &namespace, bucket, &rest).await?;
     let id = change::open(ctx, ChangeCursor::new((&namespace, bucket), &text, None, rest))?;
     Ok(reply(ctx, id, entries))

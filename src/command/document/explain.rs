@@ -13,7 +13,8 @@ use crate::query::{self, Explained};
 pub(super) async fn explain(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
     let bucket = name::bucket(args.required(0)?)?;
     let mut analyze = false;
-    let asked = &Arc::new(parse(ctx, &args.bytes(1)?, &args, Some(&mut analyze))?);
+    let (asked, _) = parse(ctx, &args.bytes(1)?, &args, Some(&mut analyze))?;
+    let asked = &Arc::new(asked);
     let unit = Unit::of(ctx)?;
     let (budget, read) = (&budget(&unit), unit.reads());
     let namespace = ctx.session.namespace.clone();

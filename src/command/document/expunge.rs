@@ -85,7 +85,7 @@ pub(super) async fn expunge(ctx: &mut Context<'_>, args: Args) -> Result<Reply> 
     }
     which.expect_some()?;
     let removal = which.removal();
-    let (search, _) = which.search(ctx, Wanted::Rows)?;
+    let search = which.search(ctx, Wanted::Rows)?.search;
     let caller = &support::caller(ctx.session, "BUCKET.EXPUNGE", &args, opid)?;
     let namespace = ctx.session.namespace.clone();
     let lifecycle = ctx.services.lifecycle()?;

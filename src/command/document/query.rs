@@ -2,7 +2,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Action, delete, deleted, document_limits, document_reply, undelete, update};
+use super::{
+    Action, change, delete, deleted, document_limits, document_reply, undelete, update,
+};
 use crate::command::unit::Unit;
 use crate::command::{Args, Context, Error, Options, Reply, Result, Services, collation};
 use crate::document::{Document, Home};
@@ -12,6 +14,8 @@ use crate::query::{
     QueryCursor, Sort,
 };
 use crate::resp::Protocol;
+use crate::update::weight;
+use crate::value::Raw;
 
 /// Bytes of a filter or a projection: every open cursor keeps its own.
 const FILTER_BYTES_MAX: usize = 1 << 20;
@@ -24,16 +28,20 @@ const LIMIT_MAX: i64 = 10_000;
 pub(super) async fn query(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
     let bucket = name::bucket(args.required(0)?)?;
     let filter = args.bytes(1)?;
-    let asked = Arc::new(parse(ctx, &filter, &args, None)?);
+    let (asked, projection_bytes) = parse(ctx, &filter, &args, None)?;
+    let asked = Arc::new(asked);
     let namespace = ctx.session.namespace.clone();
-    ctx.session.cursors.expect_room().map_err(|error| Error::Syntax(error.to_string()))?;
+    change::expect_room(ctx, 0)?;
     let (next, documents, asked) =
         run(&Unit::of(ctx)?, &namespace, bucket, &asked, &Position::Start).await?;
-    let cursor = QueryCursor::new(&namespace, bucket, &filter, asked, next);
+    let cursor = QueryCursor::new(&namespace, bucket, &filter, Arc::clone(&asked), next);
     let id = if cursor.is_exhausted() {
         ctx.session.cursors.open_exhausted(cursor)
     } else {
-        let opened = ctx.session.cursors.open(cursor);
+        // Nothing was changed yet, so that this need not be known before.
+        let weight = weight::asked(&asked, projection_bytes);
+        change::expect_room(ctx, weight)?;
+        let opened = ctx.session.cursors.open(cursor, weight);
         opened.map_err(|error| Error::Syntax(error.to_string()))?
     };
     Ok(reply(ctx, id, documents))
@@ -141,22 +149,25 @@ pub(super) fn batch_reply(
 }
 
 /// Reads a filter and the options behind it. `ANALYZE` is one where somebody wants to know.
+/// Gives the length of the projection as well.
 pub(super) fn parse(
     ctx: &Context<'_>,
     filter: &Bytes,
     args: &Args,
     mut analyze: Option<&mut bool>,
-) -> Result<Asked> {
+) -> Result<(Asked, usize)> {
     let limits = filter_limits(ctx.services);
     let (mut order, mut result_sort, mut projection, mut limit) = (None, None, None, 0);
-    let mut collate = Collate::default();
+    let (mut collate, mut projection_bytes) = (Collate::default(), 0);
     let mut options = args.options(2);
     while let Some(option) = options.next() {
         match option.to_ascii_uppercase().as_slice() {
             b"SORTBY" => order = Some(sort("SORTBY", &mut options)?),
             b"RESULTSORT" => result_sort = Some(sort("RESULTSORT", &mut options)?),
             b"PROJECTION" => {
-                let spec = Projection::parse(&options.bytes()?, limits.document);
+                let text = options.bytes()?;
+                projection_bytes = text.len();
+                let spec = Projection::parse(&text, limits.document);
                 projection = Some(spec.map_err(|error| Error::Syntax(error.to_string()))?);
             }
             b"LIMIT" => limit = limit_option(&mut options)?,
@@ -177,10 +188,18 @@ pub(super) fn parse(
             "SORTBY and RESULTSORT cannot use the same field: '{field}'"
         )));
     }
-    let filter = query::parse(filter, &limits).map_err(|error| Error::Syntax(error.to_string()))?;
+    let filter = query::parse(&kept(filter), &limits);
+    let filter = filter.map_err(|error| Error::Syntax(error.to_string()))?;
     let fields = needed(projection.as_ref(), result_sort.as_ref());
     let query = Query::new(filter.clone(), order, limit_or_default(ctx, limit)).with_fields(fields);
-    Ok(Asked::shown(query, filter, collate, (result_sort, projection)))
+    let asked = Asked::shown(query, filter, collate, (result_sort, projection));
+    Ok((asked, projection_bytes))
+}
+
+/// What a cursor may keep for long: of BSON a copy, since what is parsed of it would
+/// keep the memory of the whole request. JSON becomes a document of its own.
+pub(super) fn kept(input: &Bytes) -> Bytes {
+    if Raw::new(input).is_some() { Bytes::copy_from_slice(input) } else { input.clone() }
 }
 
 /// What is needed of the documents that are found, when it can be named.

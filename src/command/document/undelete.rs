@@ -6,7 +6,7 @@ use bson::oid::ObjectId;
 use serde::{Deserialize, Serialize};
 
 use super::change::{self, ChangeCursor, WRITTEN_BYTES_MAX};
-use super::deleted::Which;
+use super::deleted::{Searched, Which};
 use super::query::{limit_option, limit_or_default};
 use crate::command::unit::Unit;
 use crate::command::{Args, Context, Error, Options, Reply, Result, support};
@@ -29,6 +29,7 @@ enum OnConflict {
 #[derive(Debug)]
 struct Job {
     search: Arc<Deleted>,
+    weight: usize,
     limit: usize,
     on_conflict: OnConflict,
 }
@@ -38,6 +39,12 @@ struct Job {
 pub(super) struct Rest {
     job: Arc<Job>,
     from: DeletedPosition,
+}
+
+impl change::Weigh for Rest {
+    fn weight(&self) -> usize {
+        self.job.weight
+    }
 }
 
 pub(super) type UndeleteCursor = ChangeCursor<Rest>;
@@ -65,11 +72,11 @@ pub(super) async fn undelete(ctx: &mut Context<'_>, args: Args) -> Result<Reply>
         }
     }
     which.expect_some()?;
-    let (search, text) = which.search(ctx, Wanted::Newest)?;
-    let job = Job { search, limit: limit_or_default(ctx, limit), on_conflict };
+    let Searched { search, text, weight } = which.search(ctx, Wanted::Newest)?;
+    let job = Job { search, weight, limit: limit_or_default(ctx, limit), on_conflict };
     let rest = Rest { job: Arc::new(job), from: DeletedPosition::Start };
     let namespace = ctx.session.namespace.clone();
-    ctx.session.cursors.expect_room().map_err(|error| Error::Syntax(error.to_string()))?;
+    change::expect_room(ctx, weight)?;
     let opid = opid.map(|opid| support::caller(ctx.session, "BUCKET.UNDELETE", &args, Some(opid)));
     let opid = opid.transpose()?;
     let batch = run(&Unit::of(ctx)?, &namespace, bucket, &rest, opid.as_ref()).await?;

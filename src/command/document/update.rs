@@ -8,17 +8,19 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use super::change::{self, Attempts, ChangeCursor, Found, Search, StoredPosition};
+use super::change::{self, Attempts, ChangeCursor, Found, Search, StoredPosition, Weigh};
 use super::document_limits;
-use super::query::{filter_limits, limit_option, limit_or_default, sort};
+use super::query::{filter_limits, kept, limit_option, limit_or_default, sort};
 use crate::command::unit::Unit;
 use crate::command::{Args, Context, Error, Reply, Result, collation, support};
-use crate::document::{self, Document, Home, NewDocument, Origin};
+use crate::document::{self, Document, Home, NewDocument, Origin, Replaced};
 use crate::metadata::{LiveBucket, name};
 use crate::query::{self, Budget, Collate, Limits, Position, Query, Steps, matches_within};
 use crate::store::{Read, Transaction};
-use crate::update::{Collated, Update};
+use crate::update::{Collated, Update, weight};
 
+/// Documents that are written together, before the time is looked at.
+const WRITTEN_AT_ONCE: usize = 256;
 /// Changed documents that a cursor with SORTBY remembers, so as to change none twice.
 const REMEMBERED_MAX: usize = 100_000;
 
@@ -38,6 +40,22 @@ pub(super) struct Rest {
     changed: HashSet<[u8; 12]>,
     /// Whether any document matched so far. If none did, an upsert inserts one in the end.
     matched: bool,
+    /// What the search began at.
+    since: Option<Since>,
+}
+
+/// At which version the first batch of a search looked at which bucket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Since {
+    bucket: u64,
+    version: u64,
+}
+
+impl Weigh for Rest {
+    fn weight(&self) -> usize {
+        let changed = self.changed.capacity() * (size_of::<[u8; 12]>() + 1);
+        self.job.search.weight() + self.job.update.weight() + weight::position(&self.from) + changed
+    }
 }
 
 pub(super) type UpdateCursor = ChangeCursor<Rest>;
@@ -50,6 +68,9 @@ struct Batch {
     matched: bool,
     /// Whether what was changed may be found again.
     may_return: bool,
+    /// What the search began at, where an upsert will have to know.
+    #[serde(default)]
+    since: Option<Since>,
 }
 
 /// `BUCKET.UPDATE <bucket> <filter> <update> [SORTBY ...] [LIMIT <n>] [OPID <id>]`.
@@ -57,10 +78,15 @@ pub(super) async fn update(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
     let bucket = name::bucket(args.required(0)?)?;
     let filter = args.bytes(1)?;
     let (job, opid) = parse(ctx, &filter, &args)?;
-    let rest =
-        Rest { job: Arc::new(job), from: Position::Start, changed: HashSet::new(), matched: false };
+    let rest = Rest {
+        job: Arc::new(job),
+        from: Position::Start,
+        changed: HashSet::new(),
+        matched: false,
+        since: None,
+    };
     let namespace = ctx.session.namespace.clone();
-    ctx.session.cursors.expect_room().map_err(|error| Error::Syntax(error.to_string()))?;
+    change::expect_room(ctx, rest.weight())?;
     let opid = opid.map(|opid| support::caller(ctx.session, "BUCKET.UPDATE", &args, Some(opid)));
     let opid = opid.transpose()?;
     let batch = run(&Unit::of(ctx)?, &namespace, bucket, &rest, opid.as_ref()).await?;
@@ -77,13 +103,11 @@ pub(super) async fn advance(ctx: &mut Context<'_>, id: u64) -> Result<Option<Rep
         change::check_bucket(&Unit::of(ctx)?, &namespace, &bucket).await?;
         return Ok(Some(change::reply(ctx, id, &[], None)));
     };
+    change::expect_bytes(ctx)?;
+    // It stays with the cursor until the batch has succeeded.
     let batch = run(&Unit::of(ctx)?, &namespace, &bucket, &rest, None).await?;
-    let rest = Rest {
-        job: Arc::clone(&rest.job),
-        from: rest.from.clone(),
-        changed: rest.changed.clone(),
-        matched: rest.matched,
-    };
+    let rest = change::release(ctx, id, rest);
+    let rest = rest.ok_or_else(|| Error::Internal("two commands share a cursor".to_owned()))?;
     change::go_on(ctx, id, after(rest, &batch));
     Ok(Some(change::reply(ctx, id, &batch.ids, None)))
 }
@@ -92,6 +116,7 @@ pub(super) async fn advance(ctx: &mut Context<'_>, id: u64) -> Result<Option<Rep
 fn after(mut rest: Rest, batch: &Batch) -> Option<Rest> {
     rest.from = batch.next.clone().into();
     rest.matched |= batch.matched;
+    rest.since = batch.since;
     if batch.may_return {
         rest.changed.extend(batch.ids.iter().map(ObjectId::bytes));
     }
@@ -125,8 +150,9 @@ async fn run(
             }
             let search = &search;
             let update = &rest.job.update.within(search.collator());
-            let batch = Attempt { txn: &txn, home, rest, search, update, at };
-            batch.run(limit, read, budget, object_ids).await
+            let looking = Looking { read, budget, alone: !unit.is_open() };
+            let batch = Attempt { txn: &txn, home, rest, search, update, looking, at };
+            batch.run(limit, object_ids).await
         };
         match once {
             None => Box::pin(unit.write("update", namespace, bucket, body)).await,
@@ -145,7 +171,17 @@ struct Attempt<'a> {
     rest: &'a Rest,
     search: &'a Search,
     update: &'a Collated<'a>,
+    looking: Looking<'a>,
     at: i64,
+}
+
+/// How it looks for documents.
+#[derive(Clone, Copy)]
+struct Looking<'a> {
+    read: Read,
+    budget: &'a Budget,
+    /// The transaction is that of this batch alone.
+    alone: bool,
 }
 
 /// A document and what becomes of it.
@@ -159,36 +195,91 @@ impl Attempt<'_> {
     async fn run(
         &self,
         limit: usize,
-        read: Read,
-        budget: &Budget,
         object_ids: &document::ObjectIds,
     ) -> Result<Batch> {
         let (rest, job, started) = (self.rest, &self.rest.job, Instant::now());
+        let Looking { read, budget, .. } = self.looking;
         let prepare = |id, document| self.prepare(id, document);
         let here = (self.txn, self.home);
         let found = self.search.batch(here, &rest.from, limit, read, budget, prepare).await?;
         let Found { items, mut next, order } = found;
         let mut ids = Vec::with_capacity(items.len());
-        let mut matched = false;
+        let matched = !items.is_empty();
         let mut may_return = false;
         let in_order_of_ids = order.is_none();
         let mut items = items.into_iter();
-        while let Some(Prepared { id, old, new }) = items.next() {
-            matched = true;
-            if started.elapsed() >= change::WRITE_TIME_MAX && !items.as_slice().is_empty() {
-                next = change::behind(order.as_ref(), id, &old);
-                items = Vec::new().into_iter();
+        while !items.as_slice().is_empty() {
+            let (mut together, mut last) = (Vec::new(), None);
+            for Prepared { id, old, new } in items.by_ref().take(WRITTEN_AT_ONCE) {
+                last = Some((id, old.clone()));
+                let Some(new) = new else { continue };
+                may_return |= !in_order_of_ids && self.may_match(&new, budget);
+                ids.push(id);
+                together.push(Replaced { id, old, new });
             }
-            let Some(new) = new else { continue };
-            document::replace(self.txn, self.home, &id, (&old, &new), self.at).await?;
-            may_return |= !in_order_of_ids && self.may_match(&new, budget);
-            ids.push(id);
+            document::replace_all(self.txn, self.home, &together, self.at).await?;
+            if let Some((id, old)) = last
+                && started.elapsed() >= change::WRITE_TIME_MAX
+                && !items.as_slice().is_empty()
+            {
+                next = change::behind(order.as_ref(), id, &old);
+                break;
+            }
         }
-        let nothing = !matched && !rest.matched && matches!(next, Position::End);
-        if nothing && job.update.is_upsert() {
-            ids.push(self.insert(object_ids).await?);
+        let mut since = None;
+        if job.update.is_upsert() && !matched && !rest.matched {
+            since = self.since().await?;
+            if matches!(next, Position::End) {
+                if self.is_certain(started).await? {
+                    ids.push(self.insert(object_ids).await?);
+                } else {
+                    // Somebody has inserted one: the search begins anew, and changes that.
+                    (next, since) = (Position::Start, None);
+                }
+            }
         }
-        Ok(Batch { ids, next: next.into(), matched, may_return })
+        Ok(Batch { ids, next: next.into(), matched, may_return, since })
+    }
+
+    /// What the search began at: this batch, if it is the first.
+    async fn since(&self) -> Result<Option<Since>> {
+        if !matches!(self.rest.from, Position::Start) {
+            return Ok(self.rest.since);
+        }
+        let (bucket, version) = (self.home.bucket().0, self.txn.read_version().await?);
+        Ok(Some(Since { bucket, version }))
+    }
+
+    /// Whether nothing matches in all that the search has looked at, now and until the commit. The batches before
+    /// looked in transactions of their own: either nothing was written since the first of them, or
+    /// it is searched again.
+    async fn is_certain(&self, started: Instant) -> Result<bool> {
+        if matches!(self.rest.from, Position::Start) {
+            return Ok(true);
+        }
+        if let Some(since) = self.rest.since.filter(|_| self.looking.alone)
+            && since.bucket == self.home.bucket().0
+            && document::is_unchanged(self.txn, self.home, since.version).await?
+        {
+            return Ok(true);
+        }
+        let Looking { read, budget, .. } = self.looking;
+        let (mut from, here) = (Position::Start, (self.txn, self.home));
+        while !matches!(from, Position::End) {
+            let prepare = |_, _| Ok(((), 0));
+            let found = self.search.batch(here, &from, 1, read, budget, prepare).await?;
+            if !found.items.is_empty() {
+                return Ok(false);
+            }
+            if started.elapsed() >= change::WRITE_TIME_MAX {
+                return Err(Error::syntax(
+                    "others write while the upsert looks whether anything matches, and that takes longer than a \
+                     transaction lives. Hint: create an index for the filter, or send it again",
+                ));
+            }
+            from = found.next;
+        }
+        Ok(true)
     }
 
     fn prepare(&self, id: ObjectId, old: Document) -> Result<(Prepared, usize)> {
@@ -219,7 +310,7 @@ impl Attempt<'_> {
 
 fn parse<'a>(ctx: &Context<'_>, filter: &Bytes, args: &'a Args) -> Result<(Job, Option<&'a [u8]>)> {
     let limits = Limits { document: document_limits(ctx.services), ..Limits::default() };
-    let update = Update::parse(&args.bytes(2)?, &limits, limits.document.bytes_max)?;
+    let update = Update::parse(&kept(&args.bytes(2)?), &limits, limits.document.bytes_max)?;
     let (mut order, mut limit, mut opid) = (None, 0, None);
     let mut collate = Collate::default();
     let mut options = args.options(3);
@@ -232,7 +323,7 @@ fn parse<'a>(ctx: &Context<'_>, filter: &Bytes, args: &'a Args) -> Result<(Job, 
             _ => return Err(options.unknown()),
         }
     }
-    let filter = query::parse(filter, &filter_limits(ctx.services))
+    let filter = query::parse(&kept(filter), &filter_limits(ctx.services))
         .map_err(|error| Error::Syntax(error.to_string()))?;
     update.expect_filter(&filter)?;
     let query = Query::new(filter.clone(), order, limit_or_default(ctx, limit));

@@ -118,7 +118,7 @@ pub(super) async fn apply(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
 fn parse_batch(ctx: &Context<'_>, args: &Args) -> Result<Batch> {
     let mut batch = Batch::default();
     let mut options = args.options(3);
-    while let Some(option) = options.next() {
+    while let Some(option) = options.word() {
         match option.to_ascii_uppercase().as_slice() {
             b"PUT" => {
                 let document = Document::sniff(&options.bytes()?, document_limits(ctx.services))

@@ -52,8 +52,11 @@ pub async fn replace_all(
 ) -> Result<()> {
     let mut sums = Sums::default();
     for part in documents.chunks(READS_AT_ONCE) {
-        let holds = part.iter().map(|one| hold(txn, home, &one.id, &one.old));
-        for (one, held) in part.iter().zip(join_all(holds).await?) {
+        let holds = match part {
+            [one] => vec![hold(txn, home, &one.id, &one.old).await?],
+            many => join_all(many.iter().map(|one| hold(txn, home, &one.id, &one.old))).await?,
+        };
+        for (one, held) in part.iter().zip(holds) {
             let Replaced { id, old, new } = one;
             let mut body = xxh3_64(&id.bytes());
             if let Stored::Reference(reference) = held {
@@ -68,6 +71,10 @@ pub async fn replace_all(
         }
     }
     let mut rest = documents;
+    if let [Replaced { id, old, new }] = documents {
+        indexes(txn, home, &[written(home, id, Some(old), Some(new))]).await?;
+        rest = &[];
+    }
     while !rest.is_empty() {
         let (together, behind) = rest.split_at(apart(home, rest));
         let changes = together.iter().map(|Replaced { id, old, new }| async move {
@@ -82,8 +89,7 @@ pub async fn replace_all(
 /// How many of these, from the first on, can have their indexes brought up at the same time: no two of
 /// them give up or take the same value of a unique index, for there it matters which comes first.
 fn apart(home: &Home, documents: &[Replaced]) -> usize {
-    let unique: Vec<&Index> =
-        home.indexes().kept().filter(|index| index.is_unique()).collect();
+    let unique: Vec<&Index> = home.indexes().kept().filter(|index| index.is_unique()).collect();
     let mut touched = HashSet::new();
     for (at, one) in documents.iter().take(READS_AT_ONCE).enumerate() {
         let mut own = HashSet::new();

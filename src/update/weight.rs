@@ -150,10 +150,10 @@ mod tests {
     fn a_filter_holds_what_it_lists_and_what_its_patterns_compile_to() {
         holds("{}", 1, 500);
         holds(&format!("{{a: '{}'}}", "x".repeat(100_000)), 100_000, 101_000);
-        let numbers = vec!["1"; 10_000].join(",");
-        holds(&format!("{{a: {{$all: [{numbers}]}}}}"), 10_000 * size_of::<AllMember>(), 4 << 20);
+        let numbers = vec!["1"; 9_000].join(",");
+        holds(&format!("{{a: {{$all: [{numbers}]}}}}"), 9_000 * size_of::<AllMember>(), 4 << 20);
         holds("{a: {$regex: '^x'}}", 32 << 10, 40 << 10);
-        holds("{a: {$in: [{$regex: '\\\\w{200}'}]}}", 1 << 20, 2 << 20);
+        holds("{a: {$in: [{$regex: '\\\\w{5}'}]}}", 1 << 20, 2 << 20);
     }
 
     #[test]

@@ -209,20 +209,26 @@ impl Attempt<'_> {
         let in_order_of_ids = order.is_none();
         let mut items = items.into_iter();
         while !items.as_slice().is_empty() {
-            let (mut together, mut last) = (Vec::new(), None);
+            // The last one that is not written, if none that is comes behind it.
+            let (mut together, mut left) = (Vec::<Replaced>::new(), None);
             for Prepared { id, old, new } in items.by_ref().take(WRITTEN_AT_ONCE) {
-                last = Some((id, old.clone()));
-                let Some(new) = new else { continue };
+                let Some(new) = new else {
+                    left = Some((id, old));
+                    continue;
+                };
+                left = None;
                 may_return |= !in_order_of_ids && self.may_match(&new, budget);
                 ids.push(id);
                 together.push(Replaced { id, old, new });
             }
             document::replace_all(self.txn, self.home, &together, self.at).await?;
+            let left = left.as_ref().map(|(id, old)| (*id, old));
+            let last = left.or_else(|| together.last().map(|one| (one.id, &one.old)));
             if let Some((id, old)) = last
                 && started.elapsed() >= change::WRITE_TIME_MAX
                 && !items.as_slice().is_empty()
             {
-                next = change::behind(order.as_ref(), id, &old);
+                next = change::behind(order.as_ref(), id, old);
                 break;
             }
         }

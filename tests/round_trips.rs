@@ -115,7 +115,7 @@ const ALLOCATIONS: [(&str, u64); 7] = [
     ("`BUCKET.QUERY` by `_id`", 60),
     ("`BUCKET.QUERY` by an index, one document", 125),
     ("`BUCKET.UPDATE` by `_id`, `$inc`", 145),
-    ("the same of a field with an index", 205),
+    ("the same of a field with an index", 210),
     ("`BUCKET.DELETE` by `_id`", 200),
 ];
 

@@ -45,13 +45,13 @@ use crate::value::{Raw, Value, raw};
 
 pub(crate) use crate::store::join_all;
 pub use builder::Builder;
+pub use change::is_unchanged;
 pub use delete::{Deletion, delete};
 pub use home::Home;
 pub use id::ObjectIds;
 pub use insert::{NewDocument, Origin, insert};
 pub use json::JsonError;
 pub use read::{Page, Scan, get, get_many, scan};
-pub use change::is_unchanged;
 pub use replace::{Replaced, replace, replace_all};
 pub use stored::{Reference, Stored};
 pub use tombstone::Tombstone;

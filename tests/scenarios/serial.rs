@@ -24,7 +24,7 @@ use crate::history::{Run, none_of, seeds};
 use crate::seat::Seat;
 use model::{Answer, Batch, Change, Document, End, Ended, Filter, Id, Step, Transaction, check};
 
-const SEEDS: u64 = 40;
+const SEEDS: u64 = 60;
 /// Within so many seeds a planted mistake has to be found.
 const SEEDS_TO_FIND: u64 = 200;
 const BUCKETS: usize = 2;

@@ -166,7 +166,8 @@ fn parse<'a>(ctx: &Context<'_>, filter: &Bytes, args: &'a Args) -> Result<Parsed
         }
     }
     let limits = filter_limits(ctx.services);
-    let filter = query::parse(&kept(filter), &limits).map_err(|error| Error::Syntax(error.to_string()))?;
+    let filter =
+        query::parse(&kept(filter), &limits).map_err(|error| Error::Syntax(error.to_string()))?;
     let query = Query::new(filter.clone(), None, limit_or_default(ctx, limit));
     let search = Search::new(query, filter, collate);
     Ok(Parsed { job: Job { search, reason: why, retention }, info, opid })

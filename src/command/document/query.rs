@@ -2,9 +2,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{
-    Action, change, delete, deleted, document_limits, document_reply, undelete, update,
-};
+use super::{Action, change, delete, deleted, document_limits, document_reply, undelete, update};
 use crate::command::unit::Unit;
 use crate::command::{Args, Context, Error, Options, Reply, Result, Services, collation};
 use crate::document::{Document, Home};

@@ -192,11 +192,7 @@ struct Prepared {
 }
 
 impl Attempt<'_> {
-    async fn run(
-        &self,
-        limit: usize,
-        object_ids: &document::ObjectIds,
-    ) -> Result<Batch> {
+    async fn run(&self, limit: usize, object_ids: &document::ObjectIds) -> Result<Batch> {
         let (rest, job, started) = (self.rest, &self.rest.job, Instant::now());
         let Looking { read, budget, .. } = self.looking;
         let prepare = |id, document| self.prepare(id, document);

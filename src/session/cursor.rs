@@ -145,7 +145,7 @@ impl Cursors {
 
     /// As [`Cursors::get_mut`], to look at.
     pub fn get<S: Any>(&self, id: u64) -> Option<&S> {
-        self.open.get(&id)?.downcast_ref()
+        self.open.get(&id)?.state.downcast_ref()
     }
 
     /// Forgets a cursor of this type; false where there was none.

@@ -84,7 +84,7 @@ impl Browser {
         let tab = browser.call("Target.createTarget", json!({ "url": "about:blank" }));
         let attach = json!({ "targetId": tab["targetId"], "flatten": true });
         let attached = browser.call("Target.attachToTarget", attach);
-        browser.session = attached["sessionId"].as_str().unwrap().to_owned();
+        attached["sessionId"].as_str().unwrap().clone_into(&mut browser.session);
         for domain in ["Page", "Runtime", "Log", "Audits"] {
             browser.call(&format!("{domain}.enable"), json!({}));
         }

@@ -41,7 +41,7 @@ fn check(name: &str) {
                 } else {
                     text
                 };
-                played.push_str(&format!("{head}\n{same}\n```\n"));
+                played.extend([*head, "\n", &same, "\n```\n"]);
                 blocks += 1;
                 block = None;
             }

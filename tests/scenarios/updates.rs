@@ -350,7 +350,9 @@ pub async fn an_upsert_that_searches_in_several_batches_inserts_no_second(
                         () = arrived => {}
                     }
                     other.done(ONE).await?;
-                    held.take().map(|held| held.release());
+                    if let Some(held) = held.take() {
+                        held.release();
+                    }
                 };
                 client = back;
                 changed.extend(batch(&reply?)?.1);

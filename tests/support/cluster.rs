@@ -90,13 +90,16 @@ fn memory() -> Pin<Box<dyn Future<Output = Store> + Send>> {
 }
 
 /// Where clusters that this thread makes keep what they have, until what is given is dropped.
+#[cfg(feature = "foundationdb")]
 pub fn keep_in(store: NewStore) -> Kept {
     Kept(NEW_STORE.replace(store))
 }
 
+#[cfg(feature = "foundationdb")]
 #[must_use = "dropping it ends it"]
 pub struct Kept(NewStore);
 
+#[cfg(feature = "foundationdb")]
 impl Drop for Kept {
     fn drop(&mut self) {
         NEW_STORE.set(self.0);

@@ -17,7 +17,7 @@ fn hours(hours: u64) -> Deletion {
 
 impl World {
     /// Deletes so many new documents, each by a transaction of its own.
-    async fn deleted(&self, documents: u64, how: &Deletion) {
+    async fn delete_some(&self, documents: u64, how: &Deletion) {
         for number in 0..documents {
             let document = self.insert(&format!("{{n: {number}}}")).await;
             self.delete(&[document], how).await;
@@ -71,7 +71,7 @@ async fn what_has_expired_is_purged_without_a_trace() {
         let document = world.insert(text).await;
         world.delete(&[document], &hours(1)).await;
     }
-    world.deleted(1, &hours(2)).await;
+    world.delete_some(1, &hours(2)).await;
     world.time(AT + HOUR - 1).await;
     assert_eq!(world.vacuum(AT + HOUR - 1).await, Purged::default());
     assert_eq!(world.next_look(AT).await, Some(AT + HOUR));
@@ -92,7 +92,7 @@ async fn what_waits_for_a_reader_is_read_when_it_begins_to_wait_and_when_it_goes
         world.time(AT).await;
         world.register("slow", Lease::For(100 * HOUR)).await;
         world.register("slower", Lease::For(50 * HOUR)).await;
-        world.deleted(count, &hours(1)).await;
+        world.delete_some(count, &hours(1)).await;
         world.time(AT + HOUR).await;
         let all = usize::try_from(count).unwrap();
         let versions = world.versions().await;
@@ -138,7 +138,7 @@ async fn the_end_of_a_lease_lets_go_of_what_waited_and_nothing_does_for_a_reader
     let world = World::new();
     world.time(AT).await;
     world.register("mortal", Lease::For(2 * HOUR)).await;
-    world.deleted(2, &hours(1)).await;
+    world.delete_some(2, &hours(1)).await;
     world.time(AT + HOUR).await;
     assert_eq!(world.vacuum(AT + HOUR).await.waiting, 2);
     let look = world.next_look(AT + HOUR).await.unwrap();
@@ -146,7 +146,7 @@ async fn the_end_of_a_lease_lets_go_of_what_waited_and_nothing_does_for_a_reader
     world.time(look).await;
     assert_eq!(world.vacuum(look).await.purged, 2);
     world.register("~copy", Lease::Never).await;
-    world.deleted(1, &Deletion { removal: RemovalId(4), ..hours(1) }).await;
+    world.delete_some(1, &Deletion { removal: RemovalId(4), ..hours(1) }).await;
     assert_eq!(world.vacuum(look).await.waiting, 1);
     assert_eq!(world.next_look(look).await, None, "it says when it does not need it any more");
 }
@@ -157,7 +157,7 @@ async fn of_an_ack_and_a_look_at_the_same_time_one_sees_the_other() {
     let world = World::new();
     world.time(AT).await;
     world.register("r", Lease::For(100 * HOUR)).await;
-    world.deleted(1, &hours(1)).await;
+    world.delete_some(1, &hours(1)).await;
     world.time(AT + HOUR).await;
     let version = world.versions().await[0];
     let acknowledging = world.store.begin("ack");

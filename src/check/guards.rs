@@ -2,6 +2,7 @@
 
 use super::finding::{Kind, Report};
 use super::look::{Look, Row, number};
+use crate::codec::keys::due;
 use crate::codec::record::{BucketRecord, NamespaceRecord, State};
 use crate::codec::{BucketId, NamespaceId, RemovalId, keys};
 use crate::store::{RangeRead, Result};
@@ -84,11 +85,11 @@ pub(super) async fn parked(
     let Some((namespace, _, what, id)) = report.decoded(keys::parse_parked(key)) else {
         return Ok(());
     };
-    if !matches!(what, keys::due::REMOVAL | keys::due::TRIM | keys::due::VACUUM) {
+    if ![due::REMOVAL, due::TRIM, due::VACUUM, due::TTL].contains(&what) {
         report.add(
             Kind::UnknownKey,
             format!("something of kind {what} is parked"),
-            "a removal, a trim or a vacuum",
+            "a removal, a trim, a vacuum or a TTL",
         );
     }
     report.decoded(number("parked", &id));
@@ -98,12 +99,9 @@ pub(super) async fn parked(
             format!("there is no namespace {namespace}"),
             "a namespace that is removed",
         ),
-        Row::Is(NamespaceRecord { state: State::Active, restored_at, .. }) => {
-            let due = restored_at
-                .map(|at| keys::expiry(at, keys::due::UNPARK, &namespace.0.to_be_bytes()));
-            let due = due.unwrap_or_default();
+        Row::Is(NamespaceRecord { state: State::Active, .. }) => {
             let wrong = format!("the namespace {namespace} is active, and nobody puts it back");
-            look.expect(report, &due, wrong).await?;
+            look.expect(report, &keys::unpark(namespace), wrong).await?;
         }
         Row::Is(_) | Row::Broken => {}
     }

@@ -212,6 +212,12 @@ impl Cluster {
         self.shared.options.mutations
     }
 
+    /// What this member's own clock shows. Cluster time is made of it; nothing else goes by it.
+    #[must_use]
+    pub fn own_clock(&self) -> i64 {
+        self.shared.clock.now()
+    }
+
     /// The table of open work.
     #[must_use]
     pub fn work(&self) -> &WorkTable {

@@ -1,7 +1,7 @@
 //! Deliberate mistakes, to prove that the tests would notice them.
 //!
-//! Each is one of the mutations of the protocol's section 3: switched on, a
-//! scenario or a seed of the simulation must fail. Outside test builds there is
+//! Each is one of the mutations of the protocol's section 3, or one that a command about
+//! documents could make as well: switched on, a scenario or a seed of the simulation must fail. Outside test builds there is
 //! no way to make any [`Mutations`] but the default, in which none is on.
 
 macro_rules! mutations {
@@ -71,6 +71,28 @@ mutations! {
     UnknownIsNotCommitted => unknown_is_not_committed,
     /// UPDATE and DELETE look for their documents without conflict.
     ChangesSearchBySnapshot => changes_search_by_snapshot,
+    /// DELETE keeps documents as long as the server says, whatever its RETAIN says.
+    DeleteIgnoresRetain => delete_ignores_retain,
+    /// DELETE keeps documents as long as the server says, whatever the bucket says.
+    DeleteIgnoresBucketRetention => delete_ignores_bucket_retention,
+    /// A changed setting of a bucket leaves the handles on it as they were.
+    SettingsLeaveHandles => settings_leave_handles,
+    /// UNDELETE does not ask unique indexes.
+    UndeleteIgnoresUnique => undelete_ignores_unique,
+    /// UNDELETE brings back what has expired.
+    UndeleteFindsExpired => undelete_finds_expired,
+    /// EXPUNGE destroys what a replica has not heard of.
+    ExpungeIgnoresReplicas => expunge_ignores_replicas,
+    /// EXPUNGE does not guard that what it destroys is still there.
+    ExpungeHoldsNothing => expunge_holds_nothing,
+    /// What has expired is destroyed though a replica has not heard of it.
+    VacuumIgnoresReplicas => vacuum_ignores_replicas,
+    /// What has expired is destroyed, and the floor is not raised.
+    VacuumForgetsFloor => vacuum_forgets_floor,
+    /// TTL goes by the clock of the member that does it.
+    TtlByOwnClock => ttl_by_own_clock,
+    /// TTL deletes though all destruction is paused.
+    TtlIgnoresPause => ttl_ignores_pause,
 }
 
 #[cfg(test)]
@@ -80,7 +102,7 @@ mod tests {
     #[test]
     fn by_default_no_mistake_is_made() {
         assert_eq!(Mutations::default(), Mutations::of(&[]));
-        assert_eq!(Mutation::ALL.len(), 17);
+        assert_eq!(Mutation::ALL.len(), 28);
         for mutation in Mutation::ALL {
             assert_ne!(Mutations::of(&[*mutation]), Mutations::default(), "{mutation:?}");
         }

@@ -281,6 +281,13 @@ pub fn parse_expiry(key: &[u8]) -> Result<(i64, u16, Vec<u8>), DecodeError> {
     Ok((at, what, id))
 }
 
+/// The `expiry` row by which what is parked under a namespace is put back: due at once,
+/// whatever the clocks have shown when that was asked for.
+#[must_use]
+pub fn unpark(namespace: NamespaceId) -> Vec<u8> {
+    expiry(0, due::UNPARK, &namespace.0.to_be_bytes())
+}
+
 /// `request/<removal>`: a purge that was asked for and waits.
 #[must_use]
 pub fn request(id: RemovalId) -> Vec<u8> {

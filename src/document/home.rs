@@ -4,6 +4,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use bson::oid::ObjectId;
 
+use crate::cluster::mutation::Mutations;
 use crate::codec::record::BucketRecord;
 use crate::codec::{BucketId, keys};
 use crate::metadata::{Indexes, LiveBucket};
@@ -17,6 +18,7 @@ pub struct Home {
     shards: Vec<u16>,
     stood_still_ms: i64,
     indexes: Arc<Indexes>,
+    mutations: Mutations,
 }
 
 impl From<&LiveBucket> for Home {
@@ -26,6 +28,7 @@ impl From<&LiveBucket> for Home {
             shards: bucket.shards().to_vec(),
             stood_still_ms: bucket.stood_still_ms(),
             indexes: Arc::clone(bucket.indexes()),
+            mutations: bucket.mutations(),
         }
     }
 }
@@ -35,7 +38,8 @@ impl Home {
     #[cfg(test)]
     pub(crate) fn for_test(bucket: u64, shards: &[u16]) -> Self {
         let (shards, indexes) = (shards.to_vec(), Arc::default());
-        Self { bucket: BucketId(bucket), shards, stood_still_ms: 0, indexes }
+        let mutations = Mutations::default();
+        Self { bucket: BucketId(bucket), shards, stood_still_ms: 0, indexes, mutations }
     }
 
     /// Where the documents of a bucket lie, active or removed: for reading by
@@ -46,6 +50,7 @@ impl Home {
             shards: record.shards.clone(),
             stood_still_ms: record.stood_still_ms,
             indexes: Arc::new(Indexes::of(record)),
+            mutations: Mutations::default(),
         }
     }
 
@@ -80,6 +85,11 @@ impl Home {
     /// The indexes that writes to the bucket keep.
     pub fn indexes(&self) -> &Indexes {
         &self.indexes
+    }
+
+    /// The deliberate mistakes of tests.
+    pub(super) const fn mutations(&self) -> Mutations {
+        self.mutations
     }
 
     /// The shard whose change log and counters a document belongs to.

@@ -2,6 +2,7 @@ use super::change::{Sums, indexes, log, taken, written};
 use super::{Document, Home, Tombstone, tombstone};
 use crate::codec::record::ChangeOp;
 use crate::error::{Error, Result};
+use crate::index;
 use crate::store::{Read, Transaction};
 
 /// Brings a deleted document back, with an entry in every index. `document` is
@@ -30,7 +31,12 @@ pub async fn undelete(
     }
     tombstone::clear(txn, home, &tombstone)?;
     txn.set(&home.key(id), &stored.encode())?;
-    indexes(txn, home, &[written(home, id, None, Some(document))]).await?;
+    let written = written(home, id, None, Some(document));
+    if home.mutations().undelete_ignores_unique {
+        index::mirror(txn, home.bucket(), home.indexes(), written).await?;
+    } else {
+        indexes(txn, home, &[written]).await?;
+    }
     log(txn, home, ChangeOp::Undelete, id, at)?;
     let mut sums = Sums::default();
     sums.of(home, id).inserted(document);

@@ -63,7 +63,7 @@ fn purge(
         }
         sums.of(home, &tombstone.id).tombstone_taken_away();
     }
-    if let Some(version) = newest {
+    if let Some(version) = newest.filter(|_| !home.mutations().vacuum_forgets_floor) {
         replica::raise_floor(txn, home.bucket(), Sequence::end_of(version))?;
     }
     sums.write(txn, home)?;
@@ -101,11 +101,15 @@ pub async fn expunge(
     at: i64,
 ) -> Result<Purged> {
     let clock = home.clock(at);
+    let nobody = Readers::default();
+    let readers = if home.mutations().expunge_ignores_replicas { &nobody } else { readers };
     let mut passed = Vec::with_capacity(tombstones.len());
     forget(txn, home, tombstones.iter(), at).await?;
     let (mut waiting, mut sums) = (0, Sums::default());
     for mut tombstone in tombstones {
-        tombstone.hold(txn, home)?;
+        if !home.mutations().expunge_holds_nothing {
+            tombstone.hold(txn, home)?;
+        }
         tombstone.look_up_version(txn, home).await?;
         if readers.have_passed(tombstone.version) {
             passed.push(tombstone);
@@ -132,7 +136,10 @@ pub async fn expunge(
 /// # Errors
 /// Those of the store; damage.
 pub async fn vacuum(txn: &Transaction, home: &Home, now: i64) -> Result<(Purged, bool)> {
-    let readers = replica::readers(txn, home).await?;
+    let mut readers = replica::readers(txn, home).await?;
+    if home.mutations().vacuum_ignores_replicas {
+        readers = Readers::default();
+    }
     let (mut tombstones, more_passed) = passed(txn, home, &readers).await?;
     let (expired, more_expired) =
         expired(txn, home, home.clock(now), PAGE - tombstones.len()).await?;

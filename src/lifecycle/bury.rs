@@ -53,9 +53,9 @@ pub(super) async fn bury(txn: &Transaction, removed: &Removed, burial: &Burial<'
             }
             forget_bucket(txn, id, found.ttl.is_some()).await?;
         }
-        Instance::Namespace(record) => {
+        Instance::Namespace(_) => {
             let id = NamespaceId(object.number());
-            park::stop_waking(txn, id, record)?;
+            park::stop_waking(txn, id)?;
             forget_namespace(txn, id)?;
         }
     }

@@ -99,7 +99,7 @@ impl Lifecycle {
         active.restored_at = Some(course.now);
         txn.set(&keys::namespace_name(active.parent, path.last()), &id.0.to_be_bytes())?;
         txn.set(&keys::namespace_record(id), &record::encode(&active))?;
-        park::wake(txn, id, course.now)?;
+        park::wake(txn, id)?;
         index::task::wake(txn)?;
         copy::wake(txn)?;
         let entry = Entry {

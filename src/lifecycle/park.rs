@@ -8,7 +8,7 @@
 //!
 //! Not here: the worker that does it (`worker`).
 
-use crate::codec::record::{self, NamespaceRecord, RetentionRecord, State};
+use crate::codec::record::{self, RetentionRecord, State};
 use crate::codec::{BucketId, NamespaceId, RemovalId, keys};
 use crate::error::{Error, Result};
 use crate::metadata::{bucket, namespace, settings};
@@ -74,21 +74,14 @@ async fn scheduled(txn: &Transaction, id: BucketId, ttl: bool) -> Result<Vec<Vec
 }
 
 /// Schedules that what is parked under a namespace is put back, as it is restored.
-pub(super) fn wake(txn: &Transaction, id: NamespaceId, now: i64) -> Result<()> {
-    txn.set(&keys::expiry(now, keys::due::UNPARK, &id.0.to_be_bytes()), b"")?;
+pub(super) fn wake(txn: &Transaction, id: NamespaceId) -> Result<()> {
+    txn.set(&keys::unpark(id), b"")?;
     super::signal_due(txn)
 }
 
 /// Takes that back, if it has not been done: the namespace is going.
-pub(super) fn stop_waking(
-    txn: &Transaction,
-    id: NamespaceId,
-    record: &NamespaceRecord,
-) -> Result<()> {
-    if let Some(at) = record.restored_at {
-        txn.clear(&keys::expiry(at, keys::due::UNPARK, &id.0.to_be_bytes()))?;
-    }
-    Ok(())
+pub(super) fn stop_waking(txn: &Transaction, id: NamespaceId) -> Result<()> {
+    Ok(txn.clear(&keys::unpark(id))?)
 }
 
 /// Puts back a part of what is parked under a namespace that is active again; true

@@ -197,7 +197,7 @@ pub(super) async fn write(
             txn.clear(&keys::namespace_name(parent, name))?;
             let removed = record::NamespaceRecord { state: State::Removed, ..found.clone() };
             txn.set(&keys::namespace_record(id), &record::encode(&removed))?;
-            park::stop_waking(txn, id, found)?;
+            park::stop_waking(txn, id)?;
             (above.path_of(name), "")
         }
     };

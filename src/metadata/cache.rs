@@ -59,7 +59,7 @@ struct Handle {
 
 /// An active bucket, in the transaction in which it was opened.
 #[derive(Debug, Clone)]
-pub struct LiveBucket(Arc<Handle>);
+pub struct LiveBucket(Arc<Handle>, Mutations);
 
 impl LiveBucket {
     #[must_use]
@@ -125,6 +125,11 @@ impl LiveBucket {
     #[must_use]
     pub fn collator(&self) -> Option<&Collator> {
         self.0.collator.as_ref()
+    }
+
+    /// The deliberate mistakes of tests.
+    pub(crate) const fn mutations(&self) -> Mutations {
+        self.1
     }
 
     /// Until when (milliseconds of cluster time) this handle knows that a trim
@@ -269,7 +274,7 @@ impl Handles {
                 txn.add_read_conflict_key(key)?;
             }
         }
-        Ok(LiveBucket(handle))
+        Ok(LiveBucket(handle, self.mutations))
     }
 
     pub(super) const fn mutations(&self) -> Mutations {

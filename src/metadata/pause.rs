@@ -52,7 +52,7 @@ impl LiveBucket {
     /// # Errors
     /// `ERR` for a copy; [`Error::WritesPaused`] while a swap lets writers wait,
     /// unless it is the one that was waited for already.
-    pub(super) fn expect_writable(&self, now: i64, waited: Option<RemovalId>) -> Result<()> {
+    pub fn expect_writable(&self, now: i64, waited: Option<RemovalId>) -> Result<()> {
         self.expect_no_copy()?;
         match self.pause(now) {
             Some(pause) if Some(pause.swap) != waited => {

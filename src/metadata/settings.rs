@@ -44,6 +44,10 @@ impl Catalog {
                 return Ok(());
             }
             found.record.tombstone_retention = retention;
+            if self.handles().mutations().settings_leave_handles {
+                txn.set(&keys::bucket_record(found.id), &record::encode(&found.record))?;
+                return Ok(());
+            }
             bucket::write_changed(txn, caller, &namespace, &found, ("alter", Some(shown)), now)
         })
         .await
@@ -83,7 +87,7 @@ impl Catalog {
                 return Err(Error::syntax(format!("The TTL of this bucket is of '{known}'")));
             }
             found.record.ttl.clone_from(ttl);
-            restart_ttl(txn, &found, now).await?;
+            restart_ttl(txn, &found, self.certain_now()).await?;
             bucket::write_changed(txn, caller, &namespace, &found, ("ttl", Some(shown)), now)
         })
         .await

@@ -5,6 +5,8 @@ use std::time::Duration;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
+use crate::cluster::work::Work;
+use crate::codec::record::PauseOf;
 use crate::codec::{BucketId, DecodeError, keys};
 use crate::error::{Error, Result};
 use crate::store::{RangeRead, Transaction};
@@ -117,6 +119,20 @@ where
         next = range.after(&page);
     }
     Ok(DEADMAN)
+}
+
+/// Waits behind the pause of a swap, in which only what was written before is followed: each
+/// deletion meanwhile would be one more. False: the work was told to stop.
+pub(super) async fn past_pause(
+    workers: &Workers,
+    work: &Work,
+    (bucket, pause): (BucketId, PauseOf),
+) -> bool {
+    tokio::select! {
+        biased;
+        () = work.stopped() => false,
+        () = workers.lifecycle.catalog().pause_over(bucket, pause) => true,
+    }
 }
 
 /// Whether what is due of a bucket is to be done now. Of a removed one the row is

@@ -11,7 +11,8 @@
 //! the next pass begins `ttl.scan_every` after the last.
 //!
 //! What time it is is cluster time. While that is suspect, while all destruction
-//! is paused and while the bucket is removed nothing is deleted.
+//! is paused and while the bucket is removed nothing is deleted. While a swap lets the bucket's
+//! writers wait, a pass waits as they do.
 
 use std::ops::ControlFlow;
 use std::time::Duration;
@@ -61,7 +62,7 @@ async fn expire(workers: &Workers, due: DueBucket) -> Result<()> {
     }
     meters.ttl_due(due.bucket, due.at);
     let work = catalog.cluster().work().enter(due.bucket, Scope::Shard(shard), "deletion by TTL");
-    let mut pass = Pass { workers, due, shard, epoch, work, limit: BATCH };
+    let mut pass = Pass { workers, due, shard, epoch, work, limit: BATCH, waited: None };
     pass.run().await?;
     meters.ttl_done(due.bucket);
     Ok(())
@@ -75,6 +76,8 @@ struct Pass<'a> {
     epoch: i64,
     work: Work,
     limit: usize,
+    /// The swap whose pause was waited for.
+    waited: Option<RemovalId>,
 }
 
 /// What comes after a batch.
@@ -108,6 +111,13 @@ impl Pass<'_> {
                     self.limit /= 2;
                     continue;
                 }
+                Err(Error::WritesPaused { bucket, pause }) => {
+                    if !queue::past_pause(self.workers, &self.work, (bucket, pause)).await {
+                        return Ok(());
+                    }
+                    self.waited = Some(pause.swap);
+                    continue;
+                }
                 Err(error) => return Err(error),
             };
             if !opened && self.work.open().is_err() {
@@ -139,7 +149,11 @@ impl Pass<'_> {
         let catalog = workers.lifecycle.catalog();
         workers.check_shard(txn, self.shard, self.epoch).await?;
         let live = catalog.handles().open_id(txn, bucket).await?;
-        workers.lifecycle.expect_destruction(txn).await?;
+        live.expect_writable(catalog.now(), self.waited)?;
+        let mistakes = live.mutations();
+        if !mistakes.ttl_ignores_pause {
+            workers.lifecycle.expect_destruction(txn).await?;
+        }
         let progress = settings::ttl_progress(txn, bucket, Read::Conflict).await?;
         // It was switched off or changed since the queue was read.
         let Some(progress) = progress.filter(|progress| progress.due_at == self.due.at) else {
@@ -147,7 +161,8 @@ impl Pass<'_> {
         };
         let Some(ttl) = live.record().ttl.clone() else { return Ok((ControlFlow::Break(()), 0)) };
         let indexed = is_indexed(&live, &ttl.field);
-        let now = catalog.certain_now();
+        let own = mistakes.ttl_by_own_clock.then(|| catalog.cluster().own_clock());
+        let now = own.unwrap_or_else(|| catalog.certain_now());
         let home = Home::from(&live);
         let (documents, next) = self.search(txn, &home, &ttl, &progress, indexed, now).await?;
         let mut deletion = self.deletion(&live, &ttl, &progress);

@@ -7,7 +7,8 @@
 //! table of open work before it looks whether the bucket is active (protocol.md,
 //! rule 7), so that a removal stops it and the barrier names it until it has
 //! stopped. What a reader of the change log has not passed stays, and is not met again
-//! until that reader schedules a look itself or its lease is over. While all destruction is paused, or the clocks are suspect, nothing
+//! until that reader schedules a look itself or its lease is over. While a swap lets the bucket's
+//! writers wait, it waits as they do. While all destruction is paused, or the clocks are suspect, nothing
 //! is purged and the look stays scheduled.
 
 use tokio_util::sync::CancellationToken;
@@ -38,19 +39,31 @@ async fn vacuum(workers: &Workers, due: DueBucket) -> Result<()> {
     let work =
         catalog.cluster().work().enter(bucket, Scope::Shard(shard), "vacuum of deleted documents");
     let mut opened = false;
+    let mut waited = None;
     loop {
         let outcome = catalog
             .store()
             .run("vacuum", Resolve::Idempotent, |txn: Transaction| async move {
                 let txn = &txn;
                 workers.check_shard(txn, shard, epoch).await?;
-                let home = Home::from(&catalog.handles().open_id(txn, bucket).await?);
+                let live = catalog.handles().open_id(txn, bucket).await?;
+                live.expect_writable(catalog.now(), waited)?;
+                let home = Home::from(&live);
                 workers.lifecycle.expect_destruction(txn).await?;
                 Ok::<_, Error>(document::vacuum(txn, &home, now).await?.1)
             })
             .await;
-        if !outcome?.value {
-            break;
+        match outcome {
+            Ok(outcome) if !outcome.value => break,
+            Ok(_) => {}
+            Err(Error::WritesPaused { bucket, pause }) => {
+                if !queue::past_pause(workers, &work, (bucket, pause)).await {
+                    return Ok(());
+                }
+                waited = Some(pause.swap);
+                continue;
+            }
+            Err(error) => return Err(error),
         }
         if !opened && work.open().is_err() {
             return Ok(());

@@ -464,8 +464,10 @@ async fn rows_of_namespaces_that_are_missing_or_left_over_are_found() {
         store.expect("a row of nobody", &rows, &[(Dangling, lonely)]).await;
     }
     // Nobody puts back what is parked under a namespace that is active.
-    let parked = keys::parked(store.global, NOW, keys::due::TRIM, &NOBODY.to_be_bytes());
-    store.expect("parked for ever", &[set(parked.clone(), b"")], &[(Missing, parked)]).await;
+    for what in [keys::due::TRIM, keys::due::VACUUM, keys::due::TTL] {
+        let parked = keys::parked(store.global, NOW, what, &NOBODY.to_be_bytes());
+        store.expect("parked for ever", &[set(parked.clone(), b"")], &[(Missing, parked)]).await;
+    }
     // A namespace without its record takes what is below it out of reach, unless that is being taken apart.
     let row = keys::removal(of("gone"));
     let (version, removal) = record::decode_versioned::<record::RemovalRecord>(

@@ -100,8 +100,24 @@ mistakes! {
             => "instead of 'NOSUCHBUCKET";
 }
 
+/// Those of commands about documents: the simulation finds them.
+const ELSEWHERE: &[Mutation] = &[
+    Mutation::DeleteIgnoresRetain,
+    Mutation::DeleteIgnoresBucketRetention,
+    Mutation::SettingsLeaveHandles,
+    Mutation::UndeleteIgnoresUnique,
+    Mutation::UndeleteFindsExpired,
+    Mutation::ExpungeIgnoresReplicas,
+    Mutation::ExpungeHoldsNothing,
+    Mutation::VacuumIgnoresReplicas,
+    Mutation::VacuumForgetsFloor,
+    Mutation::TtlByOwnClock,
+    Mutation::TtlIgnoresPause,
+];
+
 #[test]
 fn every_mistake_has_a_test() {
-    let missing: Vec<_> = Mutation::ALL.iter().filter(|mistake| !FOUND.contains(mistake)).collect();
+    let known = |mistake: &&Mutation| FOUND.contains(mistake) || ELSEWHERE.contains(mistake);
+    let missing: Vec<_> = Mutation::ALL.iter().filter(|mistake| !known(mistake)).collect();
     assert!(missing.is_empty(), "{missing:?}");
 }

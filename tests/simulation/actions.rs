@@ -11,6 +11,7 @@ use lethe::store::{Resolve, Transaction};
 
 use crate::cluster::{Claim, GRACE, NAMESPACE, SILENT_AFTER};
 use crate::commands::{self, Effect, NAMES, Order};
+use crate::tally;
 use crate::world::{JUMPS, Kept, NODES, Open, World, land_after};
 
 #[derive(Clone, Copy, Debug)]
@@ -48,12 +49,14 @@ pub enum Action {
     Jump,
     /// An administrator confirms the time that the clocks show.
     Confirm,
+    /// Nothing is asked for more than a minute: what is done by time is done.
+    Wait,
 }
 
 pub const ACTIONS: &[(u32, Action)] = &[
     (110, Action::Command),
     (12, Action::Burst),
-    (8, Action::Tale),
+    (14, Action::Tale),
     (10, Action::Mirror),
     (22, Action::BeginWork),
     (8, Action::EnterWork),
@@ -72,30 +75,42 @@ pub const ACTIONS: &[(u32, Action)] = &[
     (8, Action::Heal),
     (4, Action::Jump),
     (1, Action::Confirm),
+    (1, Action::Wait),
 ];
 
 /// Commits that may be kept back: whatever the protocol has a rule about.
-const LABELS: [&str; 14] = [
+const LABELS: [&str; 24] = [
     "acknowledge",
     "acknowledge",
+    "alter-bucket",
     "announce",
     "build",
+    "copy",
     "delete",
     "evict",
     "evict",
+    "expunge",
     "flip",
     "flip",
     "insert",
     "join",
     "remove",
+    "replica-register",
     "restore",
+    "swap",
+    "ttl",
+    "ttl-bucket",
+    "undelete",
     "update",
+    "vacuum",
+    "vacuum-now",
 ];
 
 /// Does one thing, by chance.
 pub async fn act(world: &mut World) -> Claim {
     let node = world.dice.one_of(&NODES);
     let action = *world.dice.line(ACTIONS);
+    tally::event(&format!("{action:?}"));
     if !matches!(action, Action::Command | Action::Burst | Action::Jump) {
         world.note(&format!("{node}: {action:?}"));
     }
@@ -121,7 +136,9 @@ pub async fn act(world: &mut World) -> Claim {
         }
         Action::Mirror => {
             let mirror = world.dice.one_of(&[0, 1, 2]);
-            let pauses = (0..6).map(|_| world.dice.millis(300)).collect();
+            // A slow one is silent for longer than its lease.
+            let longest = world.dice.one_of(&[300, 300, 300, 3_000, 25_000]);
+            let pauses = (0..6).map(|_| world.dice.millis(longest)).collect();
             world.follow_with(node, mirror, pauses);
         }
         Action::BeginWork => begin_work(world, node).await,
@@ -142,6 +159,8 @@ pub async fn act(world: &mut World) -> Claim {
                 announce(world, node, removal, bucket).await;
             }
         }
+        // Where buckets are to live they are not all removed.
+        Action::Overtake if world.dice.settled => {}
         Action::Overtake => overtake(world, node).await,
         Action::Squeeze => squeeze(world, node).await,
         Action::EndWork => {
@@ -192,6 +211,14 @@ pub async fn act(world: &mut World) -> Claim {
         Action::Confirm => {
             let script = vec!["CLUSTER.CLOCK CONFIRM".to_owned()];
             world.send(node, Order { script, effect: Effect::Confirm });
+        }
+        Action::Wait => {
+            for _ in 0..13 {
+                tokio::time::sleep(Duration::from_secs(5)).await;
+                world.what_is_due();
+                world.replace_the_ended().await?;
+                world.look(false).await?;
+            }
         }
     }
     Ok(())

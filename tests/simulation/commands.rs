@@ -10,6 +10,8 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
+use crate::documents;
+
 /// The names that buckets have, in every namespace.
 pub const NAMES: [&str; 2] = ["x", "y"];
 /// The namespaces.
@@ -25,12 +27,24 @@ pub enum Effect {
     Other,
     Insert,
     Increment,
-    Delete,
+    Delete {
+        serial: u32,
+        retain: Option<Duration>,
+        /// In the same script it is taken back.
+        undone: bool,
+    },
     Undelete,
     Expunge,
+    Vacuum,
+    /// What is deleted in a bucket is kept so long, or as long as the server says.
+    Alter(Option<Duration>),
+    /// Documents expire so many milliseconds after the time that they hold.
+    Ttl(Option<i64>),
     /// Documents may be in two buckets from now on.
     Copy,
     Read,
+    /// A replica follows its bucket.
+    Follow,
     /// Buckets of this name are removed and kept so long.
     Remove {
         serial: u32,
@@ -45,11 +59,26 @@ pub enum Effect {
     Confirm,
 }
 
+impl Effect {
+    /// Whether deleted documents may come back by it.
+    pub fn brings_back(&self) -> bool {
+        matches!(self, Self::Undelete | Self::Delete { undone: true, .. })
+    }
+}
+
 /// A command: what is sent, line by line.
 #[derive(Clone, Debug)]
 pub struct Order {
     pub script: Vec<String>,
     pub effect: Effect,
+}
+
+impl Order {
+    /// The same in another namespace.
+    pub fn within(mut self, namespace: &str) -> Self {
+        self.script.insert(0, format!("NAMESPACE USE {namespace}"));
+        self
+    }
 }
 
 /// All chance of a run.
@@ -60,11 +89,21 @@ pub struct Dice {
     /// Lines of the tables that this run goes without: what always comes in
     /// between would hide what needs its absence.
     without: BTreeSet<(usize, usize)>,
+    /// What the clocks show, if they are right.
+    pub now: i64,
+    /// A run in which buckets mostly live, so that much happens in them.
+    pub settled: bool,
 }
 
 impl Dice {
     pub fn new(seed: u64) -> Self {
-        Self { random: StdRng::seed_from_u64(seed), serial: 0, without: BTreeSet::new() }
+        Self {
+            random: StdRng::seed_from_u64(seed),
+            serial: 0,
+            without: BTreeSet::new(),
+            now: 0,
+            settled: false,
+        }
     }
 
     /// Goes without some lines of a table of this size, but never without its first.
@@ -114,35 +153,41 @@ impl Dice {
         self.serial
     }
 
-    fn name(&mut self) -> &'static str {
+    pub fn name(&mut self) -> &'static str {
         self.one_of(&NAMES)
     }
 
-    fn key(&mut self) -> usize {
+    pub fn key(&mut self) -> usize {
         self.below(3)
     }
 }
 
 /// Draws a command.
 pub fn draw(dice: &mut Dice) -> Order {
-    let make = dice.line(COMMANDS);
-    let mut order = make(dice);
-    if dice.chance(0.2) {
-        order.script.insert(0, format!("NAMESPACE USE {}", NAMESPACES[1]));
+    let often = if dice.settled { 0.85 } else { 0.3 };
+    let table = if dice.chance(often) { documents::COMMANDS } else { COMMANDS };
+    let make = dice.line(table);
+    let order = make(dice);
+    if dice.chance(if dice.settled { 0.1 } else { 0.2 }) {
+        return order.within(NAMESPACES[1]);
     }
     order
 }
 
 /// A tale: commands whose order matters, about two names.
 pub fn tale(dice: &mut Dice) -> Vec<Order> {
-    let make = dice.line(TALES);
+    let table =
+        if dice.chance(if dice.settled { 0.85 } else { 0.4 }) { documents::TALES } else { TALES };
+    let make = dice.line(table);
     let (one, other) = if dice.chance(0.5) { ("x", "y") } else { ("y", "x") };
     make(dice, one, other)
 }
 
-type Tale = fn(&mut Dice, &'static str, &'static str) -> Vec<Order>;
+/// Makes the commands of a tale.
+pub type Tale = fn(&mut Dice, &'static str, &'static str) -> Vec<Order>;
 
-fn create(name: &str) -> Order {
+/// Creates a bucket.
+pub fn create(name: &str) -> Order {
     order(Effect::Other, format!("BUCKET.CREATE {name}"))
 }
 
@@ -162,10 +207,9 @@ pub fn purge(name: &'static str, wait: &str) -> Order {
     order(Effect::Purge(name), format!("BUCKET.PURGE {name} LATEST {wait}"))
 }
 
-fn insert(dice: &mut Dice, name: &str) -> Order {
-    let (key, serial) = (dice.key(), dice.serial());
-    let line = format!(r#"BUCKET.INSERT {name} DOCS {{"k":{key},"n":0,"s":{serial}}}"#);
-    order(Effect::Insert, line)
+/// Inserts a document.
+pub fn insert(dice: &mut Dice, name: &str) -> Order {
+    order(Effect::Insert, format!("BUCKET.INSERT {name} DOCS {}", dice.document()))
 }
 
 fn read(name: &str) -> Order {
@@ -173,6 +217,20 @@ fn read(name: &str) -> Order {
 }
 
 const TALES: &[(u32, Tale)] = &[
+    // Namespaces that come and go with what is in them.
+    (3, |dice, one, _| {
+        let path = dice.one_of(&PATHS).0;
+        let serial = dice.serial();
+        let removed = Effect::Remove { serial, retain: None };
+        let all = [
+            order(removed, format!("NAMESPACE REMOVE {path} REASON c{serial}")),
+            order(Effect::Other, format!("NAMESPACE RESTORE {path} LATEST")),
+            order(Effect::Other, format!("NAMESPACE MOVE {path} v")),
+            read(one),
+            order(Effect::Other, format!("NAMESPACE MOVE v {path}")),
+        ];
+        all.into()
+    }),
     // A removal that comes while another one drains.
     (3, |dice, one, other| {
         let second = remove(dice, other);
@@ -197,15 +255,16 @@ const TALES: &[(u32, Tale)] = &[
     }),
 ];
 
-fn order(effect: Effect, line: impl Into<String>) -> Order {
+/// A command of one line.
+pub fn order(effect: Effect, line: impl Into<String>) -> Order {
     Order { script: vec![line.into()], effect }
 }
 
 /// How long something is kept: mostly short, so that it expires while we look.
-const RETENTIONS: [Option<u64>; 5] = [None, Some(0), Some(1), Some(3), Some(600)];
+pub const RETENTIONS: [Option<u64>; 5] = [None, Some(0), Some(1), Some(3), Some(600)];
 
 /// How often a command is drawn, and how it is made.
-type Drawn = (u32, fn(&mut Dice) -> Order);
+pub type Drawn = (u32, fn(&mut Dice) -> Order);
 
 pub const COMMANDS: &[Drawn] = &[
     (8, |dice| order(Effect::Other, format!("BUCKET.CREATE {}", dice.name()))),
@@ -243,23 +302,13 @@ pub const COMMANDS: &[Drawn] = &[
     }),
     (14, |dice| {
         let name = dice.name();
-        let documents: Vec<String> = (0..=dice.below(3))
-            .map(|_| format!(r#"{{"k":{},"n":0,"s":{}}}"#, dice.key(), dice.serial()))
-            .collect();
+        let documents: Vec<String> = (0..=dice.below(3)).map(|_| dice.document()).collect();
         order(Effect::Insert, format!("BUCKET.INSERT {name} DOCS {}", documents.join(" ")))
     }),
     (5, |dice| {
         let (name, key) = (dice.name(), dice.key());
         let line = format!(r#"BUCKET.UPDATE {name} {{"k":{key}}} {{"$inc":{{"n":1}}}} LIMIT 999"#);
         order(Effect::Increment, line)
-    }),
-    (5, |dice| {
-        let (name, key) = (dice.name(), dice.key());
-        let mut line = format!(r#"BUCKET.DELETE {name} {{"k":{key}}} LIMIT {}"#, 1 + dice.below(4));
-        if let Some(retain) = dice.one_of(&RETENTIONS) {
-            write!(line, " RETAIN {retain}s").expect("a string takes it");
-        }
-        order(Effect::Delete, line)
     }),
     (8, |dice| {
         let name = dice.name();
@@ -287,10 +336,7 @@ pub const COMMANDS: &[Drawn] = &[
     }),
     (1, |_| order(Effect::Other, "PURGE.PAUSE")),
     (3, |_| order(Effect::Resume, "PURGE.RESUME")),
-    (2, |dice| {
-        let schema = r#"{"k":{"bson_type":"int32","name":"k"}}"#;
-        order(Effect::Other, format!("BUCKET.INDEX CREATE {} {schema}", dice.name()))
-    }),
+    (2, |dice| documents::create_index(dice.name(), "k")),
     (1, |dice| order(Effect::Other, format!("BUCKET.INDEX DROP {} k", dice.name()))),
     (2, |dice| {
         let (name, other) = (dice.name(), dice.name());

@@ -8,10 +8,9 @@ use bytes::Bytes;
 use lethe::codec::record::{
     self, BeatRecord, BucketRecord, BusyRecord, Change, ClusterTimeRecord, GraveRecord,
     MemberRecord, NamespaceRecord, PauseRecord, RemovalRecord, ReplicaRecord, RetentionRecord,
-    ShardRecord, State,
+    ShardRecord, State, TombstoneRecord,
 };
 use lethe::codec::{BucketId, NamespaceId, Sequence, Versionstamp, keys};
-use lethe::document::Tombstone;
 use lethe::store::{RangeRead, Read, Store, Transaction};
 use serde::de::DeserializeOwned;
 
@@ -22,13 +21,22 @@ pub type Oid = [u8; 12];
 /// A deleted document: which, and by which removal.
 pub type Deleted = (Oid, u64);
 
+/// What is kept of a deleted document.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Kept {
+    pub record: TombstoneRecord,
+    /// What stood under the document's key; empty when that was destroyed.
+    pub stored: Bytes,
+    /// Of the commit that deleted it.
+    pub version: Option<Versionstamp>,
+}
+
 /// What lies below the prefix of one bucket.
 #[derive(Debug, Default)]
 pub struct Content {
     /// What stands under the document's key.
     pub documents: BTreeMap<Oid, Bytes>,
-    /// Tombstones and when they expire, on the bucket's own clock.
-    pub tombstones: BTreeMap<Deleted, Option<i64>>,
+    pub tombstones: BTreeMap<Deleted, Kept>,
     pub changes: Vec<(Versionstamp, Change)>,
     /// Of all that may not change while the bucket is removed.
     pub digest: u64,
@@ -241,6 +249,7 @@ impl Look {
 async fn contents(txn: &Transaction) -> Claim<BTreeMap<u64, Content>> {
     use keys::data;
     let mut contents: BTreeMap<u64, (Content, DefaultHasher)> = BTreeMap::new();
+    let mut versions: BTreeMap<(u64, Deleted), Versionstamp> = BTreeMap::new();
     for (key, value) in of_kind(txn, keys::kind::DATA).await? {
         let (bucket, part) = keys::parse_data(&key).map_err(fail)?;
         let (content, digest) = contents.entry(bucket.0).or_default();
@@ -255,9 +264,26 @@ async fn contents(txn: &Transaction) -> Claim<BTreeMap<u64, Content>> {
                 content.documents.insert(oid, value);
             }
             data::TOMBSTONE => {
-                let tombstone = Tombstone::decode(&key, &value).map_err(fail)?;
-                let deleted = (tombstone.id.bytes(), tombstone.removal.0);
-                content.tombstones.insert(deleted, tombstone.record.expires_at);
+                let (_, id, removal) = keys::parse_tombstone(&key).map_err(fail)?;
+                let length = value.first_chunk().map_or(0, |length| i32::from_le_bytes(*length));
+                let length = usize::try_from(length).map_err(fail)?;
+                let kept = Kept {
+                    record: decoded(&value[..length])?,
+                    stored: value.slice(length..),
+                    version: None,
+                };
+                content.tombstones.insert((id, removal.0), kept);
+            }
+            data::EXPIRING => {
+                let (bucket, _, removal, oid) = keys::parse_expiring(&key).map_err(fail)?;
+                let version = Versionstamp::decode(&value).map_err(fail)?;
+                versions.insert((bucket.0, (oid, removal.0)), version);
+            }
+            // Of one that waits for a replica.
+            data::DELETED_BY if !value.is_empty() => {
+                let (bucket, removal, oid) = keys::parse_deleted_by(&key).map_err(fail)?;
+                let version = Versionstamp::decode(&value).map_err(fail)?;
+                versions.insert((bucket.0, (oid, removal.0)), version);
             }
             data::CHANGE => {
                 let (_, _, version, _) = keys::parse_change(&key).map_err(fail)?;
@@ -269,6 +295,9 @@ async fn contents(txn: &Transaction) -> Claim<BTreeMap<u64, Content>> {
     }
     let finish = |(bucket, (mut content, digest)): (u64, (Content, DefaultHasher))| {
         content.digest = digest.finish();
+        for (deleted, kept) in &mut content.tombstones {
+            kept.version = versions.get(&(bucket, *deleted)).copied();
+        }
         (bucket, content)
     };
     Ok(contents.into_iter().map(finish).collect())

@@ -9,11 +9,12 @@
 //! After every step `model.rs` compares what the store holds with what it held
 //! before and with what clients were told; at the end all is healed, everything
 //! removed is purged, and the check must find nothing. What can happen is a
-//! table (`actions.rs`, `commands.rs`): a new command is one line there.
+//! table (`actions.rs`, `commands.rs`, `documents.rs`): a new command is one line there.
 //!
 //! ```sh
 //! cargo test --test simulation                       # the seeds of every day
 //! LETHE_SEEDS=1000..2000 cargo test --test simulation seeds
+//! LETHE_TELL=1 cargo test --test simulation seeds -- --nocapture   # and how often what happened
 //! LETHE_SEED=17 cargo test --test simulation one_seed -- --nocapture
 //! ```
 
@@ -28,12 +29,16 @@ mod seat;
 
 mod actions;
 mod commands;
+mod documents;
+mod end;
 mod entropy;
+mod kept;
 mod look;
 mod mirror;
 mod mistakes;
 mod model;
 mod runner;
+mod tally;
 mod told;
 mod world;
 

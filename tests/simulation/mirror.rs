@@ -13,6 +13,7 @@ use tokio::time::sleep;
 
 use crate::cluster::{Claim, claim, field, line};
 use crate::seat::Seat;
+use crate::tally;
 
 /// Short enough that some are over within a run.
 const LEASE: &str = "20s";
@@ -52,8 +53,13 @@ impl Mirror {
     pub async fn follow(self, mut seat: Seat, pauses: Vec<Duration>) -> Vec<Reply> {
         for pause in pauses {
             sleep(pause).await;
-            if self.round(&mut seat, true).await.is_err() {
-                *self.lock() = None;
+            match self.round(&mut seat, true).await {
+                Ok(true) => tally::event("replica took over something"),
+                Ok(false) => {}
+                Err(Anew) => {
+                    tally::event("replica told to start anew");
+                    *self.lock() = None;
+                }
             }
         }
         Vec::new()

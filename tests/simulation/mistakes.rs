@@ -1,4 +1,5 @@
-//! Each deliberate mistake of the protocol's section 3 is found by the simulation.
+//! Each deliberate mistake of the protocol's section 3 is found by the simulation, and each of
+//! those that commands about documents could make.
 
 use lethe::cluster::mutation::Mutation;
 
@@ -25,6 +26,17 @@ const FOUND: &[(Mutation, u64)] = &[
     (Mutation::RequestSurvivesRestore, 90),
     (Mutation::MembersWithoutShardsIgnored, 6),
     (Mutation::AbsentFenceEquals, 113),
+    (Mutation::DeleteIgnoresRetain, 0),
+    (Mutation::DeleteIgnoresBucketRetention, 0),
+    (Mutation::SettingsLeaveHandles, 0),
+    (Mutation::UndeleteIgnoresUnique, 0),
+    (Mutation::UndeleteFindsExpired, 0),
+    (Mutation::ExpungeIgnoresReplicas, 0),
+    (Mutation::ExpungeHoldsNothing, 0),
+    (Mutation::VacuumIgnoresReplicas, 0),
+    (Mutation::VacuumForgetsFloor, 0),
+    (Mutation::TtlByOwnClock, 0),
+    (Mutation::TtlIgnoresPause, 0),
 ];
 
 /// Not of the protocol's: only what a session is told is wrong then. The random

@@ -1,7 +1,8 @@
 //! What must always hold, seen from outside: each look at the store against the
 //! one before, and against what clients asked for and were told.
 //!
-//! The numbers in brackets are those of the invariants of the design.
+//! The numbers in brackets are those of the invariants of the design. What must hold of
+//! deleted documents is in `kept.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -9,18 +10,22 @@ use std::time::Duration;
 use lethe::clock::milliseconds;
 use lethe::codec::record::{ChangeOp, State};
 use lethe::codec::{BucketId, RemovalId, Sequence};
-use lethe::document::Stored;
 
 use crate::cluster::{Claim, EPOCH, SILENT_AFTER, claim};
 use crate::commands::Effect;
+use crate::kept::{Looks, Past, decoded, is_chosen};
 use crate::look::{Content, Look, Oid};
+use crate::tally;
 use crate::told::Told;
 
 /// Without RETAIN.
 const DEFAULT_RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Cluster time is as old as the heartbeats and rounds that carry the clocks.
-const TOLERANCE: i64 = 2_000;
+pub const TOLERANCE: i64 = 2_000;
+
+/// Clocks that disagree by less are believed.
+const BELIEVED: i64 = 60_000;
 
 /// What was promised about a removal.
 #[derive(Debug)]
@@ -49,9 +54,11 @@ pub struct Model {
     /// Documents that workers write, and under which epoch of which shard.
     batches: BTreeMap<Oid, (u16, i64)>,
     /// How far ahead of the truth cluster time may be: what an administrator has accepted.
-    ahead: i64,
+    pub ahead: i64,
     /// How far ahead any clock has ever been.
     farthest: i64,
+    /// What has been deleted.
+    pub past: Past,
 }
 
 /// A document that a client was given.
@@ -63,7 +70,7 @@ pub struct Given<'a> {
     pub documents: &'a [Oid],
 }
 
-fn true_time(at: Duration) -> i64 {
+pub fn true_time(at: Duration) -> i64 {
     EPOCH + milliseconds(at)
 }
 
@@ -71,6 +78,9 @@ impl Model {
     /// A clock is now so far ahead of the truth.
     pub fn note_clock(&mut self, ahead: i64) {
         self.farthest = self.farthest.max(ahead);
+        if ahead <= BELIEVED {
+            self.ahead = self.ahead.max(ahead);
+        }
     }
 
     /// A worker writes this document.
@@ -81,8 +91,9 @@ impl Model {
     /// Compares a look with the one before it.
     pub fn compare(&mut self, before: &Look, now: &Look) -> Claim {
         if self.told.under_way(Duration::ZERO, now.at, |effect| *effect == Effect::Confirm) {
-            self.ahead = self.farthest;
+            self.ahead = self.ahead.max(self.farthest);
         }
+        self.past.note_time(now);
         for id in now.buckets.keys().chain(now.namespaces.keys()) {
             self.lineages.insert(*id, now.lineage(*id));
         }
@@ -181,6 +192,11 @@ impl Model {
                 |effect: &Effect| matches!(effect, Effect::Unhold(name) if *name == grave.name);
             let held = before.holds.contains(id) && !self.told.under_way(before.at, now.at, unheld);
             claim!(!held, "{removal} was purged though it was on hold");
+            tally::event(if asked {
+                "purged as asked"
+            } else {
+                "purged by expiry or with its namespace"
+            });
             let paused = before.pause.is_some() && before.pause == now.pause;
             claim!(!paused, "{removal} was purged though purging was paused");
         }
@@ -246,7 +262,7 @@ impl Model {
 
     /// Compares what lies in the buckets with a former thorough look.
     pub fn compare_contents(&mut self, before: &Look, now: &Look) -> Claim {
-        let none = BTreeMap::new();
+        let (none, nothing) = (BTreeMap::new(), Content::default());
         let was = before.contents.as_ref().unwrap_or(&none);
         let is = now.contents.as_ref().unwrap_or(&none);
         for (id, content) in is {
@@ -284,11 +300,11 @@ impl Model {
             if record.copy.is_none() {
                 explained(bucket, content)?;
             }
-            if let Some(was) = was.get(id) {
+            let was = was.get(id).unwrap_or(&nothing);
+            if before.buckets.contains_key(id) {
                 Self::restored(bucket, (before, was), (now, content))?;
-                let stood_still = now.stood_still(*id);
-                self.tombstones((before, was), (now, content), stood_still)?;
             }
+            self.kept(&Looks { bucket, before, was, now, is: content })?;
             self.counted(content)?;
             self.epochs(before, content)?;
         }
@@ -332,29 +348,6 @@ impl Model {
         Ok(())
     }
 
-    /// A deleted document is destroyed when it has expired, or when somebody asked for it.
-    fn tombstones(
-        &self,
-        (before, was): (&Look, &Content),
-        (now, is): (&Look, &Content),
-        stood_still: i64,
-    ) -> Claim {
-        let asked = self.told.under_way(before.at, now.at, |effect| {
-            matches!(effect, Effect::Expunge | Effect::Undelete)
-        });
-        let ahead = self.ahead + TOLERANCE;
-        let clock = true_time(now.at).saturating_add(ahead).saturating_sub(stood_still);
-        for (deleted, expires_at) in &was.tombstones {
-            let expired = expires_at.is_some_and(|at| at <= clock);
-            let there = is.tombstones.contains_key(deleted);
-            claim!(
-                there || expired || asked,
-                "a deleted document was destroyed before its time: {expires_at:?} at {clock}"
-            );
-        }
-        Ok(())
-    }
-
     /// What was acknowledged has happened, and once.
     fn counted(&self, content: &Content) -> Claim {
         // What was acknowledged since the copy was made stands only in one of the two.
@@ -362,11 +355,10 @@ impl Model {
             return Ok(());
         }
         let asked = self.told.sent.iter().filter(|sent| sent.effect == Effect::Increment).count();
-        for (oid, value) in &content.documents {
+        // An id that comes again counts anew.
+        for (oid, value) in content.documents.iter().filter(|(oid, _)| !is_chosen(oid)) {
             let id = bson::oid::ObjectId::from_bytes(*oid);
-            let Ok(Stored::Inline(document)) = Stored::decode(value) else { continue };
-            let document: bson::Document = bson::deserialize_from_slice(document.bytes())
-                .map_err(|error| error.to_string())?;
+            let document = decoded(value)?;
             let Ok(count) = document.get_i32("n").map(i64::from) else { continue };
             let acknowledged = self.told.increments.get(oid).copied().unwrap_or_default();
             claim!(
@@ -401,6 +393,11 @@ impl Model {
             let id = bson::oid::ObjectId::from_bytes(*oid);
             let there = logged(oid, ChangeOp::Delete) || purged(oid);
             claim!(there, "{id} was deleted, as was acknowledged, and nothing tells of it");
+        }
+        for oid in &self.told.undeleted {
+            let id = bson::oid::ObjectId::from_bytes(*oid);
+            let there = logged(oid, ChangeOp::Undelete) || purged(oid);
+            claim!(there, "{id} came back, as was acknowledged, and nothing tells of it");
         }
         Ok(())
     }
@@ -451,7 +448,8 @@ fn explained(bucket: BucketId, content: &Content) -> Claim {
             ChangeOp::Insert | ChangeOp::Undelete => !was && live.insert(change.oid),
             ChangeOp::Update => was,
             ChangeOp::Delete => was && live.remove(&change.oid),
-            ChangeOp::Purge => true,
+            // Of a document that was there before this one.
+            ChangeOp::Purge => !was || is_chosen(&change.oid),
         };
         claim!(sensible, "the log of {bucket} has {op:?} of {id}, which was there: {was}");
     }

@@ -3,6 +3,7 @@
 //! A process of its own, since the runtime's generator also depends on how many
 //! runtimes the process has had; and a seed that hangs or aborts is only itself.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,7 +12,7 @@ use std::time::Duration;
 
 use lethe::cluster::mutation::{Mutation, Mutations};
 
-use crate::world;
+use crate::{tally, world};
 
 /// The seeds of every day.
 const SEEDS: u64 = 200;
@@ -20,6 +21,8 @@ const STUCK: Duration = Duration::from_secs(300);
 
 const SEED: &str = "LETHE_SEED";
 const MISTAKE: &str = "LETHE_MISTAKE";
+/// Has a run say what happens, and many runs how often what happened.
+pub const TELL: &str = "LETHE_TELL";
 /// How the process of a seed tells its outcome.
 const TRACE: &str = "trace of the run: ";
 const VIOLATED: &str = "violated: ";
@@ -58,7 +61,10 @@ pub fn here() {
     let outcome = runtime.block_on(world::simulate(seed, mistakes));
     drop(done);
     match outcome {
-        Ok(trace) => println!("\n{TRACE}{trace}"),
+        Ok(trace) => {
+            println!("\n{TRACE}{trace}");
+            tally::tell();
+        }
         Err(violated) => {
             println!("\n{VIOLATED}{violated}");
             panic!("seed {seed}: {violated}");
@@ -68,33 +74,42 @@ pub fn here() {
 
 /// Runs a seed in a process of its own.
 pub fn apart(seed: u64, mistake: Option<Mutation>) -> Outcome {
+    run(seed, mistake).0
+}
+
+/// As [`apart`]; also gives all that the process said.
+fn run(seed: u64, mistake: Option<Mutation>) -> (Outcome, String) {
     let mut command = Command::new(std::env::current_exe().expect("this program"));
     command.args(["--exact", "one_seed", "--nocapture", "--test-threads=1"]);
-    command.env(SEED, seed.to_string()).env_remove(MISTAKE);
+    command.env(SEED, seed.to_string()).env_remove(MISTAKE).env_remove(TELL);
     if let Some(mistake) = mistake {
         command.env(MISTAKE, format!("{mistake:?}"));
     }
     let output = command.output().expect("a process");
     let text = String::from_utf8_lossy(&output.stdout);
     let after = |mark: &str| text.lines().find_map(|line| line.strip_prefix(mark));
-    match (output.status.success(), after(TRACE), after(VIOLATED)) {
+    let outcome = match (output.status.success(), after(TRACE), after(VIOLATED)) {
         (true, Some(trace), _) => Ok(trace.to_owned()),
         (_, _, Some(violated)) => Err(violated.to_owned()),
         _ => Err(format!("it died: {}", String::from_utf8_lossy(&output.stderr))),
-    }
+    };
+    (outcome, text.into_owned())
 }
 
 /// Runs all these seeds; gives the first of those that failed.
 pub fn first_failure(seeds: &Range<u64>, mistake: Option<Mutation>) -> Option<(u64, String)> {
     let next = AtomicU64::new(seeds.start);
     let failed: Mutex<Option<(u64, String)>> = Mutex::default();
+    let total: Mutex<BTreeMap<String, tally::Count>> = Mutex::default();
     let work = || {
         while failed.lock().expect("no panic").is_none() {
             let seed = next.fetch_add(1, Ordering::Relaxed);
             if seed >= seeds.end {
                 break;
             }
-            if let Err(violated) = apart(seed, mistake) {
+            let (outcome, said) = run(seed, mistake);
+            tally::take(&mut total.lock().expect("no panic"), &said);
+            if let Err(violated) = outcome {
                 let mut failed = failed.lock().expect("no panic");
                 if failed.as_ref().is_none_or(|(earlier, _)| seed < *earlier) {
                     *failed = Some((seed, violated));
@@ -107,6 +122,9 @@ pub fn first_failure(seeds: &Range<u64>, mistake: Option<Mutation>) -> Option<(u
             scope.spawn(work);
         }
     });
+    if std::env::var(TELL).is_ok() && mistake.is_none() {
+        tally::show(&total.into_inner().expect("no panic"), seeds.end - seeds.start);
+    }
     failed.into_inner().expect("no panic")
 }
 

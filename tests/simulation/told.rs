@@ -4,11 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bson::oid::ObjectId;
+use lethe::codec::RemovalId;
 use lethe::resp::Reply;
 
 use crate::cluster::{Claim, claim, line};
 use crate::commands::Effect;
 use crate::look::Oid;
+use crate::tally;
 
 /// A commit whose result was unknown, or whose client is gone, may land so much later.
 const GHOST: Duration = Duration::from_secs(7);
@@ -37,6 +39,7 @@ const REFUSALS: &[&str] = &[
     "RETENTIONOUTOFRANGE",
     "DUPLICATEKEY",
     "NOSUCHINDEX",
+    "NOSUCHREPLICA",
     "NOT_COMMITTED",
     "TRANSACTION_TOO_OLD",
     "STOREUNAVAILABLE",
@@ -51,13 +54,14 @@ const REFUSALS: &[&str] = &[
     "ERR Cannot ",
     "ERR Index ",
     "ERR A namespace ",
+    "ERR No previous query context found",
 ];
 
 /// A command that was sent.
 #[derive(Debug)]
 pub struct Sent {
     pub effect: Effect,
-    pub script: String,
+    pub script: Vec<String>,
     pub asked: Duration,
     /// From when on it brings about nothing any more. `None`: it may still.
     pub over: Option<Duration>,
@@ -73,12 +77,18 @@ pub struct Told {
     pub deleted: BTreeMap<Oid, Duration>,
     /// How many increments of a document were acknowledged.
     pub increments: BTreeMap<Oid, i64>,
+    /// Documents of which it was acknowledged that they came back.
+    pub undeleted: BTreeSet<Oid>,
+    /// By the name of the bucket: the DELETEs that somebody was told of.
+    pub removals: BTreeMap<String, Vec<RemovalId>>,
+    /// What these have deleted, where all of it was told.
+    pub of_removal: BTreeMap<RemovalId, BTreeSet<Oid>>,
 }
 
 impl Told {
     /// Notes a command that is being sent; gives its number.
     pub fn send(&mut self, effect: Effect, script: &[String], at: Duration) -> usize {
-        self.sent.push(Sent { effect, script: script.join("; "), asked: at, over: None });
+        self.sent.push(Sent { effect, script: script.to_vec(), asked: at, over: None });
         self.sent.len() - 1
     }
 
@@ -98,16 +108,20 @@ impl Told {
         for reply in replies {
             if let Reply::Error(text) = reply {
                 let known = REFUSALS.iter().chain(&UNKNOWN).any(|code| text.starts_with(code));
-                claim!(known, "'{}' answered '{text}'", sent.script);
+                claim!(known, "'{}' answered '{text}'", sent.text());
             }
         }
-        if matches!(replies.last(), None | Some(Reply::Error(_))) {
+        for (command, reply) in sent.script.iter().zip(replies) {
+            tally::answered(command, reply);
+        }
+        let in_transaction = sent.script.iter().any(|line| line == "BEGIN");
+        if matches!(replies.last(), None | Some(Reply::Error(_))) && in_transaction {
             return Ok(());
         }
         let ids = replies.iter().flat_map(object_ids);
-        match sent.effect {
+        match sent.effect.clone() {
             Effect::Insert => self.inserted.extend(ids),
-            Effect::Delete => self.deleted.extend(ids.map(|id| (id, sent.asked))),
+            Effect::Delete { .. } | Effect::Undelete => self.deleted_or_back(number, replies)?,
             Effect::Increment => {
                 for id in ids {
                     *self.increments.entry(id).or_default() += 1;
@@ -118,16 +132,73 @@ impl Told {
         Ok(())
     }
 
+    /// Notes the answers to DELETE and UNDELETE. By the id of a DELETE comes back
+    /// what that deleted, and nothing else.
+    fn deleted_or_back(&mut self, number: usize, replies: &[Reply]) -> Claim {
+        let Sent { script, asked, .. } = &self.sent[number];
+        let mut own = None;
+        for (command, reply) in script.iter().zip(replies) {
+            let ids = object_ids(reply);
+            if command.contains("UNDELETE") {
+                let wanted = match command.split_once(" REMOVAL ") {
+                    Some((_, rest)) if rest.starts_with('@') => own,
+                    Some((_, rest)) => rest.split(' ').next().and_then(RemovalId::parse),
+                    None => None,
+                };
+                let all = wanted.and_then(|removal| self.of_removal.get(&removal));
+                let other = all.and_then(|all| ids.iter().find(|id| !all.contains(*id)));
+                let other = other.map(|id| ObjectId::from_bytes(*id));
+                claim!(
+                    other.is_none(),
+                    "'{command}' brought {other:?} back, which it had not taken"
+                );
+                self.undeleted.extend(ids);
+            } else if command.starts_with("BUCKET.DELETE") || command.starts_with("BUCKET.ADV") {
+                self.deleted.extend(ids.iter().map(|id| (*id, *asked)));
+                own = removal_of(reply).or(own);
+                let Some(removal) = own else { continue };
+                let told = self.of_removal.entry(removal).or_default();
+                told.extend(ids);
+                let name = command.split(' ').nth(1).filter(|name| *name != "DELETE");
+                if let Some(name) = name {
+                    self.removals.entry(name.to_owned()).or_default().push(removal);
+                }
+            }
+        }
+        // What failed may have happened: nobody knows all that it deleted.
+        if let Some(removal) = own.filter(|_| replies.iter().any(|r| matches!(r, Reply::Error(_))))
+        {
+            self.of_removal.remove(&removal);
+        }
+        Ok(())
+    }
+
     /// Whether a command that has such an effect was under way at some time between these.
     pub fn under_way(&self, from: Duration, to: Duration, is: impl Fn(&Effect) -> bool) -> bool {
-        self.sent.iter().any(|sent| {
-            is(&sent.effect) && sent.asked <= to && sent.over.is_none_or(|over| over >= from)
-        })
+        self.all_under_way(from, to).any(|sent| is(&sent.effect))
+    }
+
+    /// The commands that were under way at some time between these.
+    pub fn all_under_way(&self, from: Duration, to: Duration) -> impl Iterator<Item = &Sent> {
+        let over = move |sent: &&Sent| sent.over.is_none_or(|over| over >= from);
+        self.sent.iter().filter(move |sent| sent.asked <= to).filter(over)
     }
 }
 
+impl Sent {
+    pub fn text(&self) -> String {
+        self.script.join("; ")
+    }
+}
+
+/// The id of a DELETE, in what that answered.
+pub fn removal_of(reply: &Reply) -> Option<RemovalId> {
+    let Reply::Array(parts) = reply else { return None };
+    parts.get(2).and_then(|removal| RemovalId::parse(&line(removal)))
+}
+
 /// The ids that stand alone in a reply.
-fn object_ids(reply: &Reply) -> Vec<Oid> {
+pub fn object_ids(reply: &Reply) -> Vec<Oid> {
     match reply {
         Reply::Array(items) => items.iter().flat_map(object_ids).collect(),
         other => ObjectId::parse_str(line(other)).iter().map(ObjectId::bytes).collect(),

@@ -1,7 +1,7 @@
 //! One run: the nodes, what is under way on them, and the looks in between.
 
 use std::collections::BTreeMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{DefaultHasher, Hash};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -9,21 +9,21 @@ use lethe::clock::Clock;
 use lethe::cluster::Ended;
 use lethe::cluster::mutation::Mutations;
 use lethe::cluster::work::Work;
-use lethe::codec::record::State;
-use lethe::codec::{BucketId, RemovalId, keys};
+use lethe::codec::{BucketId, RemovalId};
 use lethe::resp::Reply;
 use lethe::store::{Chaos, Held, Lost, Store};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::cluster::{Claim, Cluster, EPOCH, SILENT_AFTER, claim, fail, line, patiently};
-use crate::commands::{Dice, Effect, NAMES, NAMESPACES, Order};
+use crate::cluster::{Claim, Cluster, EPOCH, claim, fail, line, patiently};
+use crate::commands::{Dice, Effect, NAMES, NAMESPACES, Order, create, insert};
 use crate::look::Look;
 use crate::mirror::Mirror;
-use crate::model::{Given, Model};
+use crate::model::{Given, Model, true_time};
 use crate::seat::Seat;
-use crate::told::documents;
-use crate::{actions, commands};
+use crate::tally;
+use crate::told::{documents, removal_of};
+use crate::{actions, commands, documents, runner};
 
 const STEPS: usize = 150;
 /// A commit that is to be kept back comes within this, or not at all.
@@ -35,9 +35,9 @@ pub const NODES: [&str; 3] = ["A", "B", "C"];
 const LOOKER: &str = "looker";
 
 /// A command that was sent and not answered yet.
-struct Flying {
+pub struct Flying {
     node: &'static str,
-    number: usize,
+    pub number: usize,
     task: JoinHandle<Vec<Reply>>,
     /// In which removal each bucket was when it was sent.
     before: BTreeMap<u64, Option<u64>>,
@@ -67,33 +67,45 @@ pub struct World {
     /// What is sent when its time has come.
     pub follow: Vec<(Duration, &'static str, Order)>,
     /// Replicas, of one name each.
-    mirrors: Vec<Mirror>,
+    pub mirrors: Vec<Mirror>,
     /// Until when nodes stand still or are cut off.
     pub heals: Vec<(Duration, &'static str)>,
     /// Until when clocks show another time.
     pub back: Vec<(Duration, &'static str)>,
     /// How far ahead of the truth the clock of a node is.
     pub ahead: BTreeMap<&'static str, i64>,
-    flying: Vec<Flying>,
-    looker: Store,
-    began: Instant,
-    last: Rc<Look>,
+    pub flying: Vec<Flying>,
+    pub looker: Store,
+    pub began: Instant,
+    pub last: Rc<Look>,
     last_thorough: Rc<Look>,
-    trace: DefaultHasher,
+    pub trace: DefaultHasher,
     told: bool,
 }
 
 impl World {
     async fn new(seed: u64, mutations: Mutations) -> Claim<Self> {
         let mut dice = Dice::new(seed);
+        dice.settled = seed / 4 % 2 == 1;
         dice.thin(actions::ACTIONS);
         dice.thin(commands::COMMANDS);
+        dice.thin(documents::COMMANDS);
         // With two shards there is a member that owns none.
         let shards = dice.one_of(&[2, 4]);
         let cluster =
             Cluster::with(&NODES, mutations, |config| config.cluster.shards = shards).await?;
-        for namespace in &NAMESPACES[1..] {
+        for namespace in [NAMESPACES[1], "k.m"] {
             cluster.expect("A", &format!("NAMESPACE CREATE {namespace}"), "OK").await?;
+        }
+        let mut follow = Vec::new();
+        let settled = dice.settled;
+        for name in NAMES.into_iter().filter(|_| settled) {
+            for bucket in [create(name), create(name).within(NAMESPACES[1])] {
+                follow.push((Duration::ZERO, NODES[0], bucket));
+            }
+            for _ in 0..4 {
+                follow.push((Duration::from_millis(100), NODES[1], insert(&mut dice, name)));
+            }
         }
         let looker = cluster.store().as_client(LOOKER);
         let faults = cluster.store().faults().ok_or("the store in memory has faults")?;
@@ -110,7 +122,7 @@ impl World {
             model: Model::default(),
             open: Vec::new(),
             entered: Vec::new(),
-            follow: Vec::new(),
+            follow,
             mirrors: (0..).zip(["x", "y", "x"]).map(|(n, name)| Mirror::new(n, name)).collect(),
             heals: Vec::new(),
             back: Vec::new(),
@@ -121,7 +133,7 @@ impl World {
             last: Rc::default(),
             last_thorough: Rc::default(),
             trace: DefaultHasher::new(),
-            told: std::env::var("LETHE_TELL").is_ok(),
+            told: std::env::var(runner::TELL).is_ok(),
         })
     }
 
@@ -138,14 +150,28 @@ impl World {
     }
 
     /// Sends a command of a client of its own.
-    pub fn send(&mut self, node: &'static str, order: Order) {
+    pub fn send(&mut self, node: &'static str, mut order: Order) {
+        for line in order.script.iter_mut().filter(|line| line.contains("REMOVAL ?")) {
+            let known = line.split(' ').nth(1).and_then(|name| self.model.told.removals.get(name));
+            let last = known.map_or(&[][..], |known| &known[known.len().saturating_sub(4)..]);
+            let which = match last {
+                [] => "{}".to_owned(),
+                last => format!("REMOVAL {}", self.dice.one_of(last)),
+            };
+            *line = line.replacen("REMOVAL ?", &which, 1);
+        }
         self.note(&format!("{node}: {}", order.script.join("; ")));
         let number = self.model.told.send(order.effect, &order.script, self.now());
         let mut seat = Seat::at(&self.cluster, node);
         let task = tokio::spawn(async move {
-            let mut replies = Vec::new();
+            let (mut replies, mut removal) = (Vec::new(), None);
             for line in order.script {
-                replies.push(seat.ask(&line).await);
+                // Without a DELETE before it that was done there is nothing to find.
+                let own =
+                    removal.map_or_else(|| r#"{"k":99}"#.to_owned(), |id| format!("REMOVAL {id}"));
+                let reply = seat.ask(&line.replacen("REMOVAL @", &own, 1)).await;
+                removal = removal_of(&reply).or(removal);
+                replies.push(reply);
             }
             replies
         });
@@ -157,10 +183,10 @@ impl World {
         let Mirror { name, bucket, .. } = &self.mirrors[mirror];
         let script = [format!("{name} follows {bucket}")];
         let sent = &self.model.told.sent;
-        if self.flying.iter().any(|flying| sent[flying.number].script == script[0]) {
+        if self.flying.iter().any(|flying| sent[flying.number].script == script) {
             return;
         }
-        let number = self.model.told.send(Effect::Other, &script, self.now());
+        let number = self.model.told.send(Effect::Follow, &script, self.now());
         let task = self.mirrors[mirror].clone().follow(Seat::at(&self.cluster, node), pauses);
         self.fly(node, number, tokio::spawn(task));
     }
@@ -171,13 +197,25 @@ impl World {
         self.flying.push(Flying { node, number, task, before });
     }
 
+    /// Some clients are gone, and get no answers.
+    fn lose(&mut self, gone: impl Fn(&Flying, &Effect) -> bool) {
+        let (now, told) = (self.now(), &mut self.model.told);
+        let sent = |flying: &mut Flying| gone(flying, &told.sent[flying.number].effect);
+        let lost: Vec<Flying> = self.flying.extract_if(.., sent).collect();
+        for flying in lost {
+            flying.task.abort();
+            told.lose(flying.number, now);
+        }
+    }
+
+    /// Replicas stop to follow.
+    pub fn end_replicas(&mut self) {
+        self.lose(|_, effect| *effect == Effect::Follow);
+    }
+
     /// Crashes a node: its clients get no answers.
     pub async fn kill(&mut self, node: &'static str) {
-        let now = self.now();
-        for flying in self.flying.extract_if(.., |flying| flying.node == node) {
-            flying.task.abort();
-            self.model.told.lose(flying.number, now);
-        }
+        self.lose(|flying, _| flying.node == node);
         self.open.retain(|open| open.node != node);
         self.entered.retain(|open| open.node != node);
         self.heals.retain(|(_, healed)| *healed != node);
@@ -187,11 +225,7 @@ impl World {
 
     /// A node leaves in order, and comes back.
     pub async fn leave(&mut self, node: &'static str) -> Claim {
-        let now = self.now();
-        for flying in self.flying.extract_if(.., |flying| flying.node == node) {
-            flying.task.abort();
-            self.model.told.lose(flying.number, now);
-        }
+        self.lose(|flying, _| flying.node == node);
         self.open.retain(|open| open.node != node);
         self.entered.retain(|open| open.node != node);
         self.heals.retain(|(_, healed)| *healed != node);
@@ -212,6 +246,7 @@ impl World {
     }
 
     async fn step(&mut self, thorough: bool) -> Claim {
+        self.dice.now = true_time(self.now());
         actions::act(self).await?;
         // Mostly close together, so that they meet.
         let longest = if self.dice.chance(0.8) { 10 } else { 1_500 };
@@ -242,7 +277,7 @@ impl World {
     }
 
     /// Nodes wake up, and the next command of a tale is sent.
-    fn what_is_due(&mut self) {
+    pub fn what_is_due(&mut self) {
         let now = self.now();
         let due: Vec<_> = self.follow.extract_if(.., |(at, ..)| *at <= now).collect();
         for (_, node, order) in due {
@@ -259,7 +294,7 @@ impl World {
     }
 
     /// An incarnation that is over is followed by another.
-    async fn replace_the_ended(&mut self) -> Claim {
+    pub async fn replace_the_ended(&mut self) -> Claim {
         for node in NODES {
             if self.cluster.is_over(node).await {
                 let ended = self.cluster.ended(node).await?;
@@ -274,7 +309,7 @@ impl World {
         Ok(())
     }
 
-    async fn look(&mut self, thorough: bool) -> Claim {
+    pub async fn look(&mut self, thorough: bool) -> Claim {
         let look = Look::take(&self.looker, self.now(), thorough).await?;
         look.digest().hash(&mut self.trace);
         self.model.compare(&self.last, &look)?;
@@ -326,129 +361,13 @@ impl World {
             let sent = &self.model.told.sent[number];
             if sent.effect == Effect::Read {
                 let documents: Vec<_> = replies.iter().flat_map(documents).collect();
-                let given = Given { command: &sent.script, before: &before, documents: &documents };
+                let text = sent.text();
+                let given = Given { command: &text, before: &before, documents: &documents };
                 self.model.given(&given, look)?;
             }
         }
         Ok(())
     }
-
-    /// Heals everything; then all comes to rest, can be purged, and nothing is left of it.
-    async fn end(mut self) -> Claim<String> {
-        self.note("the end");
-        self.cluster.chaos(None);
-        for node in NODES {
-            self.cluster.end_outage(node);
-            self.cluster.resume(node);
-            self.set_clock(node, 0);
-        }
-        self.open.clear();
-        self.entered.clear();
-        self.follow.clear();
-        sleep(SILENT_AFTER * 2).await;
-        self.replace_the_ended().await?;
-        sleep(SILENT_AFTER).await;
-        self.replace_the_ended().await?;
-        self.look(true).await?;
-        claim!(self.flying.is_empty(), "a command was never answered");
-        self.model.acknowledged(&self.last)?;
-        let mut seat = Seat::at(&self.cluster, "A");
-        for mirror in &self.mirrors {
-            mirror.is_true(&mut seat).await?;
-        }
-        self.purge_all().await?;
-        let end = Look::take(&self.looker, self.now(), true).await?;
-        end.digest().hash(&mut self.trace);
-        self.nothing_names_what_was_purged(&end).await?;
-        let trace = format!("{:016x}", self.trace.finish());
-        self.cluster.finish().await?;
-        Ok(trace)
-    }
-
-    /// Nothing that is left stands in the way of a purge.
-    async fn purge_all(&mut self) -> Claim {
-        let mut seat = Seat::at(&self.cluster, "A");
-        seat.done("CLUSTER.CLOCK CONFIRM").await?;
-        seat.done("PURGE.RESUME").await?;
-        self.given_back().await?;
-        // What lies in a removed namespace goes with it, so these come first.
-        let look = Look::take(&self.looker, self.now(), false).await?;
-        for removal in &look.holds {
-            let (family, removal) = (family(&look, *removal), RemovalId(*removal));
-            seat.done(&format!("{family}UNHOLD {removal}")).await?;
-        }
-        loop {
-            let look = Look::take(&self.looker, self.now(), false).await?;
-            let namespaces =
-                look.removals.iter().filter(|(_, (_, row))| row.object.bucket().is_none());
-            let Some((removal, _)) = namespaces.max_by_key(|(removal, _)| **removal) else { break };
-            let purge = format!("NAMESPACE PURGE {} TIMEOUT 60000", RemovalId(*removal));
-            seat.expect(&purge, "OK").await?;
-            self.given_back().await?;
-        }
-        let look = Look::take(&self.looker, self.now(), false).await?;
-        for (id, bucket) in &look.buckets {
-            let (Some(path), State::Active) = (look.path(*id), bucket.state) else { continue };
-            seat.done(&format!("NAMESPACE USE {path}")).await?;
-            seat.done(&format!("BUCKET.PROTECT {} OFF", bucket.name)).await?;
-            seat.expect(&format!("BUCKET.REMOVE {}", bucket.name), "OK").await?;
-        }
-        let look = Look::take(&self.looker, self.now(), false).await?;
-        for (removal, (_, row)) in &look.removals {
-            claim!(row.object.bucket().is_some(), "{} is not purged", row.object);
-            let purge = format!("BUCKET.PURGE {} TIMEOUT 5000", RemovalId(*removal));
-            seat.expect(&purge, "OK").await?;
-        }
-        self.given_back().await
-    }
-
-    /// Waits until nothing is left of what was purged.
-    async fn given_back(&self) -> Claim {
-        let (store, began) = (&self.looker, self.began);
-        let given_back = async || {
-            let look = Look::take(store, began.elapsed(), false).await?;
-            Ok(look.reclaims.is_empty())
-        };
-        let limit = Duration::from_secs(60);
-        self.cluster.eventually("giving back what was purged", limit, given_back).await?;
-        Ok(())
-    }
-
-    /// A scan of everything finds no key that belongs to a purged bucket [7].
-    async fn nothing_names_what_was_purged(&self, end: &Look) -> Claim {
-        claim!(end.buckets.is_empty(), "{} buckets are left", end.buckets.len());
-        for (kind, what) in [
-            (keys::kind::BUCKET_NAME, "name"),
-            (keys::kind::BUCKET_RECORD, "record"),
-            (keys::kind::REMOVAL, "removal"),
-            (keys::kind::RETENTION, "retention"),
-            (keys::kind::HOLD, "hold"),
-            (keys::kind::REMOVED_BY_NAME, "entry by name"),
-            (keys::kind::REMOVED_BY_TIME, "entry by time"),
-            (keys::kind::RESERVED_NAME, "reserved name"),
-            (keys::kind::REQUEST, "request"),
-            (keys::kind::RECLAIM, "reclaim job"),
-            (keys::kind::INDEX_TASK, "index task"),
-            (keys::kind::DATA, "row of data"),
-            (keys::kind::BUSY, "busy row"),
-            (keys::kind::REPLICA, "replica"),
-        ] {
-            let left = self.cluster.rows(&keys::kind_prefix(kind)).await?;
-            claim!(left.is_empty(), "all is purged, and {} has a {what}", left.len());
-        }
-        for (key, _) in self.cluster.rows(&keys::kind_prefix(keys::kind::EXPIRY)).await? {
-            let (_, what, _) = keys::parse_expiry(&key).map_err(fail)?;
-            let ours = [keys::due::OPERATION, keys::due::GRAVE].contains(&what);
-            claim!(ours, "all is purged, and something of kind {what} is still due");
-        }
-        Ok(())
-    }
-}
-
-/// The commands for what a removal has removed.
-fn family(look: &Look, removal: u64) -> &'static str {
-    let bucket = look.removals.get(&removal).and_then(|(_, row)| row.object.bucket());
-    if bucket.is_some() { "BUCKET." } else { "NAMESPACE " }
 }
 
 /// Lets a commit that is kept back land so long after it has come; whether it does is its own affair.
@@ -464,10 +383,18 @@ pub fn land_after(pause: Duration, kept: Kept) {
         drop(timeout(COMES_WITHIN, arrived).await);
         sleep(pause).await;
         match kept {
-            Kept::Held(held) => drop(held.release()),
-            Kept::Lost(lost) => drop(lost.land()),
+            Kept::Held(held) => landed("held", held.release().map(|held| held.is_ok())),
+            Kept::Lost(lost) => landed("unknown", lost.land().map(|lost| lost.is_ok())),
         }
     });
+}
+
+fn landed(what: &str, landed: Option<bool>) {
+    match landed {
+        Some(true) => tally::event(&format!("commit {what}, landed late")),
+        Some(false) => tally::event(&format!("commit {what}, refused late")),
+        None => {}
+    }
 }
 
 /// Runs a seed; gives the hash of its trace.
@@ -485,6 +412,6 @@ pub async fn simulate(seed: u64, mutations: Mutations) -> Claim<String> {
     Ok(trace)
 }
 
-/// An hour and a year, there and back.
-pub const JUMPS: [i64; 7] = [0, 0, 0, 3_600_000, -3_600_000, YEAR, -YEAR];
+/// So little that nobody is suspected, an hour and a year, there and back.
+pub const JUMPS: [i64; 10] = [0, 0, 0, 30_000, 30_000, -30_000, 3_600_000, -3_600_000, YEAR, -YEAR];
 const YEAR: i64 = 365 * 24 * 3_600_000;

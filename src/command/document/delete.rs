@@ -127,8 +127,12 @@ async fn run(
             let found = search.batch((&txn, home), &rest.from, limit, read, budget, prepare);
             let Found { items, next, .. } = found.await?;
             let mut deletion = deletion.clone();
-            let default = live.tombstone_retention(deletion.retention);
-            deletion.retention = rest.job.retention.unwrap_or(default);
+            let mistakes = live.mutations();
+            let setting = deletion.retention;
+            let own = live.tombstone_retention(setting);
+            let default = if mistakes.delete_ignores_bucket_retention { setting } else { own };
+            let said = rest.job.retention.filter(|_| !mistakes.delete_ignores_retain);
+            deletion.retention = said.unwrap_or(default);
             let ids = document::delete(&txn, home, &items, &deletion, at).await?;
             Ok(Batch { removal: deletion.removal, ids, next: next.into() })
         };

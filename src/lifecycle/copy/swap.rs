@@ -344,7 +344,8 @@ impl Lifecycle {
         if let Some(next) = document::next_expiry(txn, &home).await? {
             bucket::schedule_vacuum(txn, copy.id, next.max(now.saturating_add(1_000)))?;
         }
-        settings::move_ttl(txn, source.id, copy.id, &record, now).await?;
+        let certain = self.catalog().certain_now();
+        settings::move_ttl(txn, source.id, copy.id, &record, certain).await?;
         index::define::analyze_as(txn, source.id, copy.id, &record, now).await?;
         let entry = Entry {
             action: "swap",

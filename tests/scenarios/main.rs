@@ -222,7 +222,8 @@ scenarios! {
         who_waits_for_changes_follows_the_name
         a_transaction_that_meets_the_pause_begins_anew
         by_chance_nothing_is_lost
-        a_removal_ends_a_pause;
+        a_removal_ends_a_pause
+        what_expires_waits_for_a_swap;
     members:
         a_silent_member_delays_a_purge_by_its_lease_and_is_refused_on_waking
         who_was_put_out_acknowledges_nothing
@@ -253,7 +254,8 @@ scenarios! {
         what_is_guarded_guards_what_is_above_it
         the_expiry_of_a_child_waits_for_what_is_above_it
         the_clocks_of_what_is_removed_stand_still
-        one_bucket_comes_out_of_a_removed_namespace;
+        one_bucket_comes_out_of_a_removed_namespace
+        what_is_asked_for_under_wrong_clocks_is_not_put_off;
     namespace_purge:
         work_below_a_namespace_is_waited_for
         a_bucket_that_comes_out_at_the_flip_is_out_or_gone

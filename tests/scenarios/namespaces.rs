@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use lethe::cluster::mutation::Mutations;
+use lethe::codec::record::{self, TtlProgressRecord};
 use lethe::codec::{BucketId, keys};
 use lethe::store::Error as StoreError;
 use tokio::time::sleep;
@@ -326,4 +327,37 @@ pub async fn one_bucket_comes_out_of_a_removed_namespace(mutations: Mutations) -
         cluster.finish().await?;
     }
     Ok(())
+}
+
+/// What is due at once is due by every clock: work that waited for a namespace goes on, and a TTL begins,
+/// also when the clocks were a year ahead while that was asked for and are right again.
+pub async fn what_is_asked_for_under_wrong_clocks_is_not_put_off(mutations: Mutations) -> Claim {
+    const YEAR: i64 = 365 * 24 * 3_600_000;
+    let cluster = world(mutations).await?;
+    let bucket = id(&cluster, "n.x", "b").await?;
+    let mut x = seat(&cluster, "A", "n.x").await?;
+    x.done("BUCKET.DELETE b {} RETAIN 5s").await?;
+    cluster.expect("A", "NAMESPACE REMOVE n", "OK").await?;
+    sleep(LONG).await;
+    let parked = async || Ok(cluster.rows(&keys::kind_prefix(keys::kind::PARKED)).await?.len());
+    claim!(parked().await? > 0, "nothing has come due");
+    for node in ["A", "B"] {
+        cluster.clock(node).jump(YEAR);
+    }
+    sleep(LONG).await;
+    cluster.expect("B", "NAMESPACE RESTORE n", "OK").await?;
+    let mut x = seat(&cluster, "B", "n.x").await?;
+    x.expect("BUCKET.TTL b at 1d", "OK").await?;
+    for node in ["A", "B"] {
+        cluster.clock(node).jump(-YEAR);
+    }
+    let back = async || Ok(parked().await? == 0);
+    cluster.eventually("what waited is put back", LONG, back).await?;
+    let looked = async || {
+        let row = cluster.get(&keys::ttl(bucket)).await?.ok_or("no TTL")?;
+        let progress: TtlProgressRecord = record::decode("ttl", &row).map_err(fail)?;
+        Ok(progress.last_at.is_some())
+    };
+    cluster.eventually("the first pass of the TTL", LONG, looked).await?;
+    cluster.finish().await
 }

@@ -3,9 +3,10 @@
 
 use std::time::Duration;
 
+use lethe::clock::Clock;
 use lethe::cluster::mutation::Mutations;
 use lethe::codec::keys;
-use lethe::codec::record::{self, BucketRecord, PauseOf};
+use lethe::codec::record::{self, BucketRecord, PauseOf, TtlProgressRecord};
 use lethe::store::Error as StoreError;
 use tokio::time::{Instant, sleep};
 
@@ -509,4 +510,61 @@ pub async fn a_removal_ends_a_pause(mutations: Mutations) -> Claim {
         .await?;
     claim!(content(&cluster, cluster.id("A", "b").await?).await?.len() > 1, "nothing is left");
     cluster.finish().await
+}
+
+/// What comes due while a swap lets writers wait, waits as they do: the swap is not given up for it, and
+/// it is done in the instance that has the name then.
+pub async fn what_expires_waits_for_a_swap(mutations: Mutations) -> Claim {
+    for what in ["vacuum", "ttl"] {
+        let (cluster, _) = scene(mutations).await?;
+        let now = || cluster.clock("A").now();
+        let due = if what == "vacuum" {
+            cluster.expect_start("A", "BUCKET.DELETE b {} LIMIT 20 RETAIN 20s", "[").await?;
+            // A look is due at most a 64th of the retention later.
+            now() + 20_400
+        } else {
+            let index = r#"{"at":{"bson_type":"datetime","name":"at"}}"#;
+            cluster.expect("A", &format!("BUCKET.INDEX CREATE b {index}"), "OK").await?;
+            cluster.expect("A", "BUCKET.TTL b at 1s", "OK").await?;
+            let source = cluster.id("A", "b").await?;
+            let first = async || Ok(ttl(&cluster, source).await?.last_at.is_some());
+            cluster.eventually("the first pass", Duration::from_secs(70), first).await?;
+            let old = format!("{{\"$date\":{{\"$numberLong\":\"{}\"}}}}", now() - 60_000);
+            for number in 920..930 {
+                let set = insert(number, "old").replace("\"v\"", &format!("\"at\":{old},\"v\""));
+                cluster.expect_start("A", &set, "[").await?;
+            }
+            ttl(&cluster, source).await?.due_at
+        };
+        cluster.expect("A", "BUCKET.COPY b c", "OK").await?;
+        let (source, copy) = (cluster.id("A", "b").await?, cluster.id("A", "c").await?);
+        caught_up(&cluster, "c").await?;
+        sleep(Duration::from_millis((due - now() - 400).unsigned_abs())).await;
+        let held = cluster.hold("C", "swap");
+        let swap = cluster.ask("C", "BUCKET.SWAP b c");
+        held.arrived().await;
+        let before = cluster.raw_scan(source).await?;
+        sleep(PAUSE * 7 / 10).await;
+        claim!(now() > due, "{what} was not due yet");
+        claim!(cluster.raw_scan(source).await? == before, "{what} did not wait for the swap");
+        let landed = held.release();
+        claim!(landed.is_some_and(|landed| landed.is_ok()), "{what} came in between");
+        swap.expect("OK").await?;
+        let done = async || {
+            let deleted = cluster.rows(&keys::data_part(copy, keys::data::EXPIRING)).await?;
+            let left = content(&cluster, copy).await?;
+            let expired = |(key, _): &(bytes::Bytes, bytes::Bytes)| {
+                keys::parse_expiring(key).is_ok_and(|(_, at, ..)| at <= now())
+            };
+            Ok(!deleted.iter().any(expired) && !left.values().any(|value| value == "old"))
+        };
+        cluster.eventually(what, SOON, done).await?;
+        cluster.finish().await?;
+    }
+    Ok(())
+}
+
+async fn ttl(cluster: &Cluster, bucket: lethe::codec::BucketId) -> Claim<TtlProgressRecord> {
+    let row = cluster.get(&keys::ttl(bucket)).await?.ok_or("no TTL")?;
+    record::decode("ttl", &row).map_err(fail)
 }

@@ -16,7 +16,7 @@ use crate::codec::record::{self, GraveRecord, ReclaimRecord, RemovalRecord};
 use crate::codec::{BucketId, NamespaceId, Object, ObjectKind, RemovalId, Versionstamp, keys};
 use crate::error::Result;
 use crate::metadata::bucket;
-use crate::store::{RangeRead, Read, Transaction};
+use crate::store::{self, RangeRead, Read, Transaction};
 
 use super::bury::{self, Burial};
 use super::remove::{Rows, unlist};
@@ -202,9 +202,14 @@ impl Work<'_> {
         // No data, then nothing is counted, due or queued either. Nobody writes to it any
         // more: no conflict is needed.
         let prefix = keys::data_prefix(id);
-        let any = txn.range(RangeRead::prefix(prefix.clone()).limit(1).snapshot()).await?;
+        let any = match txn.range(RangeRead::prefix(prefix.clone()).limit(1).snapshot()).await {
+            Ok(page) => !page.rows.is_empty(),
+            // A copy of it was taken in this transaction, and is no reader of it any more.
+            Err(store::Error::AccessedUnreadable) => true,
+            Err(error) => return Err(error.into()),
+        };
         let mut ttl = false;
-        if !any.rows.is_empty() {
+        if any {
             let counts = bucket::counts(txn, id).await?;
             self.job.documents = self.job.documents.saturating_add(counts.documents);
             self.job.bytes = self.job.bytes.saturating_add(counts.bytes);
@@ -216,7 +221,7 @@ impl Work<'_> {
             }
         }
         bury::forget_bucket(txn, id, ttl).await?;
-        if !any.rows.is_empty() {
+        if any {
             txn.drop_prefix(&prefix)?;
             self.dropped.push(id);
         }

@@ -262,7 +262,8 @@ scenarios! {
         a_hold_below_a_namespace_before_its_flip_wins
         of_a_restore_and_a_purge_of_a_namespace_one_wins
         commands_on_namespaces_with_unknown_results_happen_once
-        a_purged_namespace_goes_whole_also_over_the_death_of_its_node;
+        a_purged_namespace_goes_whole_also_over_the_death_of_its_node
+        a_copy_goes_with_its_source;
     unknown:
         a_removal_that_is_tried_again_happens_once
         an_operation_is_answered_again_by_another_node

@@ -334,3 +334,18 @@ pub async fn a_purged_namespace_goes_whole_also_over_the_death_of_its_node(
     }
     Ok(())
 }
+
+/// A copy that is taken before its source is no reader of that any more, in the same transaction.
+pub async fn a_copy_goes_with_its_source(mutations: Mutations) -> Claim {
+    for copy in ["a", "z"] {
+        let cluster = world(mutations).await?;
+        let mut x = seat(&cluster, "A", "n.x").await?;
+        x.expect(&format!("BUCKET.COPY b {copy}"), "OK").await?;
+        let (_, removal) = remove(&cluster, "A", "n").await?;
+        cluster.expect("B", "NAMESPACE PURGE n TIMEOUT 5000", "OK").await?;
+        taken_apart(&cluster, removal).await?;
+        nothing_else_is_left(&cluster).await?;
+        cluster.finish().await?;
+    }
+    Ok(())
+}

@@ -286,6 +286,8 @@ impl Model {
                 .replicas
                 .iter()
                 .filter(|((bucket, _), replica)| {
+                    // Leases stand still while the clocks are in doubt.
+                    let clock = clock - time.doubted_ms;
                     let over = replica.lease_until.is_some_and(|until| until < clock);
                     bucket == id && !replica.stale && !over
                 })

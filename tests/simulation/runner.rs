@@ -56,6 +56,13 @@ pub fn here() {
             std::process::exit(1);
         }
     });
+    if std::env::var(TELL).is_ok() {
+        tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::WARN)
+            .with_ansi(false)
+            .without_time()
+            .init();
+    }
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     let runtime = runtime.enable_all().start_paused(true).build().expect("a runtime");
     let outcome = runtime.block_on(world::simulate(seed, mistakes));

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use super::right::{Need, Right};
+use super::right::{Need, Place, Right};
 use super::user::User;
 use super::users::Account;
 use crate::error::{Error, Result};
@@ -25,19 +25,42 @@ impl Permit {
     /// # Errors
     /// `NOPERM`.
     pub fn of(account: &Arc<Account>, command: &'static str, needs: Vec<Need>) -> Result<Self> {
-        let user = &account.user;
+        let own_only = Self::judged(account, command, &needs)?;
+        Ok(Self::new(account, command, needs, own_only))
+    }
+
+    /// As [`Permit::of`], and gives only whether it is about what the user has removed.
+    pub(crate) fn judged(account: &Account, command: &str, needs: &[Need]) -> Result<bool> {
         let own = needs.iter().any(|need| need.right == Right::RestoreOwn);
-        let permit = |needs: Vec<Need>, own_only| {
-            Self(Arc::new(Inner { account: Arc::clone(account), command, needs, own_only }))
-        };
         if own {
             let full: Vec<Need> = needs.iter().cloned().map(in_full).collect();
-            if user.judge(command, &full).is_ok() {
-                return Ok(permit(full, false));
+            if account.user.judge(command, &full).is_ok() {
+                return Ok(false);
             }
         }
-        user.judge(command, &needs)?;
-        Ok(permit(needs, own))
+        account.user.judge(command, needs)?;
+        Ok(own)
+    }
+
+    /// Of what was [judged](Permit::judged).
+    pub(crate) fn new(
+        account: &Arc<Account>,
+        command: &'static str,
+        needs: Vec<Need>,
+        own_only: bool,
+    ) -> Self {
+        // In full, so that it is judged again by that.
+        let needs = if own_only { needs } else { needs.into_iter().map(in_full).collect() };
+        Self(Arc::new(Inner { account: Arc::clone(account), command, needs, own_only }))
+    }
+
+    /// Whether it is what the same command of the same user gets that needs its rights in this
+    /// namespace alone: then nothing has to be judged anew.
+    pub(crate) fn repeats(&self, account: &Arc<Account>, command: &str, namespace: &str) -> bool {
+        let here = |need: &Need| matches!(&need.place, Place::Namespace(path) if path == namespace);
+        Arc::ptr_eq(&self.0.account, account)
+            && self.0.command == command
+            && self.0.needs.iter().all(here)
     }
 
     /// Whether it allows the same user the same.

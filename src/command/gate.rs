@@ -49,16 +49,22 @@ pub(super) fn judge(
     }
     let services = ctx.services;
     let account = ctx.session.account(&services.users).ok_or(Error::NotLoggedIn)?;
+    if let Some(permit) = ctx.session.permit()
+        && rights::is_here_alone(index)
+        && permit.repeats(&account, command, &ctx.session.namespace)
+    {
+        return Ok(Verdict::Free(Some(permit.clone())));
+    }
     let now = services.lifecycle().map_or(0, |lifecycle| lifecycle.catalog().now());
     let wanted = rights::wanted(index, ctx.session, args, &services.config, now);
     if wanted.is_empty() {
         account.user.judge(command, &[])?;
-        return Ok(Verdict::Free(Some(Permit::of(&account, command, Vec::new())?)));
+        return Ok(Verdict::Free(None));
     }
     let led = |it: &Wanted| matches!(it.place, Where::Led(_));
     if !wanted.iter().any(led) {
         let needs: Vec<Need> = wanted.into_iter().map(Wanted::need).collect();
-        return decide(ctx.session, services, &account, command, &needs, args).map(Verdict::Free);
+        return decide(ctx.session, services, &account, command, needs, args).map(Verdict::Free);
     }
     // Who may do it everywhere need not know where.
     let everywhere: Vec<Need> = wanted.iter().cloned().map(Wanted::need).collect();
@@ -67,7 +73,7 @@ pub(super) fn judge(
     }
     let nowhere = everywhere.iter().any(|need| !account.user.has_somewhere(command, need));
     if nowhere {
-        let refused = decide(ctx.session, services, &account, command, &everywhere, args);
+        let refused = decide(ctx.session, services, &account, command, everywhere, args);
         return refused.map(Verdict::Free);
     }
     Ok(Verdict::Depends(Depends { account, wanted }))
@@ -130,13 +136,13 @@ fn decide(
     services: &Services,
     account: &Arc<Account>,
     command: &'static str,
-    needs: &[Need],
+    needs: Vec<Need>,
     args: &Args,
 ) -> Result<Option<Permit>> {
-    match Permit::of(account, command, needs.to_vec()) {
-        Ok(permit) => Ok(Some(permit)),
+    match Permit::judged(account, command, &needs) {
+        Ok(own_only) => Ok(Some(Permit::new(account, command, needs, own_only))),
         Err(error) => {
-            note_refusal(session, services, needs, args, &error);
+            note_refusal(session, services, &needs, args, &error);
             Err(error)
         }
     }

@@ -2,15 +2,16 @@
 
 use std::time::Duration;
 
+use super::removed::{row_reply, sums_fields};
 use super::support::{Paging, bad_cursor, caller, current, instant, retain, time_reply, timeout};
 use super::{Args, Argument, Context, Error, Group, Reply, Result, Spec, flags, run};
 use crate::codec::duration::{Retention, format_instant};
 use crate::codec::{Object, ObjectKind, RemovalId, Versionstamp};
-use crate::lifecycle::list::{Filter, Listed};
+use crate::lifecycle::list::Filter;
 use crate::lifecycle::purge::PurgeRequest;
 use crate::lifecycle::remove::{Keep, RemoveRequest};
 use crate::lifecycle::restore::{RestoreRequest, Restored};
-use crate::lifecycle::{Lifecycle, SUMMED_MAX, Sums, Target};
+use crate::lifecycle::{SUMMED_MAX, Target};
 use crate::metadata::{Path, name};
 
 /// Most bytes of a REASON.
@@ -248,16 +249,6 @@ pub(super) async fn remove_object(
     Ok(map(reply))
 }
 
-/// What a namespace holds, as REMOVE, REMOVED and DESCRIBE show it.
-pub(super) fn sums_fields(sums: Sums) -> [(&'static str, Reply); 4] {
-    [
-        ("buckets", Reply::from(sums.buckets)),
-        ("documents", Reply::Integer(sums.documents)),
-        ("bytes", Reply::Integer(sums.bytes)),
-        ("incomplete", Reply::Boolean(sums.incomplete)),
-    ]
-}
-
 pub(super) fn map(fields: Vec<(&'static str, Reply)>) -> Reply {
     Reply::Map(fields.into_iter().map(|(key, value)| (Reply::literal(key), value)).collect())
 }
@@ -345,61 +336,9 @@ pub(super) async fn list_removed(
     let mut items = Vec::with_capacity(rows.len());
     let mut left = SUMMED_MAX;
     for row in rows.iter().filter(|row| paging.admits(&row.name)) {
-        items.push(listed_reply(lifecycle, row, &mut left).await?);
+        items.push(row_reply(lifecycle, row, &mut left).await?);
     }
     Ok(paging.reply(items, next.map(|next| next.to_string())))
-}
-
-/// `left`: how many objects may still be looked at for the sums of namespaces.
-async fn listed_reply(lifecycle: &Lifecycle, row: &Listed, left: &mut usize) -> Result<Reply> {
-    let (witnessed, shards) = lifecycle.witnessed(row.version).await?;
-    let hold = row.hold.as_ref().map_or(Reply::Null, |hold| {
-        Reply::map([
-            ("owner", Reply::Text(hold.owner.clone())),
-            ("reason", Reply::Text(hold.reason.clone())),
-            ("review_at", time_reply(hold.review_at)),
-            ("since", Reply::Text(format_instant(hold.since))),
-        ])
-    });
-    let mut reply = vec![
-        ("removal_id", Reply::Text(row.removal.to_string())),
-        ("id", Reply::Text(row.object.to_string())),
-        ("namespace", Reply::Text(row.namespace.clone())),
-    ];
-    let bucket = row.object.bucket();
-    if bucket.is_some() {
-        reply.push(("bucket", Reply::Text(row.name.clone())));
-    }
-    reply.extend([
-        ("state", Reply::literal(if row.purging { "purging" } else { "removed" })),
-        ("restorable", Reply::Boolean(!row.purging && !row.expired)),
-        ("removed_at", Reply::Text(format_instant(row.removed_at))),
-        ("removed_by", Reply::Text(row.removed_by.clone())),
-        ("reason", Reply::text_or_null(row.reason.clone())),
-        ("expires_at", time_reply(row.expires_at)),
-        ("hold", hold),
-    ]);
-    match row.object {
-        Object::Bucket(_) => {
-            reply.push(("documents", Reply::Integer(row.documents)));
-            reply.push(("bytes", Reply::Integer(row.bytes)));
-        }
-        // It is being taken apart.
-        Object::Namespace(_) if row.purging => {}
-        Object::Namespace(id) => reply.extend(sums_fields(lifecycle.sums(id, left).await?)),
-    }
-    reply.extend([
-        ("version", Reply::Text(row.version.to_string())),
-        ("witnessed", Reply::from(witnessed)),
-        ("shards", Reply::from(shards)),
-    ]);
-    if let Some(bucket) = bucket.filter(|_| row.purging) {
-        let progress = lifecycle.reclaim_progress(bucket).await?;
-        let bytes = |bytes: Option<u64>| bytes.map_or(Reply::Null, Reply::from);
-        reply.push(("reclaimed_bytes", bytes(progress.returned_bytes)));
-        reply.push(("pending_bytes", bytes(progress.pending_bytes)));
-    }
-    Ok(map(reply))
 }
 
 async fn restore(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {

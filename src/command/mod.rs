@@ -68,6 +68,7 @@ mod lifecycle;
 mod namespace;
 mod refused;
 pub mod registry;
+mod removed;
 mod rights;
 mod server;
 mod services;

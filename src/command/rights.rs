@@ -272,6 +272,12 @@ pub(super) fn wanted(
     wanted
 }
 
+/// Whether a command needs the same rights in the session's namespace whatever its arguments are.
+pub(super) fn is_here_alone(index: usize) -> bool {
+    let known = BY_PLACE.get(index).copied().flatten();
+    matches!(known, Some(Needs(needs)) if needs.iter().all(|(_, whose)| *whose == Here))
+}
+
 impl Asked<'_> {
     fn need(&self, right: Right, whose: Whose) -> Option<Wanted> {
         let known = |place| Some(Wanted { right, place: Where::Known(place), own: true });

@@ -24,11 +24,11 @@ pub async fn undelete(
         return Err(Error::Internal(format!("nothing is left of document {}", tombstone.id)));
     };
     tombstone.hold(txn, home)?;
-    let mut tombstone = tombstone.clone();
-    tombstone.look_up_version(txn, home).await?;
     if txn.get(&home.key(id), Read::Conflict).await?.is_some() {
         return Err(taken(id));
     }
+    let mut tombstone = tombstone.clone();
+    tombstone.look_up_version(txn, home).await?;
     tombstone::clear(txn, home, &tombstone)?;
     txn.set(&home.key(id), &stored.encode())?;
     let written = written(home, id, None, Some(document));

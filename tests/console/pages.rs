@@ -124,7 +124,12 @@ fn the_page_of_a_removal_shows_the_barrier_shard_by_shard() {
     {
         assert!(page.contains(text), "{text}: {page}");
     }
-    assert_eq!(page.matches("data-label=\"Epoch\"").count(), 7);
+    // Besides the shards a member may be listed that lags at the moment.
+    let shards = page.split("data-label=\"Shard\">").skip(1);
+    assert_eq!(
+        shards.filter(|cell| cell.starts_with(|first: char| first.is_ascii_digit())).count(),
+        7
+    );
 }
 
 #[test]

@@ -55,6 +55,7 @@ async fn removal() -> Claim {
     asked.expect("OK").await?;
     let removal = removal_of(&cluster, x).await?;
     let expected = Expected::new(cluster.store());
+    expected.reads(&[keys::user("default")])?;
     expected.reads(&[
         keys::namespace_name(NamespaceId::ROOT, "n"),
         keys::namespace_name(n, "x"),
@@ -98,6 +99,7 @@ async fn flip() -> Claim {
     let grave = cluster.get(&keys::grave(removal)).await?.ok_or("no grave")?;
     let grave: GraveRecord = record::decode("grave", &grave).map_err(fail)?;
     let expected = Expected::new(cluster.store());
+    expected.reads(&[keys::user("default")])?;
     expected.reads(&[
         keys::removal(removal),
         keys::retention(removal),
@@ -147,6 +149,7 @@ async fn move_to() -> Claim {
     let mut sets = landed(held).await?;
     asked.expect("OK").await?;
     let expected = Expected::new(cluster.store());
+    expected.reads(&[keys::user("default")])?;
     let root = NamespaceId::ROOT;
     expected.reads(&[
         keys::namespace_name(root, "n"),

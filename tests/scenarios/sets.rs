@@ -166,6 +166,7 @@ async fn removal() -> Claim {
     let of = scene.cluster.get(&keys::removal_of(b.0)).await?.ok_or("no removal")?;
     let removal = RemovalId(u64::from_be_bytes(of[..].try_into().map_err(fail)?));
     let expected = scene.expected();
+    expected.reads(&[keys::user("default")])?;
     expected.reads(&[
         keys::operation("default", "o"),
         keys::namespace_name(NamespaceId::ROOT, NAMESPACE),
@@ -204,6 +205,7 @@ async fn restore() -> Claim {
     restore.expect("OK").await?;
     let (n, b) = (scene.namespace, scene.bucket);
     let expected = scene.expected();
+    expected.reads(&[keys::user("default")])?;
     expected.reads(&[
         keys::operation("default", "o"),
         keys::removal(removal),
@@ -249,6 +251,7 @@ async fn flip() -> Claim {
     let grave = scene.cluster.get(&keys::grave(removal)).await?.ok_or("no grave")?;
     let grave: GraveRecord = record::decode("grave", &grave).map_err(fail)?;
     let expected = scene.expected();
+    expected.reads(&[keys::user("default")])?;
     expected.reads(&[
         keys::operation("default", "o"),
         keys::removal(removal),
@@ -302,6 +305,7 @@ async fn insert() -> Claim {
     let (n, b, shard) = (scene.namespace, scene.bucket, scene.shard);
     let slot = keys::attempt(scene.cluster.node("A").cluster().incarnation(), 0);
     let expected = scene.expected();
+    expected.reads(&[keys::user("default")])?;
     expected.reads(&[slot.clone(), keys::fence(n.0), keys::fence(b.0)])?;
     expected.writes(&[
         slot,
@@ -350,6 +354,7 @@ async fn swap() -> Claim {
     let removal = RemovalId(u64::from_be_bytes(of[..].try_into().map_err(fail)?));
     let reader = keys::feed::replica(b, &lethe::document::carry::reader_name(c));
     let expected = scene.expected();
+    expected.reads(&[keys::user("default")])?;
     expected.reads(&[
         keys::operation("default", "o"),
         keys::namespace_name(NamespaceId::ROOT, NAMESPACE),

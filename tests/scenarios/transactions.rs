@@ -207,8 +207,12 @@ pub async fn the_conflicts_of_a_transaction_are_what_it_has_read(mutations: Muta
         ranges.iter().filter(|(from, _)| from.starts_with(&slots)).count()
     };
     claim!(slot(&reads) == 1 && slot(&writes) == 1, "the attempt slot is not read and written");
-    // Both buckets, their namespace, the document that was chosen, the range, and the slot.
-    claim!(reads.len() == 6, "{} read conflicts: {reads:?}", reads.len());
+    // Both buckets, their namespace, the document that was chosen, the range, the slot, and the user.
+    claim!(
+        reads.contains(&point(keys::user("default"))),
+        "the user is not among the read conflicts"
+    );
+    claim!(reads.len() == 7, "{} read conflicts: {reads:?}", reads.len());
     held.release();
     let answer = commit.await.map_err(fail)?;
     claim!(answer == "OK", "COMMIT answered '{answer}'");

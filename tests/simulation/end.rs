@@ -13,6 +13,7 @@ use crate::cluster::{Claim, SILENT_AFTER, claim, fail};
 use crate::commands::Effect;
 use crate::kept::has_unique;
 use crate::look::{Look, Oid};
+use crate::model::Model;
 use crate::seat::Seat;
 use crate::told::documents;
 use crate::world::{NODES, World};
@@ -80,7 +81,7 @@ impl World {
             self.say(seat, Effect::Vacuum, format!("BUCKET.VACUUM {name}")).await?;
         }
         self.look(true).await?;
-        self.model.vacuumed(&self.last)
+        Model::vacuumed(&self.last)
     }
 
     /// What stays deleted then has an id or a unique value that is taken.

@@ -112,7 +112,7 @@ impl Model {
         self.gone(looks, &since)?;
         self.back(looks, &since)?;
         self.fresh(looks)?;
-        self.destroyed(looks, &since)?;
+        Self::destroyed(looks, &since)?;
         unique(looks)
     }
 
@@ -260,7 +260,7 @@ impl Model {
     }
 
     /// What was destroyed before its time has left no document behind.
-    fn destroyed(&self, looks: &Looks<'_>, since: &BTreeMap<Oid, Vec<ChangeOp>>) -> Claim {
+    fn destroyed(looks: &Looks<'_>, since: &BTreeMap<Oid, Vec<ChangeOp>>) -> Claim {
         for ((oid, _), kept) in looks.is.tombstones.iter().filter(|((oid, _), _)| !is_chosen(oid)) {
             let last = since.get(oid).and_then(|ops| ops.last());
             claim!(
@@ -274,7 +274,7 @@ impl Model {
 
     /// At the end, when all clocks are right and nothing else happens: what has expired
     /// was destroyed, unless a replica still has to hear of it.
-    pub fn vacuumed(&self, end: &Look) -> Claim {
+    pub fn vacuumed(end: &Look) -> Claim {
         let Some(time) = &end.time else { return Err("no cluster time".to_owned()) };
         for (id, content) in end.contents.iter().flatten() {
             let Some(record) = end.buckets.get(id) else { continue };

@@ -260,7 +260,9 @@ async fn sum(session: &mut Session, entry: &mut Entry) -> Result<bool> {
         }
         Err(error) => return Err(error),
     };
-    let add = |of: fn(&Entry) -> Option<i64>| found.entries.iter().filter_map(of).sum();
+    // A namespace shows what is in its buckets.
+    let buckets = || found.entries.iter().filter(|entry| entry.kind == Kind::Bucket);
+    let add = |of: fn(&Entry) -> Option<i64>| buckets().filter_map(of).sum();
     entry.documents = Some(add(|entry| entry.documents));
     entry.bytes = Some(add(|entry| entry.bytes));
     Ok(found.more)

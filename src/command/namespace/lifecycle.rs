@@ -9,7 +9,7 @@ use crate::command::bucket::{on_or_off, only_opid, retention_reply};
 use crate::command::lifecycle::{
     BARRIER, DRYRUN, EXPIRY, HOLD, LATEST, LIFECYCLE, ONE, OPID, ORDER, PURGE, RETAIN, UNHOLD,
     barrier_of, hold_object, list_removed, map, named_in_front, purge_object, remove_object,
-    restored_reply, retain_object, sums_fields, unhold_object,
+    restored_reply, retain_object, unhold_object,
 };
 use crate::command::support::{caller, time_reply};
 use crate::command::{Args, Argument, Context, Reply, Result, Spec, flags, run};
@@ -263,7 +263,9 @@ async fn describe(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
         ("protected", Reply::Boolean(record.protected)),
         ("retention", retention_reply(lifecycle)),
     ];
-    reply.extend(sums_fields(lifecycle.sums(id, &mut { SUMMED_MAX }).await?));
+    reply.extend(crate::command::removed::sums_fields(
+        lifecycle.sums(id, &mut { SUMMED_MAX }).await?,
+    ));
     if let Some((removal, expires_at)) = removal {
         reply.push(("removal_id", Reply::Text(removal.to_string())));
         reply.push(("expires_at", time_reply(expires_at)));

@@ -44,20 +44,20 @@ pub(super) fn size_text(bytes: i64) -> String {
     if bytes.unsigned_abs() < 1_000 {
         return format!("{bytes} B");
     }
-    // Tenths of a unit, rounded, so that 999,999 is 1.0 MB.
-    let mut tenths = i128::from(bytes) * 10;
-    let mut unit = "B";
+    // Rounded once, from the bytes, and before the unit is chosen, so that 999,999 is 1.0 MB.
+    let rounded = |times: i128, unit: i128| (i128::from(bytes) * times + unit / 2).div_euclid(unit);
+    let (mut unit, mut name) = (1, "B");
     for next in UNITS {
-        if tenths.abs() < 9_995 {
+        if unit > 1 && rounded(1, unit).abs() < 1_000 {
             break;
         }
-        tenths = (tenths + 500) / 1_000;
-        unit = next;
+        (unit, name) = (unit * 1_000, next);
     }
+    let tenths = rounded(10, unit);
     if tenths.abs() >= 1_000 {
-        return format!("{} {unit}", (tenths + 5) / 10);
+        return format!("{} {name}", rounded(1, unit));
     }
-    format!("{}.{} {unit}", tenths / 10, tenths.abs() % 10)
+    format!("{}.{} {name}", tenths / 10, tenths.abs() % 10)
 }
 
 /// A size, with the exact bytes beside it.

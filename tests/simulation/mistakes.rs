@@ -28,7 +28,7 @@ const FOUND: &[(Mutation, u64)] = &[
     (Mutation::AbsentFenceEquals, 170),
     (Mutation::DeleteIgnoresRetain, 0),
     (Mutation::DeleteIgnoresBucketRetention, 5),
-    (Mutation::SettingsLeaveHandles, 14),
+    (Mutation::SettingsLeaveHandles, 15),
     (Mutation::UndeleteIgnoresUnique, 12),
     (Mutation::UndeleteFindsExpired, 15),
     (Mutation::ExpungeIgnoresReplicas, 20),

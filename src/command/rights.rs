@@ -274,8 +274,11 @@ pub(super) fn wanted(
 
 /// Whether a command needs the same rights in the session's namespace whatever its arguments are.
 pub(super) fn is_here_alone(index: usize) -> bool {
-    let known = BY_PLACE.get(index).copied().flatten();
-    matches!(known, Some(Needs(needs)) if needs.iter().all(|(_, whose)| *whose == Here))
+    match BY_PLACE.get(index).copied().flatten() {
+        Some(Open) => true,
+        Some(Needs(needs)) => needs.iter().all(|(_, whose)| *whose == Here),
+        Some(And(..)) | None => false,
+    }
 }
 
 impl Asked<'_> {

@@ -51,26 +51,18 @@ pub async fn replace_all(
     at: i64,
 ) -> Result<()> {
     let mut sums = Sums::default();
-    for part in documents.chunks(READS_AT_ONCE) {
-        let holds = match part {
-            [one] => vec![hold(txn, home, &one.id, &one.old).await?],
-            many => join_all(many.iter().map(|one| hold(txn, home, &one.id, &one.old))).await?,
-        };
-        for (one, held) in part.iter().zip(holds) {
-            let Replaced { id, old, new } = one;
-            let mut body = xxh3_64(&id.bytes());
-            if let Stored::Reference(reference) = held {
-                body = reference.body();
-                let (begin, end) = keys::range(&keys::body_prefix(home.bucket(), body));
-                txn.clear_range(&begin, &end)?;
+    let mut rest = documents;
+    if let [one] = documents {
+        let held = hold(txn, home, &one.id, &one.old).await?;
+        put(txn, home, one, &held, at, &mut sums).await?;
+    } else {
+        for part in documents.chunks(READS_AT_ONCE) {
+            let holds = part.iter().map(|one| hold(txn, home, &one.id, &one.old));
+            for (one, held) in part.iter().zip(join_all(holds).await?) {
+                put(txn, home, one, &held, at, &mut sums).await?;
             }
-            let value = stored::write(txn, home, new, body).await?;
-            txn.set(&home.key(id), &value)?;
-            log(txn, home, ChangeOp::Update, id, at)?;
-            sums.of(home, id).replaced(old, new);
         }
     }
-    let mut rest = documents;
     if let [Replaced { id, old, new }] = documents {
         indexes(txn, home, &[written(home, id, Some(old), Some(new))]).await?;
         rest = &[];
@@ -84,6 +76,29 @@ pub async fn replace_all(
         rest = behind;
     }
     sums.write(txn, home)
+}
+
+/// Writes one, all but its entries in indexes.
+async fn put(
+    txn: &Transaction,
+    home: &Home,
+    one: &Replaced,
+    held: &Stored,
+    at: i64,
+    sums: &mut Sums,
+) -> Result<()> {
+    let Replaced { id, old, new } = one;
+    let mut body = xxh3_64(&id.bytes());
+    if let Stored::Reference(reference) = held {
+        body = reference.body();
+        let (begin, end) = keys::range(&keys::body_prefix(home.bucket(), body));
+        txn.clear_range(&begin, &end)?;
+    }
+    let value = stored::write(txn, home, new, body).await?;
+    txn.set(&home.key(id), &value)?;
+    log(txn, home, ChangeOp::Update, id, at)?;
+    sums.of(home, id).replaced(old, new);
+    Ok(())
 }
 
 /// How many of these, from the first on, can have their indexes brought up at the same time: no two of

@@ -120,11 +120,12 @@ fn combine<'a>(parts: &'a [Parts<'a>], visit: &mut dyn FnMut(&[&'a Part<'a>]) ->
     else {
         return;
     };
+    // Most documents have one value of each field, and one entry.
+    if visit(&chosen) || parts.iter().all(|parts| parts.list.len() == 1) {
+        return;
+    }
     let mut at = vec![0_usize; parts.len()];
     loop {
-        if visit(&chosen) {
-            return;
-        }
         // The last field turns fastest.
         let mut position = parts.len();
         loop {
@@ -144,6 +145,9 @@ fn combine<'a>(parts: &'a [Parts<'a>], visit: &mut dyn FnMut(&[&'a Part<'a>]) ->
             if let Some(first) = parts.list.first() {
                 *chosen = first;
             }
+        }
+        if visit(&chosen) {
+            return;
         }
     }
 }

@@ -66,6 +66,7 @@ async fn removal() -> Claim {
     ])?;
     expected.reads_prefixes(&[keys::guard_prefix(keys::guard::PROTECTION, x)])?;
     expected.writes(&[
+        keys::unpark(x),
         keys::namespace_name(n, "x"),
         keys::namespace_record(x),
         keys::fence(x.0),
@@ -120,6 +121,7 @@ async fn flip() -> Claim {
         keys::busy_prefix(x.0),
     ])?;
     expected.writes(&[
+        keys::unpark(x),
         keys::removal(removal),
         keys::retention(removal),
         keys::hold(removal),

@@ -28,12 +28,12 @@ pub(super) async fn insert(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
     // The ids are part of the stored result: a repeated command makes others.
     let caller = support::caller(ctx.session, "BUCKET.INSERT", &args, opid)?;
     let body = &body;
-    let ids = unit
-        .write_once("insert", &caller, namespace, bucket, |txn, live| async move {
-            body(txn, live).await?;
-            Ok(batch.iter().map(NewDocument::id).collect::<Vec<ObjectId>>())
-        })
-        .await?;
+    let body = |txn: Transaction, live: LiveBucket| async move {
+        body(txn, live).await?;
+        Ok(batch.iter().map(NewDocument::id).collect::<Vec<ObjectId>>())
+    };
+    // In a box, as it is larger than what a stack should hold on FoundationDB.
+    let ids = Box::pin(unit.write_once("insert", &caller, namespace, bucket, body)).await?;
     Ok(Reply::Array(ids.iter().map(|id| id_reply(ctx, id)).collect()))
 }
 

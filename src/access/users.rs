@@ -306,7 +306,7 @@ pub async fn is_untouched(txn: &Transaction) -> Result<bool> {
 /// Writes the first users of a store.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub async fn write_first(txn: &Transaction, users: &[User], now: i64) -> Result<()> {
     if users.len() > USERS_MAX {
         return Err(Error::syntax(format!("there can be {USERS_MAX} users")));
@@ -322,7 +322,7 @@ pub async fn write_first(txn: &Transaction, users: &[User], now: i64) -> Result<
 /// Deletes users; gives how many there were.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub async fn remove(txn: &Transaction, names: &[String]) -> Result<Vec<String>> {
     let all = load(txn).await?;
     let is_named =

@@ -7,7 +7,7 @@
 
 use bytes::Bytes;
 use lethe::document::{Document, Limits as DocumentLimits};
-use lethe::value::{Collator, Value, collation};
+use lethe::value::{Collator, Steps, Value, collation};
 use lethe::query::{Limits, Plan, Projection, matches, parse};
 use libfuzzer_sys::fuzz_target;
 
@@ -33,7 +33,7 @@ fuzz_target!(|input: &[u8]| {
         assert_eq!(plan.access.admits(&id) && matches(&plan.residual, document.raw()), matched);
     }
     if let Ok(projection) = projection {
-        let projected = projection.apply(&document, &filter);
+        let projected = projection.apply(&document, &filter, &Steps::endless());
         lethe::value::raw::validate(projected.bytes(), LIMITS.depth_max).expect("still valid");
     }
 });

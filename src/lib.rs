@@ -31,6 +31,9 @@ pub mod error;
 pub mod store;
 
 pub mod client;
+
+pub mod tls;
+
 pub mod config;
 pub mod meter;
 pub mod resp;

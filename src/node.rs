@@ -41,6 +41,7 @@ use crate::metadata::catalog::CatalogOptions;
 use crate::metadata::{Catalog, Path};
 use crate::server::Server;
 use crate::store::{self, Resolve, Store, Transaction};
+use crate::tls::{Certificates, TlsError};
 use crate::worker::{WorkerOptions, Workers};
 
 /// Bucket handles that a node keeps in memory.
@@ -64,6 +65,8 @@ pub enum StartError {
     Cluster(#[from] crate::cluster::Error),
     #[error("{0}")]
     Domain(#[from] Error),
+    #[error("{0}")]
+    Tls(#[from] TlsError),
     #[error("{0}")]
     Config(String),
     /// Others than this machine could reach a node that lets everybody do everything.
@@ -91,6 +94,7 @@ pub struct NodeOptions {
 #[derive(Debug)]
 pub struct Node {
     addresses: Vec<SocketAddr>,
+    tls_addresses: Vec<SocketAddr>,
     http: Door,
     services: Arc<Services>,
     lifecycle: Lifecycle,
@@ -161,13 +165,18 @@ pub async fn open_store(config: &Config) -> Result<Store, store::Error> {
 
 /// Where others reach a node that listens on `addresses`. Also its name, if it has no other, so that it has to differ from those
 /// of the nodes on other machines, if there can be any.
-fn advertised(config: &Config, addresses: &[SocketAddr]) -> String {
+fn advertised(config: &Config, addresses: &[SocketAddr], tls: &[SocketAddr]) -> String {
     if let Some(advertised) = &config.server.advertise {
         return advertised.clone();
     }
-    let Some(address) = addresses.first() else { return String::new() };
-    let local = address.ip().is_loopback() || address.ip().is_unspecified();
-    if local
+    let is_local =
+        |address: &&SocketAddr| address.ip().is_loopback() || address.ip().is_unspecified();
+    let plain = addresses.first();
+    // Who listens for others with TLS only is reached there.
+    let Some(address) = plain.filter(|it| !is_local(it)).or(tls.first()).or(plain) else {
+        return String::new();
+    };
+    if is_local(&address)
         && config.store == StoreKind::FoundationDb
         && let Some(machine) = gethostname::gethostname().to_str()
     {
@@ -190,7 +199,8 @@ async fn is_open(store: &Store, config: &Config) -> Result<bool, Error> {
 /// Refuses to listen where others than this machine reach the node, while nobody has to log in.
 fn expect_protected(config: &Config, open: bool) -> Result<(), StartError> {
     let is_public = |address: &&SocketAddr| !address.ip().to_canonical().is_loopback();
-    let mut all = config.server.listen.iter().chain(&config.http.listen);
+    let server = config.server.listen.iter().chain(&config.server.listen_tls);
+    let mut all = server.chain(&config.http.listen);
     match all.find(is_public) {
         Some(address) if open && !config.server.insecure => Err(StartError::Unprotected(*address)),
         _ => Ok(()),
@@ -221,12 +231,15 @@ impl Node {
         clock: Arc<dyn Clock>,
         options: NodeOptions,
     ) -> Result<Self, StartError> {
-        let services = Arc::new(Services::new(Arc::clone(&config), Arc::clone(&clock)));
+        let certificates = Certificates::load(&config, Arc::clone(&clock))?;
+        let services = Services::new(Arc::clone(&config), Arc::clone(&clock));
+        let services = Arc::new(services.with_certificates(certificates));
         expect_protected(&config, is_open(&store, &config).await?)?;
         let server = Server::bind(Arc::clone(&services))?;
         let http = Door::open(&services)?;
         let addresses = server.addresses().to_vec();
-        let address = advertised(&config, &addresses);
+        let tls_addresses = server.tls_addresses().to_vec();
+        let address = advertised(&config, &addresses, &tls_addresses);
 
         let cluster = Cluster::join(
             store.clone(),
@@ -286,6 +299,7 @@ impl Node {
         let (ended_sender, ended) = watch::channel(None);
         let mut node = Self {
             addresses,
+            tls_addresses,
             http,
             services,
             lifecycle: lifecycle.clone(),
@@ -308,10 +322,16 @@ impl Node {
         Ok(node)
     }
 
-    /// Where it listens.
+    /// Where it listens without TLS.
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// Where it listens with TLS.
+    #[must_use]
+    pub fn tls_addresses(&self) -> &[SocketAddr] {
+        &self.tls_addresses
     }
 
     /// Where it listens for HTTP.

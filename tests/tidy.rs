@@ -33,7 +33,9 @@ const LAYERS: &[&[&str]] = &[
     &["error"],
     &["store"],
     // A setting such as a retention is written as the commands write it, so `config` stands on `codec`.
-    &["resp", "config", "client"],
+    &["client"],
+    &["tls"],
+    &["resp", "config"],
     &["value"],
     &["codec", "clock", "meter"],
 ];

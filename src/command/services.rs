@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::lifecycle::Lifecycle;
 use crate::meter::Throttle;
 use crate::session::Clients;
+use crate::tls::Certificates;
 
 /// Warnings about connections in a second.
 const WARNINGS_MAX: u32 = 10;
@@ -29,6 +30,8 @@ pub struct Services {
     pub users: Users,
     /// Everybody who is connected.
     pub clients: Arc<Clients>,
+    /// What TLS stands on; none where no port speaks it.
+    pub certificates: Option<Arc<Certificates>>,
     /// Makes the ids of documents.
     pub object_ids: ObjectIds,
     /// What INFO counts.
@@ -55,6 +58,7 @@ impl Services {
             clock,
             users: Users::new(config.server.insecure),
             clients: Arc::default(),
+            certificates: None,
             stats: Stats::default(),
             slow_log: SlowLog::new(config.slow_log),
             warnings: Throttle::new(WARNINGS_MAX),
@@ -66,6 +70,12 @@ impl Services {
             waiters: OnceLock::new(),
             config,
         }
+    }
+
+    /// The same with certificates, without which no port speaks TLS.
+    #[must_use]
+    pub fn with_certificates(self, certificates: Option<Arc<Certificates>>) -> Self {
+        Self { certificates, ..self }
     }
 
     /// Gives the commands the store to work on. Once; a second call changes nothing.

@@ -8,6 +8,7 @@ use super::raw::{
     RawCluster, RawCopy, RawFoundationDb, RawHttp, RawLog, RawQuery, RawReplica, RawServer,
     RawSession, RawSlowLog, RawTtl,
 };
+use super::tls::ClientCertificates;
 use super::{
     ChangesConfig, ClusterConfig, Config, ConfigError, CopyConfig, DocumentConfig, DocumentFormat,
     Durability, FoundationDbConfig, HttpConfig, IndexConfig, LogConfig, LogFormat, ObjectIdFormat,
@@ -16,7 +17,7 @@ use super::{
 };
 use crate::codec::duration::{parse_duration, parse_retention};
 
-type Result<T> = std::result::Result<T, ConfigError>;
+pub(super) type Result<T> = std::result::Result<T, ConfigError>;
 
 const DURATION: &str = "a duration such as 500ms, 45s, 30m, 48h or 7d";
 
@@ -26,6 +27,8 @@ impl RawConfig {
         if self.data_dir.is_empty() {
             return Err(refuse("data_dir", &self.data_dir, "the path of a folder"));
         }
+        let (server, http) = (self.server.check()?, self.http.check()?);
+        let tls = self.tls.check(&server, &http)?;
         Ok(Config {
             data_dir: PathBuf::from(&self.data_dir),
             store: match self.store.as_str() {
@@ -42,8 +45,9 @@ impl RawConfig {
                 other => return Err(refuse("durability", other, "sync or interval")),
             },
             foundationdb: self.foundationdb.check()?,
-            server: self.server.check()?,
-            http: self.http.check()?,
+            server,
+            http,
+            tls,
             log: self.log.check()?,
             slow_log: self.slow_log.check()?,
             session: self.session.check()?,
@@ -125,11 +129,17 @@ impl RawFoundationDb {
 
 impl RawServer {
     fn check(&self) -> Result<ServerConfig> {
-        if self.bind.is_empty() {
-            return Err(refuse("server.bind", "[]", "at least one address"));
+        if self.bind.is_empty() && self.tls_bind.is_empty() {
+            let allowed = "at least one address, here or in server.tls_bind";
+            return Err(refuse("server.bind", "[]", allowed));
         }
         Ok(ServerConfig {
             listen: addresses("server.bind", &self.bind, self.port)?,
+            listen_tls: addresses("server.tls_bind", &self.tls_bind, self.tls_port)?,
+            client_certificates: ClientCertificates::parse(
+                "server.tls_client_certificates",
+                &self.tls_client_certificates,
+            )?,
             advertise: advertised(&self.advertise)?,
             insecure: self.insecure,
             max_clients: size("server.max_clients", self.max_clients, 1..=1_000_000)?,
@@ -167,6 +177,11 @@ impl RawHttp {
     fn check(&self) -> Result<HttpConfig> {
         Ok(HttpConfig {
             listen: addresses("http.bind", &self.bind, self.port)?,
+            tls: self.tls,
+            client_certificates: ClientCertificates::parse(
+                "http.tls_client_certificates",
+                &self.tls_client_certificates,
+            )?,
             max_connections: size("http.max_connections", self.max_connections, 1..=10_000)?,
         })
     }
@@ -304,7 +319,7 @@ fn advertised(text: &str) -> Result<Option<String>> {
     Err(refuse("server.advertise", text, "host:port, such as db1.example.org:5484"))
 }
 
-fn refuse(key: &'static str, value: impl Display, allowed: impl Into<String>) -> ConfigError {
+pub(super) fn refuse(key: &'static str, value: impl Display, allowed: impl Into<String>) -> ConfigError {
     ConfigError::Value { key, value: value.to_string(), allowed: allowed.into() }
 }
 
@@ -316,7 +331,7 @@ fn addresses(key: &'static str, addresses: &[String], port: u16) -> Result<Vec<S
     addresses.iter().map(parse).collect()
 }
 
-fn duration(key: &'static str, text: &str) -> Result<Duration> {
+pub(super) fn duration(key: &'static str, text: &str) -> Result<Duration> {
     parse_duration(text).ok_or_else(|| refuse(key, text, DURATION))
 }
 

@@ -5,10 +5,18 @@ use config::{Config as Layers, File, FileFormat};
 use super::{Config, ConfigError, RawConfig, UserRules};
 
 /// Variables with our prefix that are no settings.
-const NOT_SETTINGS: &[&str] = &["LETHE_CONFIG", "LETHE_LOG", "LETHE_URL", "LETHE_PASSWORD"];
+const NOT_SETTINGS: &[&str] = &[
+    "LETHE_CONFIG",
+    "LETHE_LOG",
+    "LETHE_URL",
+    "LETHE_PASSWORD",
+    "LETHE_CACERT",
+    "LETHE_CERT",
+    "LETHE_KEY",
+];
 
 /// Settings that are lists.
-const LISTS: &[&str] = &["server.bind", "http.bind"];
+const LISTS: &[&str] = &["server.bind", "server.tls_bind", "http.bind"];
 
 /// Reads the settings: defaults, then the file if there is one, then `LETHE_*` variables (`LETHE_SERVER_PORT` for
 /// `server.port`, lists with commas), then flags as pairs of key and value. What comes later wins.

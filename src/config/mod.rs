@@ -19,6 +19,7 @@ mod check;
 mod error;
 mod load;
 mod raw;
+mod tls;
 mod users;
 
 #[cfg(test)]
@@ -31,6 +32,7 @@ use std::time::Duration;
 pub use error::ConfigError;
 pub use load::load;
 pub use raw::RawConfig;
+pub use tls::{ClientCertificates, TlsConfig};
 pub use users::UserRules;
 
 pub use crate::codec::duration::Retention;
@@ -129,6 +131,8 @@ pub struct Config {
     pub server: ServerConfig,
     /// The port for metrics and health.
     pub http: HttpConfig,
+    /// What TLS stands on; `None` where no port speaks it.
+    pub tls: Option<TlsConfig>,
     /// What is logged, and how.
     pub log: LogConfig,
     /// Which commands are remembered as slow.
@@ -206,8 +210,12 @@ pub struct FoundationDbConfig {
 /// The listener and its connections.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerConfig {
-    /// Where to listen; at least one address.
+    /// Where to listen without TLS.
     pub listen: Vec<SocketAddr>,
+    /// Where to listen with TLS. There is at least one address here or above.
+    pub listen_tls: Vec<SocketAddr>,
+    /// What clients that come with TLS have to show.
+    pub client_certificates: ClientCertificates,
     /// Where others reach this node, if not where it listens.
     pub advertise: Option<String>,
     /// Whoever reaches the port may do what the default user may, from wherever he comes.
@@ -247,6 +255,10 @@ pub struct ServerConfig {
 pub struct HttpConfig {
     /// Where to listen; nowhere if there is no address.
     pub listen: Vec<SocketAddr>,
+    /// Whether it speaks HTTPS, and HTTPS only.
+    pub tls: bool,
+    /// What its clients have to show then.
+    pub client_certificates: ClientCertificates,
     /// Connections at a time.
     pub max_connections: usize,
 }

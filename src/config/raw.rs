@@ -12,6 +12,7 @@ pub struct RawConfig {
     pub foundationdb: RawFoundationDb,
     pub server: RawServer,
     pub http: RawHttp,
+    pub tls: RawTls,
     pub log: RawLog,
     pub slow_log: RawSlowLog,
     pub session: RawSession,
@@ -50,6 +51,9 @@ pub struct RawFoundationDb {
 pub struct RawServer {
     pub bind: Vec<String>,
     pub port: u16,
+    pub tls_bind: Vec<String>,
+    pub tls_port: u16,
+    pub tls_client_certificates: String,
     pub advertise: String,
     pub insecure: bool,
     pub max_clients: u64,
@@ -73,7 +77,18 @@ pub struct RawServer {
 pub struct RawHttp {
     pub bind: Vec<String>,
     pub port: u16,
+    pub tls: bool,
+    pub tls_client_certificates: String,
     pub max_connections: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawTls {
+    pub cert_file: String,
+    pub key_file: String,
+    pub client_ca_file: String,
+    pub handshake_timeout: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -211,6 +226,7 @@ impl Default for RawConfig {
             foundationdb: RawFoundationDb::default(),
             server: RawServer::default(),
             http: RawHttp::default(),
+            tls: RawTls::default(),
             log: RawLog::default(),
             slow_log: RawSlowLog::default(),
             session: RawSession::default(),
@@ -246,6 +262,9 @@ impl Default for RawServer {
         Self {
             bind: vec!["127.0.0.1".to_owned()],
             port: 5484,
+            tls_bind: Vec::new(),
+            tls_port: 6484,
+            tls_client_certificates: "off".to_owned(),
             advertise: String::new(),
             insecure: false,
             max_clients: 10_000,
@@ -268,7 +287,24 @@ impl Default for RawServer {
 
 impl Default for RawHttp {
     fn default() -> Self {
-        Self { bind: vec!["127.0.0.1".to_owned()], port: 9484, max_connections: 64 }
+        Self {
+            bind: vec!["127.0.0.1".to_owned()],
+            port: 9484,
+            tls: false,
+            tls_client_certificates: "off".to_owned(),
+            max_connections: 64,
+        }
+    }
+}
+
+impl Default for RawTls {
+    fn default() -> Self {
+        Self {
+            cert_file: String::new(),
+            key_file: String::new(),
+            client_ca_file: String::new(),
+            handshake_timeout: "10s".to_owned(),
+        }
     }
 }
 

@@ -12,6 +12,7 @@
 //! * Outside the console nobody is asked who he is, so nothing there changes anything, and nothing shows
 //!   what is stored: no names of namespaces and buckets, no documents.
 //! * What a client costs is bounded: the connections, the head of a request, its time, the forms.
+//! * With `http.tls` it speaks HTTPS only, and its cookies are for HTTPS only.
 //! * It answers from before the node joins the cluster until after it has left.
 //!
 //! Not here: what is counted (`command`, `store`, `cluster`, `lifecycle`), what commands do.
@@ -25,8 +26,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use axum::http::{HeaderName, StatusCode};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, SET_COOKIE};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{any, get};
 use axum::{Extension, Router};
@@ -67,7 +68,11 @@ impl Http {
     pub fn bind(services: Arc<Services>) -> std::io::Result<Self> {
         let config = &services.config;
         // Whoever lets the system choose one port wants no fixed one beside it.
-        let any = config.server.listen.iter().all(|address| address.port() == 0);
+        let mut others = config.server.listen.iter().chain(&config.server.listen_tls);
+        let any = others.all(|address| address.port() == 0);
+        if config.http.tls && services.certificates.is_none() {
+            return Err(std::io::Error::other("the node has no certificates for http.tls"));
+        }
         let mut listeners = Vec::new();
         let mut addresses = Vec::new();
         for address in &config.http.listen {
@@ -91,10 +96,12 @@ impl Http {
 
     /// Serves until `stop` is cancelled.
     pub async fn run(self, stop: CancellationToken) {
-        let connections_max = self.services.config.http.max_connections;
+        let config = &self.services.config.http;
+        let connections_max = config.max_connections;
+        let certificates = self.services.certificates.clone().filter(|_| config.tls);
         let console = Arc::new(Console::new(Arc::clone(&self.services)));
         let shared = Shared { services: self.services, looks: Arc::default(), console };
-        serve::run(self.listeners, routes(shared), connections_max, stop).await;
+        serve::run(self.listeners, routes(shared), certificates, connections_max, stop).await;
     }
 }
 
@@ -138,7 +145,20 @@ async fn show_console(
     Extension(peer): Extension<Peer>,
     request: Request,
 ) -> Response {
-    shared.console.serve(peer, request).await
+    let mut response = shared.console.serve(peer, request).await;
+    if peer.tls {
+        secure_cookies(response.headers_mut());
+    }
+    response
+}
+
+/// What was set through TLS a browser is to keep from connections without: whatever cookie it is, and whoever set it.
+fn secure_cookies(headers: &mut HeaderMap) {
+    for (_, value) in headers.iter_mut().filter(|(name, _)| *name == SET_COOKIE) {
+        if let Ok(secured) = HeaderValue::from_bytes(&[value.as_bytes(), b"; Secure"].concat()) {
+            *value = secured;
+        }
+    }
 }
 
 fn plain(status: StatusCode, body: String) -> Response {

@@ -17,6 +17,8 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::tls::{Certificates, Port};
+
 /// Connections that may wait to be taken.
 const BACKLOG: i32 = 128;
 
@@ -36,11 +38,13 @@ const LAST_CALL: Duration = Duration::from_secs(1);
 /// How long accepting rests when the machine has no more sockets to give.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Both ends of a connection.
+/// Both ends of a connection, and what is between them.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Peer {
     pub(super) address: SocketAddr,
     pub(super) local: SocketAddr,
+    /// Whether it came through TLS.
+    pub(super) tls: bool,
 }
 
 pub(super) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
@@ -55,17 +59,19 @@ pub(super) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
-/// Serves all listeners until told to stop.
+/// Serves all listeners until told to stop; HTTPS if there are certificates.
 pub(super) async fn run(
     listeners: Vec<TcpListener>,
     routes: Router,
+    certificates: Option<Arc<Certificates>>,
     connections_max: usize,
     stop: CancellationToken,
 ) {
     let places = Arc::new(Semaphore::new(connections_max));
     let mut loops = JoinSet::new();
     for listener in listeners {
-        loops.spawn(accept(listener, routes.clone(), Arc::clone(&places), stop.clone()));
+        let (routes, certificates) = (routes.clone(), certificates.clone());
+        loops.spawn(accept(listener, routes, certificates, Arc::clone(&places), stop.clone()));
     }
     while loops.join_next().await.is_some() {}
 }
@@ -73,6 +79,7 @@ pub(super) async fn run(
 async fn accept(
     listener: TcpListener,
     routes: Router,
+    certificates: Option<Arc<Certificates>>,
     places: Arc<Semaphore>,
     stop: CancellationToken,
 ) {
@@ -90,10 +97,16 @@ async fn accept(
         match accepted {
             (Ok(place), Ok((stream, address))) => {
                 let local = stream.local_addr().unwrap_or(address);
-                let routes = routes.clone().layer(Extension(Peer { address, local }));
-                let stop = stop.clone();
+                let tls = certificates.is_some();
+                let routes = routes.clone().layer(Extension(Peer { address, local, tls }));
+                let (certificates, stop) = (certificates.clone(), stop.clone());
                 connections.spawn(async move {
-                    serve(stream, routes, stop).await;
+                    match certificates {
+                        None => serve(stream, routes, stop).await,
+                        Some(certificates) => {
+                            Box::pin(serve_tls(stream, &certificates, routes, stop)).await;
+                        }
+                    }
                     drop(place);
                 });
             }
@@ -107,6 +120,22 @@ async fn accept(
     }
     drop(listener);
     while connections.join_next().await.is_some() {}
+}
+
+/// Serves a connection that begins with a handshake, which is bounded in time.
+async fn serve_tls(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    certificates: &Certificates,
+    routes: Router,
+    stop: CancellationToken,
+) {
+    let accepted = tokio::select! {
+        accepted = certificates.accept(Port::Http, stream) => accepted,
+        () = stop.cancelled() => None,
+    };
+    if let Some(stream) = accepted {
+        serve(stream, routes, stop).await;
+    }
 }
 
 async fn serve(

@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::sync::futures::OwnedNotified;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::budget::Share;
 use super::link::{Link, Received};
+use super::stream::Stream;
 use crate::command::{Context, Ended, Running, Services, Step, dispatch};
 use crate::config::ServerConfig;
 use crate::resp::{Limits, Reply, Request, Scanner, Words};
@@ -39,7 +39,7 @@ const OF_A_BROWSER: [&[u8]; 2] = [b"POST", b"HOST:"];
 
 /// Serves one connection to its end.
 pub(super) async fn serve(
-    stream: TcpStream,
+    stream: Stream,
     client: Arc<Client>,
     services: Arc<Services>,
     share: Share,
@@ -138,7 +138,7 @@ impl Connection {
             // A client that never pauses can't keep the first two from being seen.
             biased;
             () = until(self.last_call) => {
-                Ok(Some(if self.link.waiting() == 0 { End::Abrupt } else { End::Quick }))
+                Ok(Some(if self.link.is_drained() { End::Abrupt } else { End::Quick }))
             }
             () = until(patience) => {
                 count_one(&services.stats.closed_slow);

@@ -10,6 +10,7 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::budget::Share;
+use super::stream::Stream;
 use crate::resp::{Protocol, Reply};
 use crate::session::Client;
 
@@ -39,10 +40,10 @@ pub(super) enum Received {
     Refused,
 }
 
-/// A socket and its two buffers.
+/// A stream and its two buffers.
 #[derive(Debug)]
 pub(super) struct Link {
-    stream: TcpStream,
+    stream: Stream,
     pub(super) input: BytesMut,
     output: BytesMut,
     /// The most that the input has held.
@@ -54,7 +55,7 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub(super) fn new(stream: TcpStream, client: Arc<Client>, share: Share) -> Self {
+    pub(super) fn new(stream: Stream, client: Arc<Client>, share: Share) -> Self {
         Self {
             stream,
             input: BytesMut::new(),
@@ -68,18 +69,23 @@ impl Link {
 
     /// Waits until there is something to read, or room for what waits to be written.
     pub(super) async fn ready(&self, read: bool) -> io::Result<()> {
-        let interest = match (read, self.output.is_empty()) {
+        if read && self.stream.has_more() {
+            // Another task gets its turn all the same.
+            tokio::task::coop::consume_budget().await;
+            return Ok(());
+        }
+        let interest = match (read, self.is_drained()) {
             (true, true) => Interest::READABLE,
             (true, false) => Interest::READABLE | Interest::WRITABLE,
             (false, false) => Interest::WRITABLE,
             (false, true) => return std::future::pending().await,
         };
-        self.stream.ready(interest).await.map(|_| ())
+        self.stream.socket().ready(interest).await.map(|_| ())
     }
 
     /// Whether the client has hung up, although bytes of it are still unread.
     pub(super) async fn has_hung_up(&self) -> io::Result<bool> {
-        Ok(self.stream.ready(Interest::READABLE).await?.is_read_closed())
+        Ok(self.stream.socket().ready(Interest::READABLE).await?.is_read_closed())
     }
 
     /// Reads what is there. `missing` is how much the request under way still needs.
@@ -98,7 +104,7 @@ impl Link {
             }
             self.input.reserve(more);
         }
-        match self.stream.try_read_buf(&mut self.input) {
+        match self.stream.read(&mut self.input) {
             Ok(0) => Ok(Received::End),
             Ok(read) => {
                 self.largest = self.largest.max(self.input.len());
@@ -139,6 +145,11 @@ impl Link {
         self.output.len()
     }
 
+    /// Whether all that was said has been given to the socket.
+    pub(super) fn is_drained(&self) -> bool {
+        self.output.is_empty() && !self.stream.has_unsent()
+    }
+
     /// Since when nothing could be written, though something waits.
     pub(super) fn stuck_since(&self) -> Instant {
         self.stuck_since.unwrap_or_else(Instant::now)
@@ -151,11 +162,11 @@ impl Link {
 
     /// Writes as much as the socket takes now.
     pub(super) fn flush(&mut self) -> io::Result<()> {
-        let mut written = 0;
-        while !self.output.is_empty() {
-            match self.stream.try_write(&self.output) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+        let (mut written, mut moved) = (0, false);
+        while !self.is_drained() {
+            match self.stream.write(&self.output) {
                 Ok(count) => {
+                    moved = true;
                     written += count;
                     self.output.advance(count);
                 }
@@ -166,9 +177,9 @@ impl Link {
         if written > 0 {
             self.client.note_output(written, self.output.len());
         }
-        if self.output.is_empty() {
+        if self.is_drained() {
             self.stuck_since = None;
-        } else if written > 0 || self.stuck_since.is_none() {
+        } else if moved || self.stuck_since.is_none() {
             self.stuck_since = Some(Instant::now());
         }
         if self.output.is_empty() && self.output.capacity() > KEEP {
@@ -182,15 +193,23 @@ impl Link {
     /// unread bytes resets it, and a reset overtakes what was written.
     pub(super) async fn close(&mut self, patience: Duration) {
         let ended = tokio::time::timeout(patience, async {
-            while !self.output.is_empty() {
-                self.ready(false).await?;
-                self.flush()?;
-            }
-            drain(&self.stream).await
+            self.finish().await?;
+            self.stream.end();
+            self.finish().await?;
+            drain(self.stream.socket()).await
         });
         if let Ok(Err(error)) = ended.await {
             tracing::debug!(%error, "a connection was gone before it was closed");
         }
+    }
+
+    /// Writes all that waits.
+    async fn finish(&mut self) -> io::Result<()> {
+        while !self.is_drained() {
+            self.ready(false).await?;
+            self.flush()?;
+        }
+        Ok(())
     }
 
     /// Tells a client that was not taken why.

@@ -16,6 +16,8 @@
 //! * What a connection holds is bounded: the request under way, a chunk read ahead, and
 //!   `server.output_bytes_max` plus one reply. Above that no further command of it is begun. What all of
 //!   them hold together beyond a small part each is bounded by `server.buffer_bytes_max`.
+//! * A handshake of TLS is a connection like any other: it has its place among `server.max_clients`, and keeps
+//!   nobody from being accepted.
 //! * A shutdown loses no reply of a command that ended in time, and no commit: a commit
 //!   is the store's, and goes on when its command is dropped.
 //!
@@ -24,6 +26,7 @@
 mod budget;
 mod connection;
 mod link;
+mod stream;
 
 #[cfg(test)]
 mod tests;
@@ -40,8 +43,11 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::command::Services;
+use crate::session::Client;
+use crate::tls::Port;
 use budget::{Budget, Share};
 use link::Link;
+use stream::Stream;
 
 /// Refused connections that are given time to read why; beyond it they are just closed.
 const REFUSALS_MAX: usize = 64;
@@ -53,8 +59,16 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub struct Server {
     services: Arc<Services>,
-    listeners: Vec<TcpListener>,
+    listeners: Vec<(TcpListener, Wire)>,
     addresses: Vec<SocketAddr>,
+    tls_addresses: Vec<SocketAddr>,
+}
+
+/// What is spoken at a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wire {
+    Plain,
+    Tls,
 }
 
 impl Server {
@@ -62,21 +76,34 @@ impl Server {
     /// From here on connections are queued; [`Server::run`] serves them.
     pub fn bind(services: Arc<Services>) -> io::Result<Self> {
         let config = &services.config.server;
-        let mut listeners = Vec::new();
-        let mut addresses = Vec::new();
-        for address in &config.listen {
-            let listener = listen(*address, config.backlog).map_err(|error| {
-                io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
-            })?;
-            addresses.push(listener.local_addr()?);
-            listeners.push(listener);
+        if !config.listen_tls.is_empty() && services.certificates.is_none() {
+            return Err(io::Error::other("the node has no certificates for server.tls_bind"));
         }
-        Ok(Self { services, listeners, addresses })
+        let mut listeners = Vec::new();
+        let mut bind = |wanted: &[SocketAddr], wire| {
+            let mut addresses = Vec::new();
+            for address in wanted {
+                let listener = listen(*address, config.backlog).map_err(|error| {
+                    io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
+                })?;
+                addresses.push(listener.local_addr()?);
+                listeners.push((listener, wire));
+            }
+            Ok::<_, io::Error>(addresses)
+        };
+        let addresses = bind(&config.listen, Wire::Plain)?;
+        let tls_addresses = bind(&config.listen_tls, Wire::Tls)?;
+        Ok(Self { services, listeners, addresses, tls_addresses })
     }
 
-    /// Where it listens, in the order of the configuration.
+    /// Where it listens without TLS, in the order of the configuration.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// Where it listens with TLS, in the order of the configuration.
+    pub fn tls_addresses(&self) -> &[SocketAddr] {
+        &self.tls_addresses
     }
 
     /// Serves until `stop` is cancelled; then takes no more connections, lets commands that run end, answers those
@@ -87,8 +114,8 @@ impl Server {
         let refusals = AtomicUsize::new(0);
         let shared = Arc::new(Shared { services: self.services, refusals, budget });
         let mut loops = JoinSet::new();
-        for listener in self.listeners {
-            loops.spawn(accept(listener, Arc::clone(&shared), stop.clone()));
+        for (listener, wire) in self.listeners {
+            loops.spawn(accept(listener, wire, Arc::clone(&shared), stop.clone()));
         }
         stop.cancelled().await;
         shared.services.stop();
@@ -131,14 +158,19 @@ fn listen(address: SocketAddr, backlog: i32) -> io::Result<TcpListener> {
 }
 
 /// Takes connections until told to stop, then waits for those it took.
-async fn accept(listener: TcpListener, shared: Arc<Shared>, stop: CancellationToken) {
+async fn accept(
+    listener: TcpListener,
+    wire: Wire,
+    shared: Arc<Shared>,
+    stop: CancellationToken,
+) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             () = stop.cancelled() => break,
             Some(ended) = connections.join_next() => report(ended),
             accepted = listener.accept() => match accepted {
-                Ok((stream, address)) => take(stream, address, &shared, &mut connections),
+                Ok((stream, address)) => take(stream, wire, address, &shared, &mut connections),
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be taken");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -161,6 +193,7 @@ fn report(ended: Result<(), tokio::task::JoinError>) {
 
 fn take(
     stream: TcpStream,
+    wire: Wire,
     address: SocketAddr,
     shared: &Arc<Shared>,
     connections: &mut JoinSet<()>,
@@ -175,10 +208,20 @@ fn take(
     services.stats.connections.fetch_add(1, Ordering::Relaxed);
     if let Some(client) = services.clients.connect(config.max_clients, address, local_address) {
         let share = Share::new(Arc::clone(&shared.budget));
-        connections.spawn(connection::serve(stream, client, Arc::clone(services), share));
+        let services = Arc::clone(services);
+        match wire {
+            Wire::Plain => {
+                connections.spawn(connection::serve(Stream::Plain(stream), client, services, share))
+            }
+            Wire::Tls => connections.spawn(serve_tls(stream, client, services, share)),
+        };
         return;
     }
     services.stats.connections_rejected.fetch_add(1, Ordering::Relaxed);
+    if wire == Wire::Tls {
+        // Without a handshake nothing can be said, and with one it would cost more than a client.
+        return;
+    }
     if shared.refusals.fetch_add(1, Ordering::Relaxed) < REFUSALS_MAX {
         let shared = Arc::clone(shared);
         connections.spawn(async move {
@@ -188,6 +231,32 @@ fn take(
     } else {
         shared.refusals.fetch_sub(1, Ordering::Relaxed);
     }
+}
+
+/// Serves a connection that begins with a handshake.
+async fn serve_tls(stream: TcpStream, client: Arc<Client>, services: Arc<Services>, share: Share) {
+    match Box::pin(shake_hands(stream, &client, &services)).await {
+        Some(stream) => connection::serve(stream, client, services, share).await,
+        None => services.clients.disconnect(client.id()),
+    }
+}
+
+/// The handshake, unless somebody kills the client or the server stops.
+async fn shake_hands(
+    stream: TcpStream,
+    client: &Arc<Client>,
+    services: &Arc<Services>,
+) -> Option<Stream> {
+    let certificates = services.certificates.as_ref()?;
+    let mut accepting = std::pin::pin!(certificates.accept(Port::Resp, stream));
+    let alert = client.alert();
+    while !client.is_killed() && !services.is_stopping() {
+        tokio::select! {
+            accepted = accepting.as_mut() => return accepted.map(Stream::from),
+            () = alert.notified() => {}
+        }
+    }
+    None
 }
 
 fn prepare(stream: &TcpStream, keepalive: Option<Duration>) -> io::Result<()> {

@@ -31,7 +31,7 @@ impl Desk {
         query: Fields,
         here: String,
     ) -> Self {
-        let Peer { address, local } = peer;
+        let Peer { address, local, .. } = peer;
         let client = services.clients.connect(usize::MAX, address, local);
         let nowhere = |address: SocketAddr| crate::session::Client::new(0, address, local);
         let client = client.unwrap_or_else(|| Arc::new(nowhere(address)));

@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::client::{Address, AddressError};
 use crate::config::{Config, ConfigError};
 
 pub use run::{Failure, Outcome, run};
@@ -83,14 +84,42 @@ struct BackupArgs {
     /// Folder to copy, while no node has it open
     #[arg(long, default_value = "lethe-data")]
     data_dir: PathBuf,
-    /// Let this running node, on this machine, make the copy
-    #[arg(long, value_name = "HOST:PORT", conflicts_with = "data_dir")]
-    node: Option<SocketAddr>,
+    /// Let this running node, on this machine, make the copy: redis://user:password@host:port, rediss:// for TLS
+    #[arg(long, value_name = "URL", conflicts_with = "data_dir")]
+    node: Option<String>,
+    #[command(flatten)]
+    trust: TrustArgs,
+}
+
+/// What a client of nodes trusts and shows where it talks by TLS, in redis-cli's words.
+#[derive(Debug, Clone, Default, Args)]
+struct TrustArgs {
+    /// The authorities of nodes' certificates, in PEM, for addresses with rediss:// [default: those of this machine]
+    #[arg(long, value_name = "FILE", env = "LETHE_CACERT")]
+    cacert: Option<PathBuf>,
+    /// A certificate to show to nodes that ask for one, in PEM
+    #[arg(long, value_name = "FILE", env = "LETHE_CERT", requires = "key")]
+    cert: Option<PathBuf>,
+    /// Its private key, in PEM
+    #[arg(long, value_name = "FILE", env = "LETHE_KEY", requires = "cert")]
+    key: Option<PathBuf>,
+}
+
+impl TrustArgs {
+    /// Reads an address; if it is one with TLS, this is what counts there.
+    fn address(&self, text: &str) -> Result<Address, AddressError> {
+        let mut address: Address = text.parse()?;
+        if let Some(trust) = &mut address.tls {
+            trust.ca_file.clone_from(&self.cacert);
+            trust.identity = self.cert.clone().zip(self.key.clone());
+        }
+        Ok(address)
+    }
 }
 
 #[derive(Debug, Args)]
 struct ReplicateArgs {
-    /// Where the bucket is that is followed: lethe://host:port/namespace
+    /// Where the bucket is that is followed: lethe://host:port/namespace, lethes:// for TLS
     #[arg(long, value_name = "URL")]
     from: String,
     /// Where its changes are taken over
@@ -111,6 +140,8 @@ struct ReplicateArgs {
     /// End when nothing is left to take over
     #[arg(long)]
     once: bool,
+    #[command(flatten)]
+    trust: TrustArgs,
 }
 
 #[derive(Debug, Args)]
@@ -130,6 +161,18 @@ struct ServerArgs {
     /// Port for clients, 0 for any free one [default: 5484]
     #[arg(long)]
     port: Option<u16>,
+    /// Address to listen on with TLS [default: none]
+    #[arg(long)]
+    tls_bind: Option<String>,
+    /// Port for clients with TLS, 0 for any free one [default: 6484]
+    #[arg(long)]
+    tls_port: Option<u16>,
+    /// The certificate for TLS, in PEM
+    #[arg(long, value_name = "FILE")]
+    tls_cert_file: Option<String>,
+    /// Its private key, in PEM
+    #[arg(long, value_name = "FILE")]
+    tls_key_file: Option<String>,
     /// Port for metrics and health, 0 for any free one [default: 9484]
     #[arg(long)]
     http_port: Option<u16>,
@@ -196,6 +239,18 @@ impl ServerArgs {
         }
         if let Some(port) = self.port {
             flags.push(("server.port", port.to_string()));
+        }
+        if let Some(bind) = &self.tls_bind {
+            flags.push(("server.tls_bind", bind.clone()));
+        }
+        if let Some(port) = self.tls_port {
+            flags.push(("server.tls_port", port.to_string()));
+        }
+        if let Some(file) = &self.tls_cert_file {
+            flags.push(("tls.cert_file", file.clone()));
+        }
+        if let Some(file) = &self.tls_key_file {
+            flags.push(("tls.key_file", file.clone()));
         }
         if let Some(port) = self.http_port {
             flags.push(("http.port", port.to_string()));

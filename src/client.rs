@@ -2,11 +2,12 @@
 //! demo, `lethe backup --node`, `lethe replicate`, and what is told to a node from
 //! the command line.
 //!
-//! RESP2, no TLS. What a reply means is for the caller to say.
+//! RESP2, with TLS where the address says so. What a reply means is for the caller to say.
 //!
 //! Not here: the server's side of the protocol (`resp`).
 
 mod address;
+mod stream;
 
 use std::io;
 use std::time::Duration;
@@ -17,8 +18,13 @@ use redis_protocol::resp2::types::BytesFrame;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, ToSocketAddrs};
 use tokio::time::timeout;
+use tokio_util::either::Either;
 
+pub use crate::tls::Trust;
 pub use address::{Address, AddressError, Secret};
+
+use crate::tls::TlsError;
+use stream::Stream;
 
 /// More of a reply is not read: no node sends as much.
 const REPLY_BYTES_MAX: usize = 256 << 20;
@@ -39,6 +45,12 @@ pub enum Error {
     /// Nobody is there, or not in time.
     #[error("no connection to {place}: {error}")]
     Unreachable { place: String, error: io::Error },
+    /// The node's certificate is not one that we trust, or ours not one that it trusts.
+    #[error("no TLS with {place}: {why}")]
+    Untrusted { place: String, why: String },
+    /// The files with certificates that are to be trusted or shown.
+    #[error("{0}")]
+    Tls(#[from] TlsError),
     /// The node does not let this user in: its own words.
     #[error("{0}")]
     NotLetIn(String),
@@ -47,7 +59,7 @@ pub enum Error {
 /// A connection to a node: sends one command, reads one reply.
 #[derive(Debug)]
 pub struct Client {
-    stream: TcpStream,
+    stream: Stream,
     buffer: BytesMut,
 }
 
@@ -55,22 +67,22 @@ impl Client {
     pub async fn connect(address: impl ToSocketAddrs) -> Result<Self, Error> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
-        Ok(Self { stream, buffer: BytesMut::with_capacity(1 << 16) })
+        Ok(Self::on(Either::Left(stream)))
+    }
+
+    fn on(stream: Stream) -> Self {
+        Self { stream, buffer: BytesMut::with_capacity(1 << 16) }
     }
 
     /// Connects to where an address says, as the user it names, in bounded time.
     ///
     /// # Errors
-    /// That nobody is there, or that the node does not let this user in.
+    /// That nobody is there, that one side does not trust the other, or that the node does not let this user in.
     pub async fn open(address: &Address) -> Result<Self, Error> {
         let away = |error| Error::Unreachable { place: address.place(), error };
         let silent = || away(io::Error::new(io::ErrorKind::TimedOut, "no answer in time"));
-        let connected = timeout(CONNECT_TIMEOUT, Self::connect(address.endpoint())).await;
-        let mut client = match connected {
-            Ok(Err(Error::Io(error))) => return Err(away(error)),
-            Ok(connected) => connected?,
-            Err(_elapsed) => return Err(silent()),
-        };
+        let connected = timeout(CONNECT_TIMEOUT, Box::pin(stream::connect(address))).await;
+        let mut client = Self::on(connected.map_err(|_elapsed| silent())??);
         if let Some(password) = &address.password {
             let argv: Vec<&str> = ["AUTH"]
                 .into_iter()
@@ -89,7 +101,7 @@ impl Client {
     pub async fn call<W: AsRef<[u8]>>(&mut self, argv: &[W]) -> Result<Answer, Error> {
         let mut frames = Vec::new();
         encode(&mut frames, argv);
-        self.stream.write_all(&frames).await?;
+        self.send(&frames).await?;
         self.read().await
     }
 
@@ -104,12 +116,18 @@ impl Client {
             for argv in some {
                 encode(&mut frames, argv);
             }
-            self.stream.write_all(&frames).await?;
+            self.send(&frames).await?;
             for _ in some {
                 answers.push(self.read().await?);
             }
         }
         Ok(answers)
+    }
+
+    async fn send(&mut self, frames: &[u8]) -> Result<(), Error> {
+        self.stream.write_all(frames).await?;
+        // With TLS what is written may still wait.
+        Ok(self.stream.flush().await?)
     }
 
     async fn read(&mut self) -> Result<Answer, Error> {

@@ -1,15 +1,14 @@
 use std::io::Write;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use super::{BackupArgs, Failure, Outcome, RestoreArgs};
-use crate::client::{self, Answer, Client};
+use crate::client::{self, Address, Answer, Client};
 use crate::store::{self, BackupSummary, EmbeddedOptions, Store};
 
 /// `lethe backup`: by the node that runs, or from a folder that no node has open.
 pub(super) async fn backup(args: &BackupArgs) -> Result<Outcome, Failure> {
-    match args.node {
-        Some(node) => by_node(node, &args.to).await,
+    match &args.node {
+        Some(node) => Box::pin(by_node(&args.trust.address(node)?, &args.to)).await,
         None => from_folder(&args.data_dir, &args.to).await,
     }
 }
@@ -29,13 +28,13 @@ async fn from_folder(folder: &Path, to: &Path) -> Result<Outcome, Failure> {
     tell("copied", &summary?, to)
 }
 
-async fn by_node(node: SocketAddr, to: &Path) -> Result<Outcome, Failure> {
+async fn by_node(node: &Address, to: &Path) -> Result<Outcome, Failure> {
     let to = absolute(to)?;
     let Some(folder) = to.to_str() else {
         return Err(Failure::Told("the folder's name is not UTF-8".to_owned()));
     };
     let told = |error: client::Error| Failure::Told(error.to_string());
-    let mut client = Client::connect(node).await.map_err(told)?;
+    let mut client = Client::open(node).await.map_err(told)?;
     match client.call(&["BACKUP", folder]).await.map_err(told)? {
         Answer::Error(error) => Err(Failure::Told(error)),
         Answer::List(fields) => {

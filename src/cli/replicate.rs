@@ -12,8 +12,8 @@ const TELL_EVERY: Duration = Duration::from_secs(10);
 /// `lethe replicate`: until it is told to stop, or with `--once` until nothing is left.
 pub(super) async fn replicate(args: &ReplicateArgs) -> Result<Outcome, Failure> {
     let options = Options {
-        from: args.from.parse()?,
-        to: args.to.parse()?,
+        from: args.trust.address(&args.from)?,
+        to: args.trust.address(&args.to)?,
         bucket: args.bucket.clone(),
         to_bucket: args.to_bucket.clone().unwrap_or_else(|| args.bucket.clone()),
         name: args.name.clone(),

@@ -1,6 +1,8 @@
 use std::io::{IsTerminal, Write};
 use std::sync::Arc;
 
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
 use super::{CheckArgs, Cli, Command, ServerArgs, log};
 use crate::check::{self, PAGE_KEYS, Severity};
 use crate::client::AddressError;
@@ -79,11 +81,13 @@ async fn server(args: &ServerArgs) -> Result<Outcome, Failure> {
     log::begin(&config.log)?;
     // Before anybody is told that the node is there, and could stop it.
     let told_to_stop = told_to_stop();
+    let hangups = signal(SignalKind::hangup())?;
     let node = Node::start(Arc::clone(&config), Arc::new(SystemClock)).await?;
     greet(&node, &config)?;
     let ended = tokio::select! {
         ended = node.ended() => Some(ended),
         () = told_to_stop => None,
+        ended = read_certificates_on(hangups, &node) => ended,
     };
     match ended {
         // An incarnation that is over leaves nothing behind but a new process.
@@ -93,6 +97,22 @@ async fn server(args: &ServerArgs) -> Result<Outcome, Failure> {
             Ok(Outcome::Done)
         }
     }
+}
+
+/// Reads the certificates again with each SIGHUP, for as long as the node runs.
+async fn read_certificates_on(mut hangups: Signal, node: &Node) -> Option<Ended> {
+    while hangups.recv().await.is_some() {
+        let Some(certificates) = node.services().certificates.clone() else {
+            tracing::warn!("SIGHUP: no port speaks TLS, so there is nothing to read again");
+            continue;
+        };
+        // It reads files, and says in the log what came of it.
+        let read = tokio::task::spawn_blocking(move || certificates.reload().is_ok()).await;
+        if let Err(error) = read {
+            tracing::error!(%error, "the certificates could not be read again");
+        }
+    }
+    std::future::pending().await
 }
 
 async fn check(args: &CheckArgs) -> Result<Outcome, Failure> {
@@ -149,18 +169,21 @@ fn greet(node: &Node, config: &Config) -> std::io::Result<()> {
         }
     };
     writeln!(out, "Lethe {} is ready, {place}", env!("CARGO_PKG_VERSION"))?;
+    let scheme = if config.http.tls { "https" } else { "http" };
     for address in node.http_addresses() {
-        writeln!(out, "Metrics and health: http://{address}/metrics, http://{address}/readyz")?;
+        let page = format!("{scheme}://{address}");
+        writeln!(out, "Metrics and health: {page}/metrics, {page}/readyz")?;
     }
-    for address in node.addresses() {
-        writeln!(out, "Connect with: redis-cli -h {} -p {}", address.ip(), address.port())?;
+    let plain = node.addresses().iter().map(|address| ("", address));
+    let tls = node.tls_addresses().iter().map(|address| (" --tls", address));
+    for (option, address) in plain.chain(tls) {
+        writeln!(out, "Connect with: redis-cli{option} -h {} -p {}", address.ip(), address.port())?;
     }
     out.flush()
 }
 
 /// Waits for SIGTERM or SIGINT, from the call on: a signal that comes before anybody awaits is not lost.
 pub(super) fn told_to_stop() -> impl Future<Output = ()> {
-    use tokio::signal::unix::{SignalKind, signal};
     let (terminate, interrupt) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
     async move {
         match (terminate, interrupt) {

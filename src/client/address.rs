@@ -3,10 +3,14 @@ use std::str::FromStr;
 
 use percent_encoding::percent_decode_str;
 
+use crate::tls::Trust;
+
 const PORT: u16 = 5484;
+const TLS_PORT: u16 = 6484;
 
 /// Where a node is, as whom one talks to it, and in which of its namespaces:
-/// `lethe://user:password@host:port/namespace`.
+/// `lethe://user:password@host:port/namespace`, with TLS `lethes://`. Redis' words for the two, `redis://` and `rediss://`,
+/// mean the same.
 ///
 /// Neither its text nor its debug form shows the password.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +22,8 @@ pub struct Address {
     pub password: Option<Secret>,
     /// `None`: the one that sessions start in.
     pub namespace: Option<String>,
+    /// Whom to trust where one talks by TLS; `None`: without it.
+    pub tls: Option<Trust>,
 }
 
 /// An address that cannot be understood.
@@ -66,7 +72,8 @@ impl Address {
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "lethe://{}", self.place())?;
+        let scheme = if self.tls.is_some() { "lethes" } else { "lethe" };
+        write!(f, "{scheme}://{}", self.place())?;
         self.namespace.iter().try_for_each(|namespace| write!(f, "/{namespace}"))
     }
 }
@@ -81,15 +88,14 @@ impl FromStr for Address {
             None => text.to_owned(),
         };
         let wrong = |why: &str| {
-            let form =
-                "lethe://user:password@host:port/namespace, of which only the host must be there";
+            let form = "lethe://user:password@host:port/namespace (lethes:// for TLS), of which only the host must be there";
             AddressError(format!("'{shown}' is no address: {why}; give {form}"))
         };
-        let rest = match text.split_once("://") {
-            Some(("lethe" | "redis", rest)) => rest,
-            Some(("rediss" | "lethes", _)) => return Err(wrong("there is no TLS yet")),
+        let (tls, rest) = match text.split_once("://") {
+            Some(("lethe" | "redis", rest)) => (None, rest),
+            Some(("lethes" | "rediss", rest)) => (Some(Trust::default()), rest),
             Some(_) => return Err(wrong("its scheme is unknown")),
-            None => text,
+            None => (None, text),
         };
         let (who, rest) = match rest.rsplit_once('@') {
             Some((who, rest)) => (Some(who), rest),
@@ -113,15 +119,16 @@ impl FromStr for Address {
             }
             None => place.rsplit_once(':').map_or((place, None), |(host, port)| (host, Some(port))),
         };
+        let usual = if tls.is_some() { TLS_PORT } else { PORT };
         let port =
-            port.map_or(Ok(PORT), |port| port.parse().map_err(|_| wrong("its port is none")))?;
+            port.map_or(Ok(usual), |port| port.parse().map_err(|_| wrong("its port is none")))?;
         let is_odd = |letter: char| letter.is_whitespace() || letter.is_control();
         if host.is_empty() || host.contains(is_odd) {
             return Err(wrong("it names no host"));
         }
         let namespace = namespace.filter(|namespace| !namespace.is_empty());
         let password = password.map(Secret);
-        Ok(Self { host: host.to_owned(), port, user, password, namespace })
+        Ok(Self { host: host.to_owned(), port, user, password, namespace, tls })
     }
 }
 
@@ -144,6 +151,8 @@ mod tests {
             ("lethe://127.0.0.1:1/a.b", "lethe://127.0.0.1:1/a.b"),
             ("lethe://[::1]:9/", "lethe://[::1]:9"),
             ("[::1]", "lethe://[::1]:5484"),
+            ("rediss://db.example.org/a", "lethes://db.example.org:6484/a"),
+            ("lethes://[::1]:9", "lethes://[::1]:9"),
         ] {
             let address: Address = text.parse().unwrap();
             assert_eq!(address.to_string(), shown);
@@ -155,7 +164,6 @@ mod tests {
             ("a:b", "port"),
             ("a:99999", "port"),
             ("[::1]x", "port"),
-            ("rediss://a", "TLS"),
             ("http://a", "scheme"),
             ("u:%ff@a", "UTF-8"),
         ] {

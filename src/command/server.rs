@@ -5,9 +5,10 @@ mod info;
 pub(crate) use info::resident_bytes;
 
 use super::{
-    Args, Argument, Context, Group, Handler, Reply, Result, Spec, flags, glob_matches, help,
-    unknown_subcommand,
+    Args, Argument, Context, Error, Group, Handler, Reply, Result, Spec, flags, glob_matches, help,
+    run, unknown_subcommand,
 };
+use crate::codec::duration::format_instant;
 use crate::config::{Config, StoreKind};
 
 const BASE: Spec = Spec {
@@ -16,7 +17,7 @@ const BASE: Spec = Spec {
     flags: flags::ADMIN,
     since: "0.1",
     group: Group::Server,
-    summary: "Shows settings.",
+    summary: "Shows settings, and reads certificates again.",
     complexity: "Depends on the subcommand",
     arguments: &[],
     handler: Handler::Container(|name| unknown_subcommand("CONFIG", name)),
@@ -31,6 +32,14 @@ pub(super) const COMMANDS: &[Spec] = &[
         complexity: "O(N) in settings and patterns",
         arguments: &[Argument::pattern("parameter").multiple()],
         handler: Handler::Sync(config_get),
+        ..BASE
+    },
+    Spec {
+        name: "CONFIG RELOAD-CERTIFICATES",
+        arity: 2,
+        summary: "Reads the certificates of this node from their files again.",
+        complexity: "O(1)",
+        handler: run!(reload_certificates),
         ..BASE
     },
     Spec {
@@ -89,6 +98,18 @@ fn config_get(ctx: &mut Context<'_>, args: &Args) -> Result<Reply> {
         args.iter().any(|pattern| glob_matches(&pattern.to_ascii_lowercase(), key.as_bytes()))
     });
     Ok(Reply::Map(matching.map(|(key, value)| (Reply::from(key), Reply::from(value))).collect()))
+}
+
+async fn reload_certificates(ctx: &mut Context<'_>, _: Args) -> Result<Reply> {
+    let certificates = ctx.services.certificates.clone().ok_or_else(|| {
+        Error::syntax("no port of this node speaks TLS: see server.tls_bind and http.tls")
+    })?;
+    // It reads files.
+    let read = tokio::task::spawn_blocking(move || certificates.reload()).await;
+    let until = read
+        .map_err(|error| Error::Internal(error.to_string()))?
+        .map_err(|error| Error::Syntax(format!("{error}; nothing was changed")))?;
+    Ok(Reply::map([("valid_until", Reply::Text(format_instant(until)))]))
 }
 
 fn time(ctx: &mut Context<'_>, _: &Args) -> Result<Reply> {

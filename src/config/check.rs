@@ -319,7 +319,11 @@ fn advertised(text: &str) -> Result<Option<String>> {
     Err(refuse("server.advertise", text, "host:port, such as db1.example.org:5484"))
 }
 
-pub(super) fn refuse(key: &'static str, value: impl Display, allowed: impl Into<String>) -> ConfigError {
+pub(super) fn refuse(
+    key: &'static str,
+    value: impl Display,
+    allowed: impl Into<String>,
+) -> ConfigError {
     ConfigError::Value { key, value: value.to_string(), allowed: allowed.into() }
 }
 

@@ -117,6 +117,40 @@ fn an_error_names_the_key_the_value_and_what_is_allowed() {
 }
 
 #[test]
+fn tls_takes_files_and_what_would_not_be_obeyed_is_refused() {
+    let files = "[tls]\ncert_file = \"/c\"\nkey_file = \"/k\"\n";
+    let config = from_text(&format!("{files}[server]\nbind = []\ntls_bind = [\"::1\"]")).unwrap();
+    assert!(config.server.listen.is_empty());
+    assert_eq!(config.server.listen_tls[0].to_string(), "[::1]:6484");
+    assert_eq!(config.tls.unwrap().client_ca_file, None);
+    let config = from(files, &[("LETHE_HTTP_TLS", "true")], &[]).unwrap();
+    assert!(config.http.tls && config.server.listen_tls.is_empty());
+    assert!(Config::default().tls.is_none());
+
+    check_refused("[server]\nbind = []", &["server.bind", "server.tls_bind"]);
+    check_refused("[server]\ntls_bind = [\"::1\"]", &["tls.cert_file", "server.tls_bind"]);
+    check_refused("[http]\ntls = true\n[tls]\ncert_file = \"/c\"", &["tls.key_file"]);
+    check_refused(files, &["tls.cert_file", "/c", "nothing uses it"]);
+    let asking = "tls_client_certificates = \"required\"\n";
+    check_refused(
+        &format!("[server]\n{asking}"),
+        &["server.tls_client_certificates", "required", "no TLS"],
+    );
+    check_refused(&format!("[http]\n{asking}"), &["http.tls_client_certificates"]);
+    let http = format!("{files}[http]\ntls = true\n");
+    check_refused(&format!("{http}{asking}"), &["tls.client_ca_file", "authorities"]);
+    check_refused(
+        &http.replace("/k\"", "/k\"\nclient_ca_file = \"/a\""),
+        &["tls.client_ca_file", "/a"],
+    );
+    check_refused(
+        "[server]\ntls_client_certificates = \"yes\"",
+        &["yes", "off, optional or required"],
+    );
+    check_refused("[tls]\nhandshake_timeout = \"2m\"", &["tls.handshake_timeout", "100ms to 60s"]);
+}
+
+#[test]
 fn unknown_keys_and_wrong_types_are_refused_by_name() {
     check_refused("[server]\nprot = 1", &["prot"]);
     check_refused("[sever]\nport = 1", &["sever"]);

@@ -58,12 +58,17 @@ impl RawTls {
             return Err(refuse("tls.handshake_timeout", &self.handshake_timeout, "100ms to 60s"));
         }
         let ports = [
-            ("server.tls_client_certificates", server.client_certificates, !server.listen_tls.is_empty()),
+            (
+                "server.tls_client_certificates",
+                server.client_certificates,
+                !server.listen_tls.is_empty(),
+            ),
             ("http.tls_client_certificates", http.client_certificates, http.tls),
         ];
         for (key, asked, speaks) in ports {
             if asked.are_asked_for() && !speaks {
-                let value = if asked == ClientCertificates::Required { "required" } else { "optional" };
+                let value =
+                    if asked == ClientCertificates::Required { "required" } else { "optional" };
                 let allowed = "off, while this port speaks no TLS (server.tls_bind, http.tls)";
                 return Err(refuse(key, value, allowed));
             }
@@ -71,9 +76,24 @@ impl RawTls {
         let used = ports.iter().any(|(_, _, speaks)| *speaks);
         let asked = ports.iter().any(|(_, asked, _)| asked.are_asked_for());
         let files = [
-            ("tls.cert_file", &self.cert_file, used, "the file with the certificate in PEM, as server.tls_bind or http.tls asks for TLS"),
-            ("tls.key_file", &self.key_file, used, "the file with the private key in PEM, as server.tls_bind or http.tls asks for TLS"),
-            ("tls.client_ca_file", &self.client_ca_file, asked, "the file with the authorities of clients in PEM, as their certificates are asked for"),
+            (
+                "tls.cert_file",
+                &self.cert_file,
+                used,
+                "the file with the certificate in PEM, as server.tls_bind or http.tls asks for TLS",
+            ),
+            (
+                "tls.key_file",
+                &self.key_file,
+                used,
+                "the file with the private key in PEM, as server.tls_bind or http.tls asks for TLS",
+            ),
+            (
+                "tls.client_ca_file",
+                &self.client_ca_file,
+                asked,
+                "the file with the authorities of clients in PEM, as their certificates are asked for",
+            ),
         ];
         for (key, file, needed, what) in files {
             if needed && file.is_empty() {

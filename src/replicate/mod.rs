@@ -74,6 +74,9 @@ impl Error {
             client::Error::NotLetIn(error) => {
                 Self::Refused { side, command: "AUTH".to_owned(), error }
             }
+            client::Error::Untrusted { .. } | client::Error::Tls(_) => {
+                Self::Refused { side, command: "TLS".to_owned(), error: error.to_string() }
+            }
             client::Error::Io(_)
             | client::Error::Protocol(_)
             | client::Error::Unreachable { .. } => Self::Away { side, error: error.to_string() },

@@ -158,12 +158,7 @@ fn listen(address: SocketAddr, backlog: i32) -> io::Result<TcpListener> {
 }
 
 /// Takes connections until told to stop, then waits for those it took.
-async fn accept(
-    listener: TcpListener,
-    wire: Wire,
-    shared: Arc<Shared>,
-    stop: CancellationToken,
-) {
+async fn accept(listener: TcpListener, wire: Wire, shared: Arc<Shared>, stop: CancellationToken) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {

@@ -19,13 +19,8 @@ pub enum Failure {
 
 impl Failure {
     /// All of them, each at its place.
-    pub const ALL: [Self; 5] = [
-        Self::ClientCertificate,
-        Self::Gone,
-        Self::Protocol,
-        Self::RefusedByClient,
-        Self::Timeout,
-    ];
+    pub const ALL: [Self; 5] =
+        [Self::ClientCertificate, Self::Gone, Self::Protocol, Self::RefusedByClient, Self::Timeout];
 
     /// As metrics name it.
     #[must_use]

@@ -153,7 +153,12 @@ impl Certificates {
             Err(elapsed) => (Failure::Timeout, elapsed.to_string()),
         };
         self.failures[port as usize][failure as usize].fetch_add(1, Ordering::Relaxed);
-        tracing::debug!(port = port.name(), reason = failure.name(), error, "a TLS handshake failed");
+        tracing::debug!(
+            port = port.name(),
+            reason = failure.name(),
+            error,
+            "a TLS handshake failed"
+        );
         None
     }
 
@@ -225,7 +230,8 @@ fn verifier(
     asked: ClientCertificates,
     authorities: &Arc<RootCertStore>,
 ) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
-    let builder = || WebPkiClientVerifier::builder_with_provider(Arc::clone(authorities), provider());
+    let builder =
+        || WebPkiClientVerifier::builder_with_provider(Arc::clone(authorities), provider());
     let built = match asked {
         ClientCertificates::Off => return Ok(Arc::new(NoClientAuth)),
         ClientCertificates::Optional => builder().allow_unauthenticated().build(),
@@ -249,9 +255,10 @@ impl Validity {
             )
         };
         let until = match judge(Duration::from_secs(u64::MAX)) {
-            Err(RustlsError::InvalidCertificate(CertificateError::ExpiredContext { not_after, .. })) => {
-                milliseconds(not_after)
-            }
+            Err(RustlsError::InvalidCertificate(CertificateError::ExpiredContext {
+                not_after,
+                ..
+            })) => milliseconds(not_after),
             Err(error) => {
                 let why = format!("the certificate in it cannot be used: {error}");
                 return Err(TlsError::content(file, why));
@@ -259,9 +266,10 @@ impl Validity {
             Ok(()) => i64::MAX,
         };
         let from = match judge(Duration::from_millis(u64::try_from(now).unwrap_or_default())) {
-            Err(RustlsError::InvalidCertificate(CertificateError::NotValidYetContext { not_before, .. })) => {
-                Some(milliseconds(not_before))
-            }
+            Err(RustlsError::InvalidCertificate(CertificateError::NotValidYetContext {
+                not_before,
+                ..
+            })) => Some(milliseconds(not_before)),
             _ => None,
         };
         Ok(Self { until, from })

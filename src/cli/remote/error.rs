@@ -16,6 +16,9 @@ pub(super) enum Why {
     /// Nobody answers, or no longer.
     #[error("{0}")]
     Away(String),
+    /// One side does not trust the certificate of the other.
+    #[error("{0}")]
+    Untrusted(String),
     /// An answer that this program does not understand.
     #[error("the node answered what cannot be understood: {0}")]
     Odd(String),
@@ -50,6 +53,7 @@ impl Why {
         match self {
             Self::Refused { code, .. } => code,
             Self::Away(_) => "UNREACHABLE",
+            Self::Untrusted(_) => "UNTRUSTED",
             Self::Odd(_) => "UNEXPECTED",
             Self::Usage(_) => "USAGE",
             Self::Declined(_) => "DECLINED",
@@ -64,7 +68,7 @@ impl Why {
         match self {
             Self::Refused { .. } | Self::Odd(_) | Self::Declined(_) | Self::Io(_) => 1,
             Self::Usage(_) => 2,
-            Self::Away(_) => 3,
+            Self::Away(_) | Self::Untrusted(_) => 3,
             Self::Waiting(_) => 4,
             Self::Interrupted(_) => 130,
         }
@@ -107,6 +111,13 @@ impl Error {
                     "is a node running there? `lethe server` starts one; another is named with \
                      --url redis://host:port or LETHE_URL",
                 ),
+            error @ client::Error::Untrusted { .. } => {
+                Self::from(Why::Untrusted(error.to_string())).hinted(
+                    "--cacert FILE (LETHE_CACERT) names the authority of the node's certificate, \
+                     --cert and --key what to show to a node that asks for one",
+                )
+            }
+            client::Error::Tls(error) => Self::usage(error.to_string()),
             client::Error::Io(error) => {
                 Why::Away(format!("the connection to {place} is lost: {error}")).into()
             }
@@ -139,7 +150,7 @@ impl Error {
 
     /// Whether asking the same node for more is of no use.
     pub(super) const fn is_final(&self) -> bool {
-        matches!(self.why, Why::Away(_) | Why::Interrupted(_) | Why::Io(_))
+        matches!(self.why, Why::Away(_) | Why::Untrusted(_) | Why::Interrupted(_) | Why::Io(_))
     }
 
     /// For people: the error, and on a line of its own what to do.

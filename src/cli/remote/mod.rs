@@ -30,8 +30,8 @@ use std::io::{BufRead, IsTerminal, Write};
 use clap::{Args, Subcommand};
 use serde_json::Value;
 
-use super::Outcome;
 use super::run::told_to_stop;
+use super::{Outcome, TrustArgs};
 use error::{Error, Result, Why};
 use session::Session;
 use show::{Color, Paint};
@@ -51,7 +51,7 @@ pub(super) enum Remote {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Node and output")]
 struct RemoteArgs {
-    /// The node: redis://user@host:port/namespace, of which all but the host may be left out. The password is taken
+    /// The node: redis://user@host:port/namespace, of which all but the host may be left out; rediss:// for TLS. The password is taken
     /// from LETHE_PASSWORD, or asked for on a terminal
     #[arg(
         long,
@@ -61,6 +61,8 @@ struct RemoteArgs {
         default_value = "redis://127.0.0.1:5484"
     )]
     url: String,
+    #[command(flatten)]
+    trust: TrustArgs,
     /// Print one JSON document, and errors as JSON on the standard error
     #[arg(long)]
     json: bool,

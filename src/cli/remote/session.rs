@@ -38,8 +38,8 @@ pub(super) struct Listed {
 
 impl Session {
     pub(super) async fn open(args: &RemoteArgs) -> Result<Self> {
-        let address: Address =
-            args.url.parse().map_err(|error| Error::usage(format!("--url: {error}")))?;
+        let address = args.trust.address(&args.url);
+        let address = address.map_err(|error| Error::usage(format!("--url: {error}")))?;
         Self::connect(with_password(address).await?).await
     }
 

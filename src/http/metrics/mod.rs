@@ -13,6 +13,7 @@ mod feed;
 mod page;
 mod removals;
 mod store;
+mod tls;
 
 use std::fmt;
 use std::sync::Arc;
@@ -110,6 +111,7 @@ impl Collector for Families {
         let mut page = Page::new(encoder);
         process(services, looked, &mut page)?;
         commands::write(services, &mut page)?;
+        tls::write(services.certificates.as_deref(), &mut page)?;
         // While it is starting a node has neither a store nor a membership: the families are there, empty.
         let lifecycle = services.lifecycle().ok();
         store::write(lifecycle.map(|lifecycle| lifecycle.catalog().store()), &mut page)?;

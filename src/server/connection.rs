@@ -66,7 +66,7 @@ pub(super) async fn serve(
     match how {
         Ok(End::Polite) => connection.link.close(LINGER).await,
         Ok(End::Quick) => connection.link.close(LINGER_BRIEFLY).await,
-        Ok(End::Abrupt) => {}
+        Ok(End::Abrupt) => connection.link.break_off(),
         Err(error) => tracing::debug!(client = id, %error, "connection lost"),
     }
     // The list is left first and the socket closed then, so whoever sees the end finds the place free.

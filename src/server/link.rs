@@ -203,6 +203,17 @@ impl Link {
         }
     }
 
+    /// Ends the connection at once. Through TLS it still says so, if nothing else is to be said first: without
+    /// that word a client could not tell an end from a wire that was cut.
+    pub(super) fn break_off(&mut self) {
+        if self.is_drained() {
+            self.stream.end();
+            if let Err(error) = self.flush() {
+                tracing::debug!(%error, "a connection was gone before it was broken off");
+            }
+        }
+    }
+
     /// Writes all that waits.
     async fn finish(&mut self) -> io::Result<()> {
         while !self.is_drained() {

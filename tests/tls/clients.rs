@@ -24,7 +24,10 @@ async fn a_client_library_works_and_refuses_another_name() {
     let house = House::asking(ClientCertificates::Required).await;
     let ada = house.authority.client("ada");
     let client = library(&house, &house.authority.pem(), Some(&ada));
-    let mut link = client.get_multiplexed_async_connection().await.unwrap();
+    // Its own half a second is little on a busy machine.
+    let patient = redis::AsyncConnectionConfig::new().set_response_timeout(Some(PATIENCE));
+    let connecting = client.get_multiplexed_async_connection_with_config(&patient);
+    let mut link = connecting.await.unwrap();
     let created: String =
         redis::cmd("BUCKET.CREATE").arg("tls").query_async(&mut link).await.unwrap();
     assert_eq!(created, "OK");
@@ -66,13 +69,10 @@ fn text(bytes: &[u8]) -> String {
 async fn without_redis_cli() -> Option<&'static str> {
     let mut help = Command::new("redis-cli");
     help.arg("--help");
-    match run(help).await {
-        None => Some("not installed"),
-        Some(output) if !text(&[output.stdout, output.stderr].concat()).contains("--cacert") => {
-            Some("it was built without TLS")
-        }
-        Some(_) => None,
-    }
+    let Some(output) = run(help).await else { return Some("not installed") };
+    // Some versions print it as an error.
+    let said = text(&[output.stdout, output.stderr].concat());
+    (!said.contains("--cacert")).then_some("it was built without TLS")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -113,7 +113,9 @@ async fn redis_cli_works_through_tls_and_checks_both_certificates() {
     command.args(["--tls", "-p", &port, "--cacert"]).arg(&strange).arg("PING");
     let output = run(command).await.unwrap();
     assert!(!output.status.success() && text(&output.stderr).contains("certificate verify failed"));
-    house.failed(Failure::RefusedByClient, 1).await;
+    // It may hang up before all has reached it, and then its word is lost.
+    let failures = || house.failures(Failure::RefusedByClient) + house.failures(Failure::Gone);
+    until("one failure", || failures() == 1).await;
     house.node.stop().await;
 }
 

@@ -126,16 +126,24 @@ impl House {
 
     /// Waits until as many handshakes have failed for this reason: the node counts after the client has noticed.
     async fn failed(&self, failure: Failure, count: u64) {
-        let waiting = async {
-            while self.failures(failure) != count {
-                tokio::task::yield_now().await;
-            }
-        };
-        if tokio::time::timeout(PATIENCE, waiting).await.is_err() {
-            let all = Failure::ALL.map(|failure| (failure, self.failures(failure)));
-            panic!("never {count} of {failure:?}: {all:?}");
-        }
+        until(&format!("{count} of {failure:?}"), || self.failures(failure) == count).await;
     }
+
+    /// Waits until as many are connected.
+    async fn connected(&self, count: usize) {
+        let clients = &self.node.services().clients;
+        until(&format!("{count} clients"), || clients.len() == count).await;
+    }
+}
+
+/// Waits for what happens on its own and tells nobody.
+async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let waiting = async {
+        while !holds() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("never {what}"));
 }
 
 fn connector(authority: &str, identity: Option<&Identity>) -> TlsConnector {

@@ -113,9 +113,9 @@ async fn redis_cli_works_through_tls_and_checks_both_certificates() {
     command.args(["--tls", "-p", &port, "--cacert"]).arg(&strange).arg("PING");
     let output = run(command).await.unwrap();
     assert!(!output.status.success() && text(&output.stderr).contains("certificate verify failed"));
-    // It may hang up before all has reached it, and then its word is lost.
+    // It may try twice, and hang up before all has reached it, so that its word is lost.
     let failures = || house.failures(Failure::RefusedByClient) + house.failures(Failure::Gone);
-    until("one failure", || failures() == 1).await;
+    until("a failure", || failures() > 0).await;
     house.node.stop().await;
 }
 

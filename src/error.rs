@@ -58,6 +58,9 @@ pub enum Error {
     PurgePaused(String),
     #[error("{0}")]
     RetentionOutOfRange(String),
+    /// A write that would let a namespace hold more than its quota.
+    #[error("{0}")]
+    QuotaExceeded(String),
     /// The message begins with what is duplicate.
     #[error("Duplicate key: {0}")]
     DuplicateKey(String),
@@ -150,6 +153,7 @@ impl Error {
             Self::ClockSuspect(_) => "CLOCKSUSPECT",
             Self::PurgePaused(_) => "PURGEPAUSED",
             Self::RetentionOutOfRange(_) => "RETENTIONOUTOFRANGE",
+            Self::QuotaExceeded(_) => "QUOTAEXCEEDED",
             Self::DuplicateKey(_) => "DUPLICATEKEY",
             Self::NoSuchReplica(_) => "NOSUCHREPLICA",
             Self::ResyncRequired { .. } => "RESYNCREQUIRED",

@@ -38,6 +38,7 @@ use crate::error::Error;
 use crate::http::Http;
 use crate::lifecycle::{Lifecycle, LifecycleOptions};
 use crate::metadata::catalog::CatalogOptions;
+use crate::metadata::policy::Settings;
 use crate::metadata::{Catalog, Path};
 use crate::server::Server;
 use crate::store::{self, Resolve, Store, Transaction};
@@ -266,6 +267,10 @@ impl Node {
             default_namespace: Path::parse(config.session.namespace.as_bytes())?,
             handles_max: HANDLES_MAX,
             changes_retention_ms: milliseconds(config.changes_retention),
+            settings: Settings {
+                retention: config.removal.retention,
+                tombstone_retention: config.tombstone_retention,
+            },
             mutations: options.mutations,
         };
         let catalog = Catalog::open(store, cluster.clone(), catalog_options).await?;

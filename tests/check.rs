@@ -17,6 +17,8 @@ mod feed;
 mod tombstones;
 #[path = "check/ttl.rs"]
 mod ttl;
+#[path = "check/users.rs"]
+mod users;
 #[path = "check/world.rs"]
 mod world;
 

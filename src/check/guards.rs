@@ -36,11 +36,15 @@ pub(super) async fn guard(
         (look.bucket(BucketId(child)).await?, look.namespace(NamespaceId(child)).await?);
     let found = match (&bucket, &namespace) {
         (Row::Broken, _) | (_, Row::Broken) => return Ok(()),
-        (Row::Is(BucketRecord { namespace, protected, .. }), _) => Some((*namespace, *protected)),
-        (_, Row::Is(NamespaceRecord { parent, protected, .. })) => Some((*parent, *protected)),
+        (Row::Is(BucketRecord { namespace, protected, .. }), _) => {
+            Some((*namespace, *protected, false))
+        }
+        (_, Row::Is(NamespaceRecord { parent, protected, state, policy, .. })) => {
+            Some((*parent, *protected, *state == State::Active && policy.binds()))
+        }
         (Row::Absent, Row::Absent) => None,
     };
-    let Some((within, protected)) = found.filter(|(within, _)| *within == parent) else {
+    let Some((within, protected, binds)) = found.filter(|(within, ..)| *within == parent) else {
         report.add(
             Kind::Dangling,
             format!("there is no number {child} in {parent}"),
@@ -50,14 +54,20 @@ pub(super) async fn guard(
     };
     let itself = match what {
         keys::guard::PROTECTION => protected,
-        _ => is_held(look, child).await?,
+        keys::guard::POLICY => binds,
+        keys::guard::HOLD => is_held(look, child).await?,
+        keys::guard::LOCK => is_locked(look, child).await?,
+        _ => {
+            report.add(Kind::UnknownKey, format!("a guard of kind {what}"), "a kind from 1 to 4");
+            return Ok(());
+        }
     };
     let below = RangeRead::prefix(keys::guard_prefix(what, NamespaceId(child))).limit(1);
     if !itself && look.range(below).await?.rows.is_empty() {
         report.add(
             Kind::Contradiction,
             "neither it nor anything below it is guarded",
-            "something protected or on hold",
+            "something protected, on hold, bound by a policy, or promised a time",
         );
     }
     if let Row::Is(record) = look.namespace(within).await? {
@@ -72,6 +82,18 @@ async fn is_held(look: &Look, object: u64) -> Result<bool> {
         Row::Broken => Ok(true),
         Row::Absent => Ok(false),
     }
+}
+
+async fn is_locked(look: &Look, object: u64) -> Result<bool> {
+    Ok(match look.pointer(&keys::removal_of(object)).await? {
+        Row::Is(removal) => match look.retention(RemovalId(removal)).await? {
+            Row::Is(retention) => !retention.promise.is_none(),
+            Row::Broken => true,
+            Row::Absent => false,
+        },
+        Row::Broken => true,
+        Row::Absent => false,
+    })
 }
 
 /// What is parked may be stale: whoever puts it back looks. But it must be put back.

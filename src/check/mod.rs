@@ -14,15 +14,15 @@
 //! | the whole store | if anything is there: `cluster`, `cluster-time`, `next-id`, a `shard` and a `witness` for each shard, `journal-head` if there is an event |
 //! | all of them | keys and values decode; versions lie behind some commit; ids below `next-id`; kinds and parts are known |
 //! | `namespace/name` | its record is active and has this parent and name |
-//! | `namespace/record` | a fence; a way up to the root, at most 10 long, or to a namespace that was purged and is being taken apart; active or removed: as for a bucket; protected: a `guard` row at its parent |
+//! | `namespace/record` | a fence; a way up to the root, at most 10 long, or to a namespace that was purged and is being taken apart; active or removed: as for a bucket; protected, or active with a policy that binds: a `guard` row at its parent |
 //! | `bucket/name` | its record is active and has this namespace and name |
 //! | `bucket/record` | its namespace has a record, or was purged and is being taken apart; protected: a `guard` row there; shards of the cluster; a fence; active: its name points at it and it is in no removal; removed: no name points at it, `removal-of` leads to its removal; its counters are exact; of a copy: `data/.../copy`, and unless it has failed `copy`, and `replica` for its source |
 //! | `fence` | a bucket or a namespace of this number |
-//! | `removal` | its bucket or namespace is removed and has this name; `removal-of`, `removed-by-name`, both `removed-by-time`, `retention`, and `reserved-name` where reserved, are there and say the same; an `expiry` row unless held, kept for ever, parked or going with what is above it; held: a `guard` row above; no grave and no reclaim job |
+//! | `removal` | its bucket or namespace is removed and has this name; `removal-of`, `removed-by-name`, both `removed-by-time`, `retention`, and `reserved-name` where reserved, are there and say the same; an `expiry` row unless held, kept for ever, parked or going with what is above it; held, or promised a time: a `guard` row above; no grave and no reclaim job |
 //! | `retention`, `hold`, `request` | a removal |
 //! | `removed-by-name`, `reserved-name` | a removal that says the same; no active bucket of a reserved name |
 //! | `removed-by-time` | a removal or a reclaim job that says the same |
-//! | `guard` | a child that is protected or on hold, or has such a row below; a row at the parent |
+//! | `guard` | a child that is protected, on hold, bound by its policy or promised a time, or has such a row below; a row at the parent |
 //! | `parked` | a namespace that is removed, or an `expiry` row that puts it back |
 //! | `removal-of` | a removal or a grave of this object |
 //! | `expiry` | what it points at is there and due at this time; no removal on hold |

@@ -59,6 +59,9 @@ pub(super) async fn namespace_record(
     if record.protected {
         guards::expect(look, report, keys::guard::PROTECTION, record.parent, id).await?;
     }
+    if record.state == State::Active && record.policy.binds() {
+        guards::expect(look, report, keys::guard::POLICY, record.parent, id).await?;
+    }
     // The way up: it must end at the root, within the depth that paths may have.
     let mut above = record.parent;
     for _ in 0..DEPTH_MAX {

@@ -68,7 +68,14 @@ pub(super) async fn removal(
         let number = object.number();
         super::guards::expect(look, report, keys::guard::HOLD, record.namespace, number).await?;
     }
-    match look.retention(removal).await? {
+    let retention = look.retention(removal).await?;
+    if let Row::Is(row) = &retention
+        && !row.promise.is_none()
+    {
+        let number = object.number();
+        super::guards::expect(look, report, keys::guard::LOCK, record.namespace, number).await?;
+    }
+    match retention {
         Row::Absent => report.add(Kind::Missing, "it has no retention", "a retention row"),
         // What is on hold, and what is kept for ever, is not in the queue.
         Row::Is(RetentionRecord { expires_at: Some(at), .. }) if !held => {

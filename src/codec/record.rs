@@ -16,6 +16,7 @@ mod cluster;
 mod copy;
 mod index;
 mod operation;
+mod policy;
 mod replica;
 mod user;
 
@@ -26,6 +27,9 @@ pub use index::{
     IndexTaskRecord, IndexType, TaskKind, TaskStatus,
 };
 pub use operation::{OperationRecord, ResultRecord};
+pub use policy::{
+    HoldRecord, KeptBy, Lock, PolicyRecord, PromiseRecord, RequestRecord, RetentionRecord,
+};
 pub use replica::{OriginRecord, ReplicaRecord, SnapshotRecord};
 pub use user::{SelectorRecord, UserRecord};
 
@@ -123,6 +127,8 @@ pub struct NamespaceRecord {
     /// When it was last restored: what was removed below before has a grace.
     #[serde(default)]
     pub restored_at: Option<i64>,
+    #[serde(default, skip_serializing_if = "PolicyRecord::is_empty")]
+    pub policy: PolicyRecord,
 }
 
 impl NamespaceRecord {
@@ -137,6 +143,7 @@ impl NamespaceRecord {
             protected: false,
             stood_still_ms: 0,
             restored_at: None,
+            policy: PolicyRecord::default(),
         }
     }
 }
@@ -317,32 +324,8 @@ pub struct TombstoneRecord {
     /// On the bucket's own clock ([`BucketRecord::stood_still_ms`]); `None` means never.
     #[serde(default)]
     pub expires_at: Option<i64>,
-}
-
-/// `retention/<removal>`: when it expires; `None` means never.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RetentionRecord {
-    pub expires_at: Option<i64>,
-    /// When RETAIN said so: what was restored above before gives no grace.
-    #[serde(default)]
-    pub set_at: Option<i64>,
-}
-
-/// `hold/<removal>`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HoldRecord {
-    pub owner: String,
-    pub reason: String,
-    #[serde(default)]
-    pub review_at: Option<i64>,
-    pub since: i64,
-}
-
-/// `request/<removal>`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RequestRecord {
-    pub by: Actor,
-    pub at: i64,
+    #[serde(default, skip_serializing_if = "PromiseRecord::is_none")]
+    pub promise: PromiseRecord,
 }
 
 /// `grave/<removal>`.
@@ -581,7 +564,12 @@ mod tests {
 
     #[test]
     fn a_versioned_record_reads_back_and_a_short_one_does_not() {
-        let record = RetentionRecord { expires_at: Some(5), set_at: None };
+        let record = RetentionRecord {
+            expires_at: Some(5),
+            set_at: None,
+            promise: PromiseRecord::default(),
+            kept_by: None,
+        };
         let value = encode_versioned(Versionstamp::new(3, 1), &record);
         assert_eq!(
             decode_versioned::<RetentionRecord>("removal", &value),

@@ -155,6 +155,11 @@ impl<'a> Options<'a> {
             .ok_or_else(not_an_integer)
     }
 
+    /// The next word, which stays the next.
+    pub fn peek(&self) -> Option<&'a [u8]> {
+        self.args.get(self.next)
+    }
+
     /// Whether the next word is this one; if so, it is passed.
     pub fn accept(&mut self, word: &str) -> bool {
         let found = self.args.is(self.next, word);

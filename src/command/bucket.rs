@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::index::parse_schema;
-use super::settings::{tombstone_retention_reply, ttl_reply};
+use super::namespace::policy::{removed_fields, reply as describe_policy};
+use super::settings::ttl_reply;
 use super::support::{Paging, caller, current, retention, time_reply, to_hex};
 use super::{Args, Argument, Context, Error, Group, Reply, Result, Spec, collation, flags, run};
 use crate::codec::duration::{Retention, format_instant};
@@ -16,6 +17,7 @@ use crate::lifecycle::list::{Filter, Listed};
 use crate::lifecycle::target;
 use crate::lifecycle::{Lifecycle, Target};
 use crate::metadata::bucket::{self, Found, NewBucket};
+use crate::metadata::policy::{self, Kept, Policy};
 use crate::metadata::{Path, name, namespace, settings};
 use crate::store::{Read, Transaction, join_all};
 
@@ -351,7 +353,9 @@ async fn describe(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
     let copy = lifecycle.copy_state(id, &record).await?;
     let is_removed = removal.is_some() || above.removed().is_some();
     let default = ctx.services.config.tombstone_retention;
-    let deleted = tombstone_retention_reply(&record, default);
+    let policy = Policy::below(&above, None);
+    let own = record.tombstone_retention.map(Retention::from);
+    let deleted = policy::show(policy.applied(Kept::Documents, own, default).ms);
     let ttl = ttl_reply(&record, ttl.as_ref());
     let named = record.indexes.iter().map(|index| Reply::Text(index.name.clone()));
     let indexes = std::iter::once(Reply::literal(PRIMARY)).chain(named);
@@ -370,39 +374,34 @@ async fn describe(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
         ("indexes", Reply::Array(indexes.collect())),
         ("protected", Reply::Boolean(record.protected)),
         ("collation", collation::reply(record.collation.as_ref())),
-        ("retention", retention_reply(lifecycle)),
-        ("tombstone_retention", deleted),
+        ("retention", retention_reply(lifecycle, &policy)),
+        ("tombstone_retention", Reply::Text(deleted)),
         ("ttl", ttl),
+        ("policy", describe_policy(catalog, &policy, own).await?),
     ];
     if let Some(copy) = &copy {
         reply.push(("copy", super::copy::state_reply(copy, catalog.now())));
     }
-    if let Some((removal, expires_at)) = removal {
-        reply.push(("removal_id", Reply::Text(removal.to_string())));
-        reply.push(("expires_at", time_reply(expires_at)));
+    if let Some(removed) = removal {
+        reply.extend(removed_fields(&removed, catalog.certain_now()));
     }
     Ok(Reply::Map(reply.into_iter().map(|(key, value)| (Reply::literal(key), value)).collect()))
 }
 
 /// How long something is kept that is removed with nothing said about it.
-pub(super) fn retention_reply(lifecycle: &Lifecycle) -> Reply {
-    Reply::Text(match lifecycle.options().retention {
-        Retention::Forever => "forever".to_owned(),
-        Retention::For(duration) => crate::codec::duration::format_duration(duration),
-    })
+pub(super) fn retention_reply(lifecycle: &Lifecycle, policy: &Policy) -> Reply {
+    Reply::Text(policy::show(policy.objects.applied(None, lifecycle.options().retention).ms))
 }
 
-type Described = (
-    crate::codec::BucketId,
-    crate::codec::record::BucketRecord,
-    Option<(crate::codec::RemovalId, Option<i64>)>,
-);
+type Described =
+    (crate::codec::BucketId, crate::codec::record::BucketRecord, Option<Box<target::Removed>>);
 
 async fn removed_bucket(txn: &Transaction, here: &Path, target: &Target) -> Result<Described> {
     let removed = target::resolve_removed(txn, here, target, false).await?;
-    let removal = Some((removed.removal, removed.expires_at()));
-    match (removed.object(), removed.instance) {
-        (Object::Bucket(id), target::Instance::Bucket(record)) => Ok((id, record, removal)),
+    match (removed.object(), &removed.instance) {
+        (Object::Bucket(id), target::Instance::Bucket(record)) => {
+            Ok((id, record.clone(), Some(Box::new(removed))))
+        }
         _ => Err(DomainError::NoSuchBucket(target.to_string())),
     }
 }

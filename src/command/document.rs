@@ -14,6 +14,7 @@ mod update;
 
 use bytes::Bytes;
 
+use super::lifecycle::BYPASS;
 use super::{Argument, Context, Group, Reply, Services, Spec, flags, run};
 use crate::document::{Document, Limits, json};
 use crate::session::{DocumentFormat, ObjectIdFormat};
@@ -139,6 +140,7 @@ pub(super) const COMMANDS: &[Spec] = &[
             Argument::string("reason").after("REASON").optional(),
             Argument::keyword("info", "INFO").optional(),
             COLLATION,
+            BYPASS,
             Argument::string("id").after("OPID").optional(),
         ],
         handler: run!(delete::delete),
@@ -185,6 +187,7 @@ pub(super) const COMMANDS: &[Spec] = &[
             Argument::string("bucket"),
             Argument::one_of("which", WHICH),
             Argument::string("collation").after("COLLATION").optional(),
+            BYPASS,
             Argument::string("id").after("OPID").optional(),
         ],
         handler: run!(expunge::expunge),

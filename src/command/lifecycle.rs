@@ -48,6 +48,8 @@ const UNTIL: Argument = Argument::one_of(
     &[Argument::string("duration"), Argument::string("time").after("UNTIL")],
 );
 pub(super) const OPID: Argument = Argument::string("id").after("OPID").optional();
+pub(super) const BYPASS: Argument =
+    Argument::keyword("bypass-governance", "BYPASS-GOVERNANCE").optional();
 pub(super) const DRYRUN: Argument = Argument::keyword("dryrun", "DRYRUN").optional();
 pub(super) const ORDER: Argument = Argument::one_of(
     "order",
@@ -59,8 +61,9 @@ pub(super) const ONE: Argument = Argument::string("removal-id").after("REMOVAL")
 pub(super) const LATEST: Argument = Argument::keyword("latest", "LATEST").optional();
 
 // What PURGE, RETAIN, HOLD, UNHOLD and BARRIER take, of a bucket as of a namespace.
-pub(super) const PURGE: &[Argument] = &[Argument::string("target"), LATEST, WAIT, OPID, DRYRUN];
-pub(super) const RETAIN: &[Argument] = &[Argument::string("target"), LATEST, UNTIL, OPID];
+pub(super) const PURGE: &[Argument] =
+    &[Argument::string("target"), LATEST, WAIT, BYPASS, OPID, DRYRUN];
+pub(super) const RETAIN: &[Argument] = &[Argument::string("target"), LATEST, UNTIL, BYPASS, OPID];
 pub(super) const HOLD: &[Argument] = &[
     Argument::string("target"),
     LATEST,
@@ -80,6 +83,7 @@ pub(super) const COMMANDS: &[Spec] = &[
             Argument::keyword("reserve-name", "RESERVE-NAME").optional(),
             Argument::keyword("if-exists", "IF-EXISTS").optional(),
             Argument::keyword("info", "INFO").optional(),
+            BYPASS,
             OPID,
             DRYRUN,
         ],
@@ -117,6 +121,7 @@ pub(super) const COMMANDS: &[Spec] = &[
             Argument::string("namespace").after("INTO").optional(),
             Argument::keyword("replace", "REPLACE").optional(),
             Argument::keyword("allow-expired", "ALLOW-EXPIRED").optional(),
+            BYPASS,
             OPID,
             DRYRUN,
         ],
@@ -198,6 +203,7 @@ pub(super) async fn remove_object(
         reason: None,
         reserve_name: false,
         if_exists: false,
+        bypass: false,
         dry_run: false,
     };
     let (mut info, mut opid) = (false, None);
@@ -217,6 +223,7 @@ pub(super) async fn remove_object(
             b"RESERVE-NAME" => request.reserve_name = true,
             b"IF-EXISTS" => request.if_exists = true,
             b"INFO" => info = true,
+            b"BYPASS-GOVERNANCE" => request.bypass = true,
             b"DRYRUN" => request.dry_run = true,
             b"OPID" => opid = Some(options.value()?),
             _ => return Err(options.unknown()),
@@ -350,6 +357,7 @@ async fn restore(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
         into: None,
         replace: false,
         allow_expired: false,
+        bypass: false,
         dry_run: false,
     };
     let mut opid = None;
@@ -361,6 +369,7 @@ async fn restore(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
             b"INTO" => request.into = Some(Path::parse(options.value()?)?),
             b"REPLACE" => request.replace = true,
             b"ALLOW-EXPIRED" => request.allow_expired = true,
+            b"BYPASS-GOVERNANCE" => request.bypass = true,
             b"DRYRUN" => request.dry_run = true,
             b"OPID" => opid = Some(options.value()?),
             _ => return Err(options.unknown()),
@@ -407,6 +416,7 @@ pub(super) async fn purge_object(
         target,
         latest: false,
         timeout: lifecycle.options().purge_wait,
+        bypass: false,
         dry_run: false,
     };
     let mut opid = None;
@@ -418,6 +428,7 @@ pub(super) async fn purge_object(
                 request.timeout = timeout(&mut options)?;
             }
             b"NOWAIT" => request.timeout = Duration::ZERO,
+            b"BYPASS-GOVERNANCE" => request.bypass = true,
             b"DRYRUN" => request.dry_run = true,
             b"OPID" => opid = Some(options.value()?),
             _ => return Err(options.unknown()),
@@ -440,12 +451,13 @@ pub(super) async fn retain_object(
     command: &str,
     target: Target,
 ) -> Result<Reply> {
-    let (mut latest, mut keep, mut opid) = (false, None, None);
+    let (mut latest, mut keep, mut bypass, mut opid) = (false, None, false, None);
     let mut options = args.options(1);
     while let Some(option) = options.next() {
         match option.to_ascii_uppercase().as_slice() {
             b"LATEST" => latest = true,
             b"OPID" => opid = Some(options.value()?),
+            b"BYPASS-GOVERNANCE" => bypass = true,
             _ if keep.is_some() => return Err(options.unknown()),
             b"UNTIL" => keep = Some(Keep::Until(instant(options.text()?)?)),
             _ => keep = Some(retain(&String::from_utf8_lossy(option))?),
@@ -461,7 +473,7 @@ pub(super) async fn retain_object(
     }
     let path = current(ctx)?;
     let caller = caller(ctx.session, command, args, opid)?;
-    ctx.services.lifecycle()?.retain(&caller, &path, &target, latest, keep).await?;
+    ctx.services.lifecycle()?.retain(&caller, &path, &target, latest, keep, bypass).await?;
     Ok(Reply::Ok)
 }
 

@@ -1,6 +1,7 @@
 //! NAMESPACE CREATE, USE, CURRENT, EXISTS, LIST.
 
 pub(super) mod lifecycle;
+pub(super) mod policy;
 
 use super::support::{Paging, caller, current, to_hex};
 use super::{

@@ -46,6 +46,7 @@ const FAMILIES: &[&[Spec]] = &[
     index::COMMANDS,
     namespace::COMMANDS,
     namespace::lifecycle::COMMANDS,
+    namespace::policy::COMMANDS,
     transaction::COMMANDS,
     #[cfg(test)]
     super::testing::COMMANDS,

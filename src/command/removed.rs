@@ -3,6 +3,7 @@
 //! Not here: the commands (`lifecycle`), what they find (`crate::lifecycle::list`).
 
 use super::lifecycle::map;
+use super::namespace::policy;
 use super::support::time_reply;
 use super::{Reply, Result};
 use crate::codec::Object;
@@ -27,14 +28,7 @@ pub(super) async fn row_reply(
     left: &mut usize,
 ) -> Result<Reply> {
     let (witnessed, shards) = lifecycle.witnessed(row.version).await?;
-    let hold = row.hold.as_ref().map_or(Reply::Null, |hold| {
-        Reply::map([
-            ("owner", Reply::Text(hold.owner.clone())),
-            ("reason", Reply::Text(hold.reason.clone())),
-            ("review_at", time_reply(hold.review_at)),
-            ("since", Reply::Text(format_instant(hold.since))),
-        ])
-    });
+    let hold = policy::hold_reply(row.hold.as_ref(), lifecycle.catalog().now());
     let mut reply = vec![
         ("removal_id", Reply::Text(row.removal.to_string())),
         ("id", Reply::Text(row.object.to_string())),
@@ -52,6 +46,7 @@ pub(super) async fn row_reply(
         ("reason", Reply::text_or_null(row.reason.clone())),
         ("expires_at", time_reply(row.expires_at)),
         ("hold", hold),
+        ("locked", policy::locked_reply(row.locked.as_ref())),
     ]);
     match row.object {
         Object::Bucket(_) => {

@@ -4,7 +4,7 @@ use super::bucket::only_opid;
 use super::support::{self, caller, current};
 use super::{Args, Argument, Context, Error, Group, Reply, Result, Spec, flags, run};
 use crate::clock::milliseconds;
-use crate::codec::duration::{Retention, format_duration, format_instant, format_retention};
+use crate::codec::duration::{Retention, format_duration, format_instant};
 use crate::codec::record::{BucketRecord, TtlProgressRecord, TtlRecord};
 use crate::metadata::{name, settings};
 
@@ -59,8 +59,10 @@ async fn alter(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
     let retention = retention.ok_or_else(|| Error::syntax("give TOMBSTONE-RETENTION"))?;
     let path = current(ctx)?;
     let caller = caller(ctx.session, "BUCKET.ALTER", &args, opid)?;
-    let catalog = ctx.services.lifecycle()?.catalog();
-    catalog.keep_deleted(&caller, &path, bucket, retention).await?;
+    let lifecycle = ctx.services.lifecycle()?;
+    let result = lifecycle.catalog().keep_deleted(&caller, &path, bucket, retention).await;
+    lifecycle.note_refusal(&caller, "alter", (&path, bucket), &result);
+    result?;
     Ok(Reply::Ok)
 }
 
@@ -86,12 +88,6 @@ async fn ttl(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
     lifecycle.catalog().expire_documents(&caller, &path, bucket, field, ttl).await?;
     lifecycle.wake_workers();
     Ok(Reply::Ok)
-}
-
-/// How long deleted documents are kept, as BUCKET.DESCRIBE shows it.
-pub(super) fn tombstone_retention_reply(record: &BucketRecord, default: Retention) -> Reply {
-    let own = record.tombstone_retention.map(Retention::from);
-    Reply::Text(format_retention(own.unwrap_or(default)))
 }
 
 /// A bucket's TTL, as BUCKET.DESCRIBE shows it.

@@ -74,7 +74,12 @@ impl Sums {
 
     /// Adds them to the counters, and notes in which shards of the change log this
     /// commit is. Counters that do not change are not touched.
+    ///
+    /// # Errors
+    /// `QUOTAEXCEEDED`; those of the store.
     pub(super) fn write(self, txn: &Transaction, home: &Home) -> Result<()> {
+        let total = |of: fn(&Sum) -> i64| self.0.values().map(of).sum::<i64>();
+        home.expect_room(total(|sum| sum.documents), total(|sum| sum.bytes))?;
         for (shard, sum) in self.0 {
             // Blind, so that it conflicts with nothing: whoever waits for changes watches it.
             let head = keys::feed::head(home.bucket(), shard);

@@ -14,6 +14,7 @@ use crate::codec::{RemovalId, keys};
 use crate::error::Result;
 use crate::index;
 use crate::metadata::bucket;
+use crate::metadata::policy::Kept;
 use crate::store::{Read, Transaction};
 
 /// Tombstones looked up at the same time.
@@ -123,6 +124,7 @@ impl Keep {
             by: deletion.by.clone(),
             reason: deletion.reason.clone(),
             expires_at,
+            promise: home.policy().promise(Kept::Documents, home.clock(at)),
         };
         if deletion.retention != Retention::For(Duration::ZERO) {
             return Ok(Self::Document(record));

@@ -7,6 +7,9 @@ use bson::oid::ObjectId;
 use crate::cluster::mutation::Mutations;
 use crate::codec::record::BucketRecord;
 use crate::codec::{BucketId, keys};
+use crate::error::Result;
+use crate::metadata::policy::{NOTHING, Policy};
+use crate::metadata::usage::Governed;
 use crate::metadata::{Indexes, LiveBucket};
 
 /// Where the documents of an active bucket lie. Made from a [`LiveBucket`], so
@@ -19,6 +22,7 @@ pub struct Home {
     stood_still_ms: i64,
     indexes: Arc<Indexes>,
     mutations: Mutations,
+    governed: Option<Arc<Governed>>,
 }
 
 impl From<&LiveBucket> for Home {
@@ -29,6 +33,7 @@ impl From<&LiveBucket> for Home {
             stood_still_ms: bucket.stood_still_ms(),
             indexes: Arc::clone(bucket.indexes()),
             mutations: bucket.mutations(),
+            governed: bucket.governed().cloned(),
         }
     }
 }
@@ -39,7 +44,8 @@ impl Home {
     pub(crate) fn for_test(bucket: u64, shards: &[u16]) -> Self {
         let (shards, indexes) = (shards.to_vec(), Arc::default());
         let mutations = Mutations::default();
-        Self { bucket: BucketId(bucket), shards, stood_still_ms: 0, indexes, mutations }
+        let bucket = BucketId(bucket);
+        Self { bucket, shards, stood_still_ms: 0, indexes, mutations, governed: None }
     }
 
     /// Where the documents of a bucket lie, active or removed: for reading by
@@ -51,6 +57,7 @@ impl Home {
             stood_still_ms: record.stood_still_ms,
             indexes: Arc::new(Indexes::of(record)),
             mutations: Mutations::default(),
+            governed: None,
         }
     }
 
@@ -90,6 +97,19 @@ impl Home {
     /// The deliberate mistakes of tests.
     pub(super) const fn mutations(&self) -> Mutations {
         self.mutations
+    }
+
+    /// What the policies of its namespaces say.
+    pub fn policy(&self) -> &Policy {
+        self.governed.as_ref().map_or(&NOTHING, |governed| &governed.policy)
+    }
+
+    /// Refuses a write that adds so much, if a quota of its namespaces would be exceeded.
+    ///
+    /// # Errors
+    /// `QUOTAEXCEEDED`.
+    pub fn expect_room(&self, documents: i64, bytes: i64) -> Result<()> {
+        self.governed.as_ref().map_or(Ok(()), |governed| governed.expect_room(documents, bytes))
     }
 
     /// The shard whose change log and counters a document belongs to.

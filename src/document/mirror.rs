@@ -21,14 +21,15 @@ use crate::codec::duration::Retention;
 use crate::codec::record::{self, Actor, OriginRecord, SnapshotRecord};
 use crate::codec::{BucketId, RemovalId, Sequence, keys};
 use crate::error::{Error, Result};
+use crate::metadata::policy::{self, Kept};
 use crate::metadata::{Index, bucket};
 use crate::store::{RangeRead, Read, Transaction};
 
 /// Most origins of one bucket, those of its origins included.
 pub const ORIGINS_MAX: usize = 100;
-/// How long a document is kept that its origin has purged, in milliseconds: until
-/// the worker comes, who knows what must be waited for.
-const AT_ONCE_MS: u64 = 1;
+/// How long a document is kept that its origin has purged, in milliseconds, where no policy
+/// says longer: until the worker comes, who knows what must be waited for.
+const AT_ONCE_MS: i64 = 1;
 
 /// How a bucket is named among all buckets of all clusters.
 #[must_use]
@@ -133,7 +134,8 @@ pub async fn apply(
     let put: BTreeSet<ObjectId> = batch.put.iter().map(NewDocument::id).collect();
     let purged: Vec<ObjectId> =
         batch.purged.iter().filter(|id| !put.contains(id)).copied().collect();
-    let at_once = Retention::For(Duration::from_millis(AT_ONCE_MS));
+    let soonest = home.policy().soonest(Kept::Documents, policy::ms(how.retention));
+    let at_once = policy::retention(soonest.max(AT_ONCE_MS));
     let [deletes, purges] = how.removals;
     let mut changed = take_away(txn, home, &batch.gone, deletes, how.retention, how).await?;
     changed += take_away(txn, home, &purged, purges, at_once, how).await?;

@@ -28,9 +28,10 @@ use bson::oid::ObjectId;
 use bytes::Bytes;
 
 use super::{Home, Stored};
-use crate::codec::record::{self, TombstoneRecord};
+use crate::codec::record::{self, Lock, PromiseRecord, TombstoneRecord};
 use crate::codec::{DecodeError, RemovalId, Versionstamp, keys};
 use crate::error::{Error, Result};
+use crate::metadata::policy::Kept;
 use crate::store::{self, Read, Transaction};
 
 /// A deleted document.
@@ -108,6 +109,13 @@ impl Tombstone {
             Err(error) => return Err(error.into()),
         }
         Ok(())
+    }
+
+    /// What it was promised, or what it is promised now: the strictest.
+    #[must_use]
+    pub fn promise(&self, home: &Home) -> PromiseRecord {
+        let deleted_at = home.clock(self.record.deleted_at);
+        self.record.promise.and(home.policy().promise(Kept::Documents, deleted_at))
     }
 
     /// Bytes of the document.
@@ -196,18 +204,32 @@ pub(super) fn clear_body(txn: &Transaction, home: &Home, stored: &Stored) -> Res
 }
 
 /// Lets a tombstone expire when the bucket's own clock shows `clock`, unless it
-/// does so before. It must be held in this transaction, and its version been looked up.
+/// does so before, or was promised to be kept longer. It must be held in this transaction,
+/// and its version been looked up.
 pub(super) fn expire_at(
+    txn: &Transaction,
+    home: &Home,
+    tombstone: Tombstone,
+    clock: i64,
+) -> Result<()> {
+    let promise = tombstone.promise(home);
+    if tombstone.waits || tombstone.is_expired(clock) || promise.lock != Lock::None {
+        return Ok(());
+    }
+    let clock = clock.max(promise.at_least_until.unwrap_or(clock));
+    keep_until(txn, home, tombstone, clock)
+}
+
+/// Writes a tombstone anew that expires when the bucket's own clock shows `clock`. It must
+/// be held in this transaction, not wait, and its version been looked up.
+pub(super) fn keep_until(
     txn: &Transaction,
     home: &Home,
     mut tombstone: Tombstone,
     clock: i64,
 ) -> Result<()> {
-    if tombstone.waits || tombstone.is_expired(clock) {
-        return Ok(());
-    }
     txn.clear(&tombstone.expiring_key(home))?;
-    tombstone.record.expires_at = Some(clock);
+    tombstone.record.expires_at = (clock != keys::NEVER).then_some(clock);
     let value = value(&tombstone.record, tombstone.stored.as_ref());
     txn.set(&tombstone.key(home), &value)?;
     Ok(txn.set(&tombstone.expiring_key(home), tombstone.version.as_bytes())?)

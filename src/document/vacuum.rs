@@ -13,7 +13,7 @@ use super::replica::{self, Readers};
 use super::tombstone::{self, Tombstone};
 use super::{Home, Stored, join_all};
 use crate::codec::record::ChangeOp;
-use crate::codec::{Sequence, Versionstamp, keys};
+use crate::codec::{BucketId, Sequence, Versionstamp, keys};
 use crate::error::Result;
 use crate::index;
 use crate::metadata::bucket;
@@ -141,9 +141,15 @@ pub async fn vacuum(txn: &Transaction, home: &Home, now: i64) -> Result<(Purged,
         readers = Readers::default();
     }
     let (mut tombstones, more_passed) = passed(txn, home, &readers).await?;
-    let (expired, more_expired) =
-        expired(txn, home, home.clock(now), PAGE - tombstones.len()).await?;
-    tombstones.extend(expired);
+    let clock = home.clock(now);
+    let (expired, more_expired) = expired(txn, home, clock, PAGE - tombstones.len()).await?;
+    for tombstone in expired {
+        // A minimum that was set later counts as well.
+        match tombstone.promise(home).at_least_until.filter(|at| *at > clock) {
+            Some(later) => tombstone::keep_until(txn, home, tombstone, later)?,
+            None => tombstones.push(tombstone),
+        }
+    }
     let goes = |tombstone: &&Tombstone| readers.have_passed(tombstone.version);
     forget(txn, home, tombstones.iter().filter(goes), now).await?;
     let purged = purge(txn, home, &readers, &tombstones, now)?;
@@ -244,6 +250,18 @@ pub async fn next_expiry(txn: &Transaction, home: &Home) -> Result<Option<i64>> 
     let first = page.rows.first().map(|(key, _)| keys::parse_expiring(key)).transpose()?;
     let at = first.map(|(_, at, ..)| at).filter(|at| *at != keys::NEVER);
     Ok(at.map(|at| home.cluster_time(at)))
+}
+
+/// When the last of the tombstones expires that have not yet, on the bucket's own clock;
+/// [`keys::NEVER`] if one never does.
+///
+/// # Errors
+/// Those of the store; damage.
+pub async fn last_expiry(txn: &Transaction, bucket: BucketId) -> Result<Option<i64>> {
+    let range = RangeRead::prefix(keys::data_part(bucket, keys::data::EXPIRING));
+    let page = txn.range(range.reverse().limit(1).snapshot()).await?;
+    let last = page.rows.first().map(|(key, _)| keys::parse_expiring(key)).transpose()?;
+    Ok(last.map(|(_, at, ..)| at))
 }
 
 /// The version that deleted what waits and is passed first.

@@ -18,7 +18,7 @@ use crate::metadata::bucket;
 use crate::store::Transaction;
 
 use super::target::{Instance, Removed};
-use super::{copy, park};
+use super::{copy, lock, park};
 
 /// When something is buried, and by whom.
 #[derive(Debug, Clone, Copy)]
@@ -45,6 +45,9 @@ pub(super) async fn bury(txn: &Transaction, removed: &Removed, burial: &Burial<'
         Object::Namespace(_) => bucket::Counts::default(),
     };
     removed.rows().clear(txn)?;
+    if !removed.retention.promise.is_none() {
+        lock::let_go(txn, removed).await?;
+    }
     match &removed.instance {
         Instance::Bucket(found) => {
             let id = BucketId(object.number());

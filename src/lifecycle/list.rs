@@ -9,6 +9,7 @@ use crate::metadata::namespace;
 use crate::store::{RangeRead, Read, Transaction};
 
 use super::Lifecycle;
+use super::lock::Locked;
 use super::target::{self, Target};
 
 /// Rows looked at in one transaction.
@@ -31,6 +32,8 @@ pub struct Listed {
     /// It has expired, and nothing keeps it.
     pub expired: bool,
     pub hold: Option<HoldRecord>,
+    /// What keeps it from being purged now.
+    pub locked: Option<Locked>,
     pub documents: i64,
     pub bytes: i64,
     pub version: Versionstamp,
@@ -180,6 +183,7 @@ async fn read(txn: &Transaction, removal: RemovalId, now: i64) -> Result<Option<
             namespace: removed.place().0,
             expires_at: removed.expires_at(),
             expired: removed.is_expired(now),
+            locked: removed.locked(now, false),
             name: removed.record.name,
             purging: false,
             removed_at: removed.record.removed_at,
@@ -207,6 +211,7 @@ async fn read(txn: &Transaction, removal: RemovalId, now: i64) -> Result<Option<
         expires_at: None,
         expired: true,
         hold: None,
+        locked: None,
         documents: job.documents,
         bytes: job.bytes,
         version: job.version,

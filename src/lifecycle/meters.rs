@@ -86,6 +86,9 @@ pub struct Census {
     pub removed_namespaces: u64,
     pub removed_documents: u64,
     pub removed_bytes: u64,
+    pub holds: u64,
+    /// Of them those whose review date has passed.
+    pub holds_overdue: u64,
     /// Purged instances whose bytes nobody has begun to give back.
     pub jobs_queued: u64,
     pub jobs_reclaiming: u64,

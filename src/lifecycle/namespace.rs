@@ -9,14 +9,15 @@ use crate::error::{Error, Result};
 use crate::index;
 use crate::metadata::audit::Entry;
 use crate::metadata::namespace::{self, Lineage};
-use crate::metadata::{Caller, Path, guard, relocate};
+use crate::metadata::policy::{Policy, Quota};
+use crate::metadata::{Caller, Path, guard, relocate, usage};
 use crate::store::{Read, Transaction};
 
 use super::restore::{
     Course, Restored, clock_at_removal, expect_restorable, reserved_by_another, tell,
 };
 use super::target::{self, Instance, Removed, Target};
-use super::{Lifecycle, copy, note_removal, park};
+use super::{Lifecycle, copy, lock, note_removal, park};
 
 /// What RESTORE of a namespace was asked to do.
 #[derive(Debug, Clone)]
@@ -26,6 +27,8 @@ pub struct RestoreNamespaceRequest {
     /// The new path, of which what is missing above is made; else the old one.
     pub path: Option<Path>,
     pub allow_expired: bool,
+    /// A lock of governance does not count.
+    pub bypass: bool,
     pub dry_run: bool,
 }
 
@@ -49,10 +52,13 @@ impl Lifecycle {
         };
         let restored = if request.dry_run {
             // All of it, but for the commit.
-            body(catalog.store().begin("restore-dry-run")).await?
+            body(catalog.store().begin("restore-dry-run")).await
         } else {
-            catalog.run("restore", caller, body).await?
+            catalog.run("restore", caller, body).await
         };
+        let (namespace, bucket) = request.target.place(catalog.default_namespace());
+        self.note_refusal(caller, "restore", (namespace, &bucket), &restored);
+        let restored = restored?;
         if let Some(removal) = restored.removal {
             note_removal(removal);
         }
@@ -86,9 +92,23 @@ impl Lifecycle {
             relocate::expect_room(txn, id, destination.chain.len() + 1).await?;
         }
 
+        if destination.id() != removed.above.id() {
+            let mut from = removed.policy();
+            lock::keep_promised(&mut from, &removed);
+            let to = Policy::below(&destination, Some((id, found)));
+            let what = format!("Namespace '{}'", removed.title());
+            to.expect_as_strict(&from, self.catalog().settings(), &what, request.bypass)?;
+        }
+        self.expect_room_for_more(&destination)?;
+
         self.end_removal(txn, &removed).await?;
-        for what in [guard::HOLD, guard::PROTECTION] {
-            guard::carry(txn, what, id, false, &removed.above, &destination.ids()).await?;
+        for (what, itself) in [
+            (guard::HOLD, false),
+            (guard::PROTECTION, false),
+            (guard::POLICY, found.policy.binds()),
+            (guard::LOCK, false),
+        ] {
+            guard::carry(txn, what, id, itself, &removed.above, &destination.ids()).await?;
         }
         let clock = clock_at_removal(&removed.record, &removed.above, found.stood_still_ms);
         let mut active = found.clone();
@@ -118,6 +138,23 @@ impl Lifecycle {
             name: None,
             replaced: None,
         })
+    }
+}
+
+impl Lifecycle {
+    /// Refuses to take a namespace into one that is full already: how much comes with it
+    /// would have to be summed over all that is in it.
+    fn expect_room_for_more(&self, destination: &Lineage) -> Result<()> {
+        let usages = self.catalog().handles().usages();
+        for quota in &Policy::below(destination, None).quotas {
+            if !quota.counts_removed
+                && let Some((sums, _)) = usages.of(quota.id).last()
+            {
+                let quota = Quota { removed_bytes: None, ..quota.clone() };
+                usage::expect_room(&quota, &sums, 1, 1)?;
+            }
+        }
+        Ok(())
     }
 }
 

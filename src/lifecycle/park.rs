@@ -14,6 +14,8 @@ use crate::error::{Error, Result};
 use crate::metadata::{bucket, namespace, settings};
 use crate::store::{RangeRead, Read, Transaction};
 
+use super::inside::postpone;
+use super::lock::Locked;
 use super::target::Removed;
 
 /// Rows put back in one transaction.
@@ -30,8 +32,8 @@ pub fn park(txn: &Transaction, below: NamespaceId, at: i64, what: u16, id: &[u8]
 }
 
 /// Whether the expiry of something removed, which has come, waits for something above
-/// it: then it leaves the queue or gets a later place there.
-pub(super) fn put_off(txn: &Transaction, removed: &Removed, now: i64) -> Result<bool> {
+/// it, or for what a lock keeps in it: then it leaves the queue or gets a later place there.
+pub(super) async fn put_off(txn: &Transaction, removed: &Removed, now: i64) -> Result<bool> {
     let Some(at) = removed.retention.expires_at.filter(|at| *at <= now) else { return Ok(false) };
     let number = removed.removal.0.to_be_bytes();
     if let Some((below, _)) = removed.above.removed() {
@@ -40,13 +42,13 @@ pub(super) fn put_off(txn: &Transaction, removed: &Removed, now: i64) -> Result<
         }
         return Ok(true);
     }
-    let Some(later) = removed.expires_at().filter(|later| *later > now) else { return Ok(false) };
-    txn.clear(&keys::expiry(at, keys::due::REMOVAL, &number))?;
-    if removed.hold.is_none() {
-        txn.set(&keys::expiry(later, keys::due::REMOVAL, &number), b"")?;
-    }
-    let row = RetentionRecord { expires_at: Some(later), ..removed.retention };
-    txn.set(&keys::retention(removed.removal), &record::encode(&row))?;
+    let own = removed.expires_at().filter(|later| *later > now);
+    let later = match (own, removed.documents_locked(txn, now, false).await?) {
+        (None, None) => return Ok(false),
+        (own, None) => own,
+        (own, Some(Locked { until, .. })) => until.map(|until| own.unwrap_or(until).max(until)),
+    };
+    postpone(txn, removed, at, later)?;
     Ok(true)
 }
 

@@ -10,8 +10,8 @@ use std::sync::OnceLock;
 use tokio::time::{Instant, timeout_at};
 
 use crate::cluster::barrier::BarrierState;
-use crate::codec::record::{self, HoldRecord, RemovalRecord, RequestRecord};
-use crate::codec::{Object, ObjectKind, RemovalId, Versionstamp, keys};
+use crate::codec::record::{self, HoldRecord, Lock, RemovalRecord, RequestRecord};
+use crate::codec::{NamespaceId, Object, ObjectKind, RemovalId, Versionstamp, keys};
 use crate::error::{Error, Result};
 use crate::metadata::bucket;
 use crate::metadata::guard;
@@ -20,7 +20,7 @@ use crate::store::{Read, Transaction, Watch};
 
 use super::bury::{Burial, bury};
 use super::target::{self, Instance, Removed, Resolved, Target};
-use super::{Lifecycle, note_removal, park};
+use super::{Lifecycle, lock, note_removal, park};
 
 /// What PURGE was asked to do.
 #[derive(Debug, Clone)]
@@ -31,6 +31,8 @@ pub struct PurgeRequest {
     pub latest: bool,
     /// How long to wait for the barrier; zero asks and does not wait.
     pub timeout: std::time::Duration,
+    /// A lock of governance does not count.
+    pub bypass: bool,
     pub dry_run: bool,
 }
 
@@ -43,6 +45,16 @@ pub enum Progress {
     Waits { version: Versionstamp, missing: String },
     /// The barrier is reached, but this was a dry run.
     Ready,
+    /// What is in this namespace must be looked through first, as it is under this lock.
+    Unlooked { namespace: NamespaceId, lock: Lock, bypass: bool },
+}
+
+/// What examining has shown.
+enum Examined {
+    Barrier(BarrierState),
+    /// There is more below to be let go first.
+    More,
+    Unlooked(NamespaceId, Lock),
 }
 
 /// The removal that a purge is about, once it has been looked up, and its
@@ -55,9 +67,16 @@ type Bound = OnceLock<(RemovalId, String)>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cause {
     /// Somebody asks now, by command.
-    Asked,
+    Asked {
+        /// A lock of governance does not count.
+        bypass: bool,
+    },
     /// A request must be there, or it has expired by the time that has surely come.
-    Due { certain: i64 },
+    Due {
+        certain: i64,
+        /// As the request says.
+        bypass: bool,
+    },
 }
 
 impl Lifecycle {
@@ -79,10 +98,8 @@ impl Lifecycle {
                 Err(_) => {}
             }
         }
-        if let Err(error @ (Error::Held(_) | Error::PurgePaused(_))) = &result {
-            let (namespace, bucket) = request.target.place(&request.namespace);
-            self.refuse(caller, "purge", namespace, &bucket, error);
-        }
+        let (namespace, bucket) = request.target.place(&request.namespace);
+        self.note_refusal(caller, "purge", (namespace, &bucket), &result);
         result
     }
 
@@ -93,9 +110,20 @@ impl Lifecycle {
         deadline: Instant,
     ) -> Result<()> {
         let bound = Bound::new();
+        let mut looked = None;
         loop {
-            let (progress, watch) = self.attempt(caller, request, &bound).await?;
-            let Progress::Waits { version, missing } = progress else { return Ok(()) };
+            let (progress, watch) = self.attempt(caller, request, &bound, looked).await?;
+            let (version, missing) = match progress {
+                Progress::Purged | Progress::Ready => return Ok(()),
+                Progress::Waits { version, missing } => (version, missing),
+                Progress::Unlooked { namespace, lock, bypass } => {
+                    if let Some(kept) = self.kept_inside(namespace, bypass).await? {
+                        return Err(kept.refusal());
+                    }
+                    looked = Some(lock);
+                    continue;
+                }
+            };
             self.wake_workers();
             let Some(watch) = watch else {
                 return Err(Error::barrier_not_satisfied(version, &missing));
@@ -114,6 +142,7 @@ impl Lifecycle {
         caller: &Caller,
         request: &PurgeRequest,
         bound: &Bound,
+        looked: Option<Lock>,
     ) -> Result<(Progress, Option<Watch>)> {
         let catalog = self.catalog();
         if request.dry_run {
@@ -121,32 +150,41 @@ impl Lifecycle {
                 Ok(match find(&txn, request).await? {
                     Resolved::Gone(_) => Progress::Purged,
                     Resolved::Removed(removed) => {
-                        let state = self.examine(&txn, &removed).await?;
-                        if state.satisfied() {
-                            Progress::Ready
-                        } else {
-                            let missing = state.missing_text();
-                            Progress::Waits { version: removed.version, missing }
+                        let bypass = request.bypass;
+                        match self.examine(&txn, &removed, bypass, looked).await? {
+                            Examined::Unlooked(namespace, lock) => {
+                                Progress::Unlooked { namespace, lock, bypass }
+                            }
+                            Examined::Barrier(state) if !state.satisfied() => {
+                                let missing = state.missing_text();
+                                Progress::Waits { version: removed.version, missing }
+                            }
+                            Examined::Barrier(_) | Examined::More => Progress::Ready,
                         }
                     }
                 })
             };
             return Ok((catalog.read("purge-dry-run", body).await?, None));
         }
-        let now = catalog.now();
+        let (now, cause) = (catalog.now(), Cause::Asked { bypass: request.bypass });
         let body = |txn: Transaction| async move {
             let removed = match find_bound(&self.removal_reads(&txn), request, bound).await? {
                 Resolved::Removed(removed) => *removed,
                 Resolved::Gone(_) => return Ok((Some(()), (Progress::Purged, None))),
             };
             // The largest of all transactions: its state has a place of its own.
-            let progress = Box::pin(self.flip(&txn, caller, &removed, Cause::Asked, now)).await?;
-            if progress == Progress::Purged {
-                return Ok((Some(()), (progress, None)));
+            let flip = self.flip(&txn, caller, &removed, cause, now, looked);
+            let progress = Box::pin(flip).await?;
+            match progress {
+                Progress::Purged => return Ok((Some(()), (progress, None))),
+                Progress::Unlooked { .. } => return Ok((None, (progress, None))),
+                Progress::Waits { .. } | Progress::Ready => {}
             }
             let key = self.request_key(&removed);
-            if txn.get(&key, Read::Conflict).await?.is_none() {
-                let row = RequestRecord { by: caller.actor.clone(), at: now };
+            // Asked for again with more, it is asked for with more.
+            if txn.get(&key, Read::Conflict).await?.is_none() || request.bypass {
+                let (by, bypass) = (caller.actor.clone(), request.bypass);
+                let row = RequestRecord { by, at: now, bypass };
                 txn.set(&key, &record::encode(&row))?;
                 super::signal_due(&txn)?;
             }
@@ -191,15 +229,39 @@ impl Lifecycle {
     }
 
     /// Checks everything but the barrier that may forbid a purge, and evaluates
-    /// the barrier.
-    async fn examine(&self, txn: &Transaction, removed: &Removed) -> Result<BarrierState> {
+    /// the barrier. `looked`: under which lock what is in it was looked through.
+    async fn examine(
+        &self,
+        txn: &Transaction,
+        removed: &Removed,
+        bypass: bool,
+        looked: Option<Lock>,
+    ) -> Result<Examined> {
         self.expect_not_held(txn, removed).await?;
+        let now = self.catalog().certain_now();
+        removed.expect_not_locked(now, bypass)?;
+        if let Some(locked) = removed.documents_locked(txn, now, bypass).await? {
+            let what = format!("A deleted document of bucket '{}'", removed.title());
+            return Err(locked.refusal(&what));
+        }
+        if let Object::Namespace(id) = removed.object() {
+            let lock = lock::counted(removed.promise().lock, bypass);
+            if looked != Some(lock)
+                && (lock != Lock::None || guard::locked_below(txn, id).await?.is_some())
+            {
+                return Ok(Examined::Unlooked(id, lock));
+            }
+            if lock::expect_none_locked_below(txn, id, now, bypass).await? {
+                return Ok(Examined::More);
+            }
+        }
         self.expect_destruction(txn).await?;
         let object = removed.object().number();
         self.removal_reads(txn).get(&keys::fence(object), Read::Conflict).await?;
         let earlier = self.options().mutations.barrier_in_earlier_transaction;
         let txn = self.own_or_other(txn, earlier);
-        Ok(self.catalog().cluster().barrier(&txn, object, removed.version).await?)
+        let state = self.catalog().cluster().barrier(&txn, object, removed.version).await?;
+        Ok(Examined::Barrier(state))
     }
 
     /// Refuses while somebody holds it, or something below it.
@@ -238,26 +300,30 @@ impl Lifecycle {
         removal: RemovalId,
         now: i64,
         certain: i64,
+        looked: Option<Lock>,
     ) -> Result<Option<Progress>> {
         let reads = self.removal_reads(txn);
         let Some(removed) = target::read(&reads, removal, Read::Conflict).await? else {
             return Ok(None);
         };
+        let mut cause = Cause::Due { certain, bypass: false };
         let caller = match reads.get(&self.request_key(&removed), Read::Conflict).await? {
             Some(value) => {
                 let row: RequestRecord = record::decode("request", &value)?;
+                cause = Cause::Due { certain, bypass: row.bypass };
                 Caller { actor: row.by, operation: None, permit: None }
             }
-            None if park::put_off(txn, &removed, certain)? => return Ok(None),
+            None if park::put_off(txn, &removed, certain).await? => return Ok(None),
             None => Caller::system("expiry"),
         };
-        Box::pin(self.flip(txn, &caller, &removed, Cause::Due { certain }, now)).await.map(Some)
+        Box::pin(self.flip(txn, &caller, &removed, cause, now, looked)).await.map(Some)
     }
 
     /// The flip, if all that it rests on allows it: deletes the metadata of the
     /// instance, leaves a grave, and hands its prefix to the reclaimer.
     ///
-    /// `removed` must have been read by this transaction with conflict.
+    /// `removed` must have been read by this transaction with conflict. `looked`: under which
+    /// lock what is in it has been looked through ([`Lifecycle::kept_inside`]).
     ///
     /// # Errors
     /// `HELD`, `PURGEPAUSED`, `CLOCKSUSPECT`; `ERR` when nothing asks for it.
@@ -268,15 +334,26 @@ impl Lifecycle {
         removed: &Removed,
         cause: Cause,
         now: i64,
+        looked: Option<Lock>,
     ) -> Result<Progress> {
         let removed = &self.meant(txn, removed).await?;
-        let state = self.examine(txn, removed).await?;
+        let (Cause::Asked { bypass } | Cause::Due { bypass, .. }) = cause;
+        let state = match self.examine(txn, removed, bypass, looked).await? {
+            Examined::Barrier(state) => state,
+            Examined::More => {
+                let missing = "what was locked below it is being let go".to_owned();
+                return Ok(Progress::Waits { version: removed.version, missing });
+            }
+            Examined::Unlooked(namespace, lock) => {
+                return Ok(Progress::Unlooked { namespace, lock, bypass });
+            }
+        };
         // Also when it is asked for now: whoever clears the request forbids the purge.
         let (reads, key) = (self.removal_reads(txn), self.request_key(removed));
         let requested = reads.get(&key, Read::Conflict).await?.is_some();
         let over = match cause {
-            Cause::Asked => true,
-            Cause::Due { certain } => requested || removed.is_expired(certain),
+            Cause::Asked { .. } => true,
+            Cause::Due { certain, .. } => requested || removed.is_expired(certain),
         };
         if !over {
             return Err(Error::syntax(format!(

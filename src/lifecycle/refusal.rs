@@ -90,6 +90,31 @@ impl Lifecycle {
         });
     }
 
+    /// Notes an attempt that protection, a hold, a lock, a limit or a quota refused.
+    pub fn note_refusal<T>(
+        &self,
+        caller: &Caller,
+        action: &'static str,
+        (namespace, bucket): (&Path, &str),
+        result: &Result<T>,
+    ) {
+        let refused = result.as_ref().err().filter(|error| {
+            matches!(
+                error,
+                Error::Protected(_)
+                    | Error::NamespaceProtected(_)
+                    | Error::Held(_)
+                    | Error::PurgePaused(_)
+                    | Error::ClockSuspect(_)
+                    | Error::RetentionOutOfRange(_)
+                    | Error::QuotaExceeded(_)
+            )
+        });
+        if let Some(error) = refused {
+            self.refuse(caller, action, namespace, bucket, error);
+        }
+    }
+
     /// Writes the refusals noted so far into the audit log. What the store does
     /// not take is lost, and the error says so.
     ///

@@ -2,10 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::access::Right;
 use crate::cluster::journal;
 use crate::codec::duration::Retention;
 use crate::codec::record::{
-    self, Event, EventKind, RemovalRecord, RequestRecord, RetentionRecord, State,
+    self, Event, EventKind, KeptBy, PromiseRecord, RemovalRecord, RequestRecord, RetentionRecord,
+    State,
 };
 use crate::codec::{BucketId, NamespaceId, Object, ObjectKind, RemovalId, Versionstamp, keys};
 use crate::error::{Error, Result};
@@ -13,11 +15,15 @@ use crate::metadata::audit::{self, Entry};
 use crate::metadata::bucket::{self, Counts};
 use crate::metadata::guard;
 use crate::metadata::namespace::{self, Lineage};
+use crate::metadata::policy::{FOREVER, Kept, Policy};
 use crate::metadata::{Caller, Path};
 use crate::store::{Read, Transaction};
 
 use super::target::Instance;
 use super::{Lifecycle, copy, note_removal, park};
+
+/// How much earlier than what applies an instant may be without being a shorter time.
+const UNTIL_SLACK_MS: i64 = 60_000;
 
 /// Until when a removed instance is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +67,8 @@ pub struct RemoveRequest {
     pub reason: Option<String>,
     pub reserve_name: bool,
     pub if_exists: bool,
+    /// A lock of governance does not count.
+    pub bypass: bool,
     pub dry_run: bool,
 }
 
@@ -82,14 +90,19 @@ pub(super) struct Rows<'a> {
 }
 
 impl Rows<'_> {
-    fn write(&self, txn: &Transaction) -> Result<()> {
+    fn write(&self, txn: &Transaction, term: &Term) -> Result<()> {
         let RemovalRecord { object, namespace, name, .. } = self.record;
         let (id, kind) = (self.removal.0.to_be_bytes(), object.kind());
         txn.set_versionstamped_value(
             &keys::removal(self.removal),
             &record::encode_versioned_now(self.record),
         )?;
-        let retention = RetentionRecord { expires_at: self.expires_at, set_at: None };
+        let retention = RetentionRecord {
+            expires_at: self.expires_at,
+            set_at: None,
+            promise: term.promise,
+            kept_by: Some(term.kept_by),
+        };
         txn.set(&keys::retention(self.removal), &record::encode(&retention))?;
         txn.set_versionstamped_value(
             &keys::removed_by_name(kind, *namespace, name, self.removal),
@@ -147,9 +160,58 @@ pub(super) struct Plan<'a> {
     pub(super) caller: &'a Caller,
     pub(super) removal: RemovalId,
     pub(super) now: i64,
-    pub(super) expires_at: Option<i64>,
+    pub(super) keep: Keep,
+    /// The server's setting, which counts where no policy says otherwise.
+    pub(super) setting: Retention,
+    pub(super) bypass: bool,
     pub(super) reason: Option<&'a str>,
     pub(super) reserve_name: bool,
+}
+
+/// How long a removal is kept, by whose order, and what is promised with it.
+pub(super) struct Term {
+    pub(super) expires_at: Option<i64>,
+    promise: PromiseRecord,
+    kept_by: KeptBy,
+}
+
+impl Plan<'_> {
+    /// What the policy in force makes of it: judged in the transaction that removes, which
+    /// conflicts with every change of the policy.
+    ///
+    /// # Errors
+    /// `RETENTIONOUTOFRANGE`; `NOPERM` for less than what applies, without the purge right.
+    pub(super) fn term(
+        &self,
+        above: &Lineage,
+        object: Object,
+        instance: &Instance,
+    ) -> Result<Term> {
+        let policy = match (object, instance) {
+            (Object::Namespace(id), Instance::Namespace(own)) => {
+                Policy::below(above, Some((id, own)))
+            }
+            _ => Policy::below(above, None),
+        };
+        let applied = policy.objects.applied(None, self.setting);
+        let asked = match self.keep {
+            Keep::Default => None,
+            // Nothing but the instant is checked here, which may have passed.
+            keep => Some(keep.expires_at(self.now, self.setting)?),
+        };
+        let asked = asked.map(|at| at.map_or(FOREVER, |at| at.saturating_sub(self.now)));
+        // What passes between two commands makes no instant a short time.
+        let slack = if matches!(self.keep, Keep::Until(_)) { UNTIL_SLACK_MS } else { 0 };
+        if asked.is_some_and(|asked| asked.saturating_add(slack) < applied.ms) {
+            self.caller.expect(Right::Purge)?;
+        }
+        let kept = policy.keep(Kept::Objects, asked, &applied, self.bypass)?;
+        Ok(Term {
+            expires_at: (kept != FOREVER).then(|| self.now.saturating_add(kept)),
+            promise: policy.promise(Kept::Objects, self.now),
+            kept_by: asked.map_or(applied.source.record(), |_| KeptBy::Command),
+        })
+    }
 }
 
 /// Removes an active object that was found with conflict, directly in the last of
@@ -161,7 +223,8 @@ pub(super) async fn write(
     instance: &Instance,
     plan: &Plan<'_>,
     order: u16,
-) -> Result<()> {
+) -> Result<Option<i64>> {
+    let term = plan.term(above, object, instance)?;
     if let (Instance::Bucket(record::BucketRecord { copy: Some(of), .. }), Object::Bucket(id)) =
         (instance, object)
     {
@@ -198,13 +261,22 @@ pub(super) async fn write(
             let removed = record::NamespaceRecord { state: State::Removed, ..found.clone() };
             txn.set(&keys::namespace_record(id), &record::encode(&removed))?;
             park::stop_waking(txn, id)?;
+            if found.policy.binds() {
+                guard::lower(txn, guard::POLICY, above, id.0).await?;
+            }
             (above.path_of(name), "")
         }
     };
-    Rows { removal: plan.removal, record: &record, expires_at: plan.expires_at }.write(txn)?;
-    if plan.expires_at.is_some_and(|at| at <= plan.now) {
+    let expires_at = term.expires_at;
+    Rows { removal: plan.removal, record: &record, expires_at }.write(txn, &term)?;
+    if !term.promise.is_none() {
+        // Whoever purges something above it finds it there.
+        guard::raise(txn, guard::LOCK, &above.ids(), object.number())?;
+    }
+    if expires_at.is_some_and(|at| at <= plan.now) {
         // No retention at all: as if its purge had been asked for.
-        let request = RequestRecord { by: plan.caller.actor.clone(), at: plan.now };
+        let (by, bypass) = (plan.caller.actor.clone(), plan.bypass);
+        let request = RequestRecord { by, at: plan.now, bypass };
         txn.set(&keys::request(plan.removal), &record::encode(&request))?;
     }
     bucket::invalidate(txn, object.number())?;
@@ -219,7 +291,8 @@ pub(super) async fn write(
         removal: Some(plan.removal),
         reason: plan.reason,
     };
-    audit::append(txn, order, &plan.caller.actor, plan.now, &entry, "OK", 1)
+    audit::append(txn, order, &plan.caller.actor, plan.now, &entry, "OK", 1)?;
+    Ok(expires_at)
 }
 
 /// The active object that REMOVE is about, read with conflict, and what is above it.
@@ -246,6 +319,7 @@ async fn find_namespace(txn: &Transaction, path: &Path) -> Result<(Lineage, Obje
         return Err(Error::NamespaceProtected(path.to_string()));
     }
     guard::expect_unprotected(txn, id).await?;
+    guard::expect_unbound(txn, id).await?;
     Ok((above, id.into(), Instance::Namespace(record)))
 }
 
@@ -270,7 +344,8 @@ impl Lifecycle {
     ///
     /// # Errors
     /// `NOSUCHNAMESPACE`, `NAMESPACEBEINGREMOVED`, `NOSUCHBUCKET`, `BUCKETBEINGREMOVED`,
-    /// `PROTECTED`, `RETENTIONOUTOFRANGE`; `ERR` for the default namespace.
+    /// `PROTECTED`, `HELD` for a namespace above a lock, `RETENTIONOUTOFRANGE`; `ERR` for the
+    /// default namespace.
     pub async fn remove(
         &self,
         caller: &Caller,
@@ -281,12 +356,13 @@ impl Lifecycle {
             catalog.expect_not_default("remove", &request.namespace)?;
         }
         let now = catalog.now();
-        let expires_at = request.keep.expires_at(now, self.options().retention)?;
         let plan = Plan {
             caller,
             removal: RemovalId(catalog.cluster().ids().next().await?),
             now,
-            expires_at,
+            keep: request.keep,
+            setting: self.options().retention,
+            bypass: request.bypass,
             reason: request.reason.as_deref(),
             reserve_name: request.reserve_name || self.options().reserve_names,
         };
@@ -298,9 +374,11 @@ impl Lifecycle {
                 Err(error) if request.if_exists && is_absence(&error, request) => return Ok(None),
                 Err(error) => return Err(error),
             };
-            if !request.dry_run {
-                write(txn, &above, object, &instance, plan, 0).await?;
-            }
+            let expires_at = if request.dry_run {
+                plan.term(&above, object, &instance)?.expires_at
+            } else {
+                write(txn, &above, object, &instance, plan, 0).await?
+            };
             Ok(Some(Removal { removal: plan.removal, object, removed_at: now, expires_at }))
         };
         let result = if request.dry_run {
@@ -308,10 +386,8 @@ impl Lifecycle {
         } else {
             catalog.run("remove", caller, body).await
         };
-        if let Err(error @ (Error::Protected(_) | Error::NamespaceProtected(_))) = &result {
-            let bucket = request.bucket.as_deref().unwrap_or_default();
-            self.refuse(caller, "remove", &request.namespace, bucket, error);
-        }
+        let bucket = request.bucket.as_deref().unwrap_or_default();
+        self.note_refusal(caller, "remove", (&request.namespace, bucket), &result);
         let removal = result?;
         if let Some(removal) = &removal {
             note_removal(removal.removal);

@@ -11,12 +11,14 @@ use crate::metadata::audit::{self, Entry};
 use crate::metadata::bucket;
 use crate::metadata::guard;
 use crate::metadata::namespace::{self, Lineage};
+use crate::metadata::policy::{Policy, Quota};
+use crate::metadata::usage;
 use crate::metadata::{Caller, Path};
 use crate::store::{Read, Transaction};
 
 use super::remove::{self, Plan};
 use super::target::{self, Instance, Removed, Target};
-use super::{Lifecycle, copy, note_removal, park, remove::Keep};
+use super::{Lifecycle, copy, lock, note_removal, park, remove::Keep};
 
 /// What RESTORE was asked to do.
 #[derive(Debug, Clone)]
@@ -32,6 +34,8 @@ pub struct RestoreRequest {
     /// Remove the active bucket that has the name, in the same transaction.
     pub replace: bool,
     pub allow_expired: bool,
+    /// A lock of governance does not count.
+    pub bypass: bool,
     pub dry_run: bool,
 }
 
@@ -88,8 +92,12 @@ impl Lifecycle {
         } else {
             Box::pin(catalog.run("restore", caller, body)).await
         };
-        if let Err(error @ Error::Protected(name)) = &restored {
-            self.refuse(caller, "remove", &request.namespace, name, error);
+        let (namespace, bucket) = request.target.place(&request.namespace);
+        match &restored {
+            Err(Error::Protected(name)) => {
+                self.note_refusal(caller, "remove", (namespace, name), &restored);
+            }
+            restored => self.note_refusal(caller, "restore", (namespace, &bucket), restored),
         }
         if let Ok(Restored { removal: Some(removal), .. }) = &restored {
             note_removal(*removal);
@@ -115,6 +123,7 @@ impl Lifecycle {
         };
         destination.expect_active()?;
         destination.conflict_on_fences(txn)?;
+        self.expect_taken_in(txn, &coming, &destination, request.bypass).await?;
         let name = request.name.clone().unwrap_or_else(|| coming.record.name.clone());
         let mut restored = Restored {
             removal: coming.removed.as_ref().map(|removed| removed.removal),
@@ -134,7 +143,9 @@ impl Lifecycle {
                     caller: course.caller,
                     removal: replacing,
                     now,
-                    expires_at: Keep::Default.expires_at(now, self.options().retention)?,
+                    keep: Keep::Default,
+                    setting: self.options().retention,
+                    bypass: false,
                     reason: Some("replaced by a restore"),
                     reserve_name: false,
                 };
@@ -158,6 +169,42 @@ impl Lifecycle {
         Ok(restored)
     }
 
+    /// Whether the destination keeps it as strictly as it has been kept, and has room.
+    async fn expect_taken_in(
+        &self,
+        txn: &Transaction,
+        coming: &Coming,
+        destination: &Lineage,
+        bypass: bool,
+    ) -> Result<()> {
+        let to = Policy::below(destination, None);
+        if destination.id() != coming.above.id() {
+            let mut from = Policy::below(&coming.above, None);
+            if let Some(removed) = &coming.removed {
+                lock::keep_promised(&mut from, removed);
+            }
+            let what = format!("Bucket '{}'", coming.record.name);
+            to.expect_as_strict(&from, self.catalog().settings(), &what, bypass)?;
+        }
+        if to.quotas.is_empty() {
+            return Ok(());
+        }
+        let counts = bucket::counts(txn, coming.id).await?;
+        let usages = self.catalog().handles().usages();
+        for quota in &to.quotas {
+            // What counted as removed counts no more when it is active.
+            let counted = coming.above.ids().contains(&quota.id);
+            if (!counted || !quota.counts_removed)
+                && let Some((sums, _)) = usages.of(quota.id).last()
+            {
+                // It is one of the removed ones that are too many.
+                let quota = Quota { removed_bytes: None, ..quota.clone() };
+                usage::expect_room(&quota, &sums, counts.documents, counts.bytes)?;
+            }
+        }
+        Ok(())
+    }
+
     async fn bring_back(
         &self,
         txn: &Transaction,
@@ -172,6 +219,9 @@ impl Lifecycle {
             self.end_removal(txn, removed).await?;
             if removed.hold.is_some() {
                 guard::lower(txn, guard::HOLD, &above, id.0).await?;
+            }
+            if !removed.retention.promise.is_none() {
+                lock::let_go(txn, removed).await?;
             }
         } else {
             txn.clear(&keys::bucket_name(above.id(), &active.name))?;

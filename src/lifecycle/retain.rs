@@ -2,12 +2,13 @@
 
 use crate::access::Right;
 use crate::cluster::journal;
-use crate::codec::duration::Retention;
-use crate::codec::record::{self, Event, EventKind, HoldRecord, RetentionRecord};
+use crate::codec::duration::{Retention, format_instant};
+use crate::codec::record::{self, Event, EventKind, HoldRecord, KeptBy, Lock, RetentionRecord};
 use crate::codec::{Object, keys};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::metadata::audit::{self, Entry};
 use crate::metadata::guard;
+use crate::metadata::policy::FOREVER;
 use crate::metadata::{Caller, Path};
 use crate::store::Transaction;
 
@@ -20,7 +21,8 @@ impl Lifecycle {
     /// an absolute instant.
     ///
     /// # Errors
-    /// Those of [`target::resolve_removed`]; `RETENTIONOUTOFRANGE`.
+    /// Those of [`target::resolve_removed`]; `RETENTIONOUTOFRANGE`; `HELD` when a lock
+    /// forbids to shorten it.
     pub async fn retain(
         &self,
         caller: &Caller,
@@ -28,9 +30,18 @@ impl Lifecycle {
         target: &Target,
         latest: bool,
         keep: Keep,
+        bypass: bool,
     ) -> Result<()> {
-        let now = self.catalog().now();
-        let expires_at = keep.expires_at(now, Retention::Forever)?;
+        let (now, certain) = (self.catalog().now(), self.catalog().certain_now());
+        let expires_at = keep.expires_at(now, Retention::Forever);
+        let expires_at = match expires_at {
+            Err(error) => {
+                let (at, name) = target.place(namespace);
+                self.refuse(caller, "retain", at, &name, &error);
+                return Err(error);
+            }
+            Ok(expires_at) => expires_at,
+        };
         let set = |txn: Transaction, removed: Removed| async move {
             let txn = &txn;
             let number = removed.removal.0.to_be_bytes();
@@ -39,6 +50,7 @@ impl Lifecycle {
                 // Who shortens lets it be destroyed earlier.
                 caller.expect(Right::Purge)?;
             }
+            expect_allowed(&removed, expires_at, certain, bypass)?;
             if let Some(at) = removed.retention.expires_at {
                 txn.clear(&keys::expiry(at, keys::due::REMOVAL, &number))?;
             }
@@ -46,13 +58,26 @@ impl Lifecycle {
             if let Some(at) = expires_at.filter(|_| removed.hold.is_none()) {
                 txn.set(&keys::expiry(at, keys::due::REMOVAL, &number), b"")?;
             }
-            let row = RetentionRecord { expires_at, set_at: Some(now) };
+            let promise = removed.promise();
+            let row = RetentionRecord {
+                expires_at,
+                set_at: Some(now),
+                promise,
+                kept_by: Some(KeptBy::Command),
+            };
             txn.set(&keys::retention(removed.removal), &record::encode(&row))?;
+            if !promise.is_none() {
+                let above = removed.above.ids();
+                guard::raise(txn, guard::LOCK, &above, removed.object().number())?;
+            }
             let until = expires_at
                 .map_or_else(|| "forever".to_owned(), crate::codec::duration::format_instant);
             Ok(Some(until))
         };
-        self.change(caller, "retain", namespace, target, latest, &set).await?;
+        let result = self.change(caller, "retain", namespace, target, latest, &set).await;
+        let (at, name) = target.place(namespace);
+        self.note_refusal(caller, "retain", (at, &name), &result);
+        result?;
         self.wake_workers();
         Ok(())
     }
@@ -169,5 +194,40 @@ impl Lifecycle {
                 audit::append(txn, 0, &caller.actor, now, &entry, "OK", 1)
             })
             .await
+    }
+}
+
+/// Whether the policy, or what was promised, allows this expiry.
+fn expect_allowed(
+    removed: &Removed,
+    expires_at: Option<i64>,
+    now: i64,
+    bypass: bool,
+) -> Result<()> {
+    let policy = removed.policy();
+    let kept = expires_at.map_or(FOREVER, |at| at.saturating_sub(removed.record.removed_at));
+    policy.objects.expect(kept)?;
+    let least = removed.promise().at_least_until.unwrap_or(i64::MIN);
+    if expires_at.is_some_and(|at| at < least) {
+        return Err(Error::RetentionOutOfRange(format!(
+            "{} '{}' was promised to be kept until {}",
+            removed.object().kind().title(),
+            removed.title(),
+            if least == FOREVER { "for ever".to_owned() } else { format_instant(least) }
+        )));
+    }
+    let before = removed.expires_at();
+    let shorter = expires_at.is_some_and(|at| before.is_none_or(|before| at < before));
+    if !shorter {
+        return Ok(());
+    }
+    // The minimum has been looked at.
+    match removed.locked(now, bypass) {
+        Some(locked) if locked.lock != Lock::None => Err(locked.refusal(&format!(
+            "{} '{}'",
+            removed.object().kind().title(),
+            removed.title()
+        ))),
+        _ => Ok(()),
     }
 }

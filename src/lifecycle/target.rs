@@ -9,6 +9,7 @@ use crate::codec::record::{
 use crate::codec::{BucketId, NamespaceId, Object, ObjectKind, RemovalId, Versionstamp, keys};
 use crate::error::{Error, Result};
 use crate::metadata::namespace::{self, Lineage};
+use crate::metadata::policy::FOREVER;
 use crate::metadata::{Path, bucket, name};
 use crate::store::{RangeRead, Read, Transaction};
 
@@ -174,7 +175,9 @@ impl Removed {
         let since = self.retention.set_at.unwrap_or(self.record.removed_at);
         let restored = self.above.restored_at().filter(|at| *at >= since);
         let grace = restored.map(|at| at.saturating_add(CHILD_GRACE_MS));
-        Some(grace.map_or(expires_at, |grace| grace.max(expires_at)))
+        // A minimum that was set later counts as well.
+        let least = self.promise().at_least_until;
+        Some(expires_at).max(grace).max(least).filter(|at| *at != FOREVER)
     }
 
     /// Whether it has expired. While something above it is removed it waits.

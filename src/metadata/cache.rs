@@ -37,6 +37,8 @@ use crate::value::Collator;
 use super::indexes::Indexes;
 use super::name::Path;
 use super::namespace::{self, parse_object_id};
+use super::policy::{Applied, Kept, NOTHING, Policy, retention};
+use super::usage::{Governed, Usages};
 
 /// What is remembered of an active bucket.
 #[derive(Debug)]
@@ -48,6 +50,8 @@ struct Handle {
     record: BucketRecord,
     indexes: Arc<Indexes>,
     collator: Option<Collator>,
+    /// What the policies of its namespaces say; `None`: nothing.
+    governed: Option<Arc<Governed>>,
     /// By how much its own clock is behind cluster time.
     stood_still_ms: i64,
     fences: Vec<(Vec<u8>, Versionstamp)>,
@@ -102,10 +106,17 @@ impl LiveBucket {
     }
 
     /// How long deleted documents are kept where a command does not say: as the
-    /// bucket says, or else as the setting does.
+    /// bucket says, else as the policies of its namespaces do, else as the setting does.
     #[must_use]
     pub fn tombstone_retention(&self, setting: Retention) -> Retention {
-        self.0.record.tombstone_retention.map_or(setting, Retention::from)
+        retention(self.applied_to_documents(setting).ms)
+    }
+
+    /// The same, and by whom.
+    #[must_use]
+    pub fn applied_to_documents(&self, setting: Retention) -> Applied {
+        let own = self.0.record.tombstone_retention.map(Retention::from);
+        self.policy().applied(Kept::Documents, own, setting)
     }
 
     /// By how much the bucket's own clock is behind cluster time: as long as it and the
@@ -130,6 +141,18 @@ impl LiveBucket {
     /// The deliberate mistakes of tests.
     pub(crate) const fn mutations(&self) -> Mutations {
         self.1
+    }
+
+    /// What the policies of its namespaces say.
+    #[must_use]
+    pub fn policy(&self) -> &Policy {
+        self.0.governed.as_ref().map_or(&NOTHING, |governed| &governed.policy)
+    }
+
+    /// The same with how much those namespaces hold; `None`: nothing is set.
+    #[must_use]
+    pub fn governed(&self) -> Option<&Arc<Governed>> {
+        self.0.governed.as_ref()
     }
 
     /// Until when (milliseconds of cluster time) this handle knows that a trim
@@ -187,6 +210,7 @@ pub struct Handles {
     names: Mutex<HashMap<BucketId, Name>>,
     capacity: usize,
     mutations: Mutations,
+    usages: Usages,
 }
 
 impl Handles {
@@ -195,7 +219,7 @@ impl Handles {
     pub fn new(capacity: usize, mutations: Mutations) -> Self {
         let capacity = capacity.max(1);
         let cache = quick_cache::sync::Cache::new(capacity);
-        Self { cache, names: Mutex::default(), capacity, mutations }
+        Self { cache, names: Mutex::default(), capacity, mutations, usages: Usages::default() }
     }
 
     /// Opens the active bucket that a name means in this transaction's snapshot.
@@ -215,7 +239,7 @@ impl Handles {
             }
             self.cache.remove(&wanted);
         }
-        let handle = Arc::new(load(txn, path, bucket, now).await?);
+        let handle = Arc::new(self.load(txn, path, bucket, now).await?);
         let name = Name { path: handle.path.clone(), bucket: handle.name.clone() };
         self.note_name(handle.id, name.clone());
         self.cache.insert(name, handle.clone());
@@ -245,7 +269,8 @@ impl Handles {
             return Err(Error::BucketBeingRemoved(record.name));
         }
         above.expect_active()?;
-        self.admit(txn, Arc::new(handle(txn, id, record, &above, now).await?))
+        let handle = handle(txn, id, record, (&above, &self.usages), now).await?;
+        self.admit(txn, Arc::new(handle))
     }
 
     /// Whether an instance that another transaction opened under this name is
@@ -268,6 +293,33 @@ impl Handles {
         Ok(())
     }
 
+    async fn load(
+        &self,
+        txn: &Transaction,
+        path: &str,
+        bucket: &str,
+        now: Versionstamp,
+    ) -> Result<Handle> {
+        // Snapshot reads suffice: whatever changes the meaning of a name writes the
+        // fence of what had it, and those fences are among our conflicts.
+        let path = Path::parse(path.as_bytes())?;
+        let found = namespace::resolve(txn, &path, Read::Snapshot).await?;
+        let pointer = keys::bucket_name(found.id(), bucket);
+        let Some(value) = txn.get(&pointer, Read::Snapshot).await? else {
+            return Err(missing(txn, found.id(), bucket).await?);
+        };
+        let id = BucketId(parse_object_id("bucket/name", &value)?);
+        let value = txn.get(&keys::bucket_record(id), Read::Snapshot).await?.ok_or_else(|| {
+            crate::codec::DecodeError::new(
+                "bucket/record",
+                format!("{id} has a name but no record"),
+            )
+        })?;
+        let record: BucketRecord = record::decode("bucket/record", &value)?;
+        let above = namespace::lineage(txn, found.id(), Read::Snapshot).await?;
+        handle(txn, id, record, (&above, &self.usages), now).await
+    }
+
     fn admit(&self, txn: &Transaction, handle: Arc<Handle>) -> Result<LiveBucket> {
         if !self.mutations.no_fence_conflict {
             for (key, _) in &handle.fences {
@@ -275,6 +327,12 @@ impl Handles {
             }
         }
         Ok(LiveBucket(handle, self.mutations))
+    }
+
+    /// What the namespaces hold that have quotas.
+    #[must_use]
+    pub const fn usages(&self) -> &Usages {
+        &self.usages
     }
 
     pub(super) const fn mutations(&self) -> Mutations {
@@ -354,30 +412,12 @@ fn collator(record: &BucketRecord) -> Result<Option<Collator>> {
     Ok(collator.map_err(|error| crate::codec::DecodeError::new("bucket/record", error))?)
 }
 
-async fn load(txn: &Transaction, path: &str, bucket: &str, now: Versionstamp) -> Result<Handle> {
-    // Snapshot reads suffice: whatever changes the meaning of a name writes the
-    // fence of what had it, and those fences are among our conflicts.
-    let path = Path::parse(path.as_bytes())?;
-    let found = namespace::resolve(txn, &path, Read::Snapshot).await?;
-    let pointer = keys::bucket_name(found.id(), bucket);
-    let Some(value) = txn.get(&pointer, Read::Snapshot).await? else {
-        return Err(missing(txn, found.id(), bucket).await?);
-    };
-    let id = BucketId(parse_object_id("bucket/name", &value)?);
-    let value = txn.get(&keys::bucket_record(id), Read::Snapshot).await?.ok_or_else(|| {
-        crate::codec::DecodeError::new("bucket/record", format!("{id} has a name but no record"))
-    })?;
-    let record: BucketRecord = record::decode("bucket/record", &value)?;
-    let above = namespace::lineage(txn, found.id(), Read::Snapshot).await?;
-    handle(txn, id, record, &above, now).await
-}
-
 /// A handle on an active bucket, from what a transaction has read of it.
 async fn handle(
     txn: &Transaction,
     id: BucketId,
     record: BucketRecord,
-    above: &namespace::Lineage,
+    (above, usages): (&namespace::Lineage, &Usages),
     now: Versionstamp,
 ) -> Result<Handle> {
     let collator = collator(&record)?;
@@ -392,6 +432,7 @@ async fn handle(
         stood_still_ms: record.stood_still_ms.saturating_add(above.stood_still_ms()),
         record,
         collator,
+        governed: Governed::new(Policy::of(&above.chain), usages),
         fences: read_fences(txn, &objects).await?,
         stamp: Mutex::new(now),
         trim_scheduled_until: AtomicI64::new(0),

@@ -19,6 +19,7 @@ use super::cache::{Handles, LiveBucket};
 use super::name::{DEPTH_MAX, Path};
 use super::namespace;
 use super::operation::{Caller, Operation};
+use super::policy::{self, Policy, Settings};
 use super::relocate::Move;
 
 /// How a catalog is set up.
@@ -30,6 +31,8 @@ pub struct CatalogOptions {
     pub handles_max: usize,
     /// How long changes are kept in a bucket's log, in milliseconds.
     pub changes_retention_ms: i64,
+    /// What applies where no policy says otherwise.
+    pub settings: Settings,
     pub mutations: Mutations,
 }
 
@@ -44,6 +47,7 @@ struct Inner {
     handles: Handles,
     default_namespace: Path,
     changes_retention_ms: i64,
+    settings: Settings,
 }
 
 impl Catalog {
@@ -60,6 +64,7 @@ impl Catalog {
             handles,
             default_namespace: options.default_namespace,
             changes_retention_ms: options.changes_retention_ms,
+            settings: options.settings,
         };
         let catalog = Self(Arc::new(inner));
         let caller = Caller::system("start");
@@ -88,6 +93,12 @@ impl Catalog {
     #[must_use]
     pub fn default_namespace(&self) -> &Path {
         &self.0.default_namespace
+    }
+
+    /// What applies where no policy says otherwise.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.0.settings
     }
 
     /// Refuses to take the default namespace away, or one above it.
@@ -352,10 +363,16 @@ impl Catalog {
     ///
     /// # Errors
     /// Those of [`Move::run`]; `ERR` for the default namespace.
-    pub async fn move_namespace(&self, caller: &Caller, from: &Path, to: &Path) -> Result<()> {
+    pub async fn move_namespace(
+        &self,
+        caller: &Caller,
+        from: &Path,
+        to: &Path,
+        bypass: bool,
+    ) -> Result<()> {
         self.expect_not_default("move", from)?;
         let ids = self.ids_for(Some(to)).await?;
-        let asked = &Move::new(from, to, &ids, self.now());
+        let asked = &Move::new((from, to), &ids, self.settings(), bypass, self.now());
         self.run("move-namespace", caller, |txn: Transaction| async move {
             let txn = &txn;
             asked.run(txn, caller).await
@@ -378,6 +395,23 @@ impl Catalog {
         self.run("protect-namespace", caller, |txn: Transaction| async move {
             let txn = &txn;
             namespace::protect(txn, caller, path, protected, now).await
+        })
+        .await
+    }
+
+    /// Changes the policy of a namespace.
+    ///
+    /// # Errors
+    /// Those of [`policy::change`].
+    pub async fn change_policy(
+        &self,
+        caller: &Caller,
+        path: &Path,
+        changes: &[policy::Change],
+    ) -> Result<()> {
+        let (now, settings) = (self.now(), self.settings());
+        self.run("namespace-policy", caller, |txn: Transaction| async move {
+            policy::change(&txn, caller, path, changes, settings, now).await
         })
         .await
     }
@@ -428,6 +462,11 @@ impl Catalog {
             let txn = &txn;
             let namespace = namespace::resolve(txn, path, Read::Snapshot).await?;
             namespace.conflict_on_fences(txn)?;
+            if new.tombstone_retention.is_some() {
+                let above = namespace::lineage(txn, namespace.id(), Read::Snapshot).await?;
+                let policy = Policy::of(&above.chain);
+                policy.expect_own(None, new.tombstone_retention, self.settings())?;
+            }
             match bucket::expect_free(txn, namespace.id(), name).await {
                 Ok(()) => bucket::create(txn, &namespace, name, id, chosen.clone(), new, now),
                 Err(Error::BucketAlreadyExists(_)) if new.if_not_exists => Ok(()),

@@ -1,4 +1,5 @@
-//! What speaks for a child when something above it is to go: protection, holds.
+//! What speaks for a child when something above it is to go: protection, holds,
+//! policies that bind, and what was promised.
 //!
 //! A guarded object has a row at the namespace it is in, and each namespace with
 //! such a row has one at its own parent, up to the topmost:
@@ -14,7 +15,7 @@
 //!
 //! Not here: what is held and why (`lifecycle`).
 
-use crate::codec::record::NamespaceRecord;
+use crate::codec::record::{self, NamespaceRecord, RetentionRecord, State};
 use crate::codec::{BucketId, NamespaceId, RemovalId, keys};
 use crate::error::{Error, Result};
 use crate::store::{RangeRead, Read, Transaction};
@@ -22,7 +23,7 @@ use crate::store::{RangeRead, Read, Transaction};
 use super::namespace::{self, Lineage, parse_object_id};
 use super::{bucket, name::DEPTH_MAX};
 
-pub use crate::codec::keys::guard::{HOLD, PROTECTION};
+pub use crate::codec::keys::guard::{HOLD, LOCK, POLICY, PROTECTION};
 
 /// Notes that a child of the last of `chain` is guarded.
 ///
@@ -92,20 +93,35 @@ async fn itself(
     id: NamespaceId,
     record: &NamespaceRecord,
 ) -> Result<bool> {
-    if what == PROTECTION {
-        return Ok(record.protected);
+    match what {
+        PROTECTION => Ok(record.protected),
+        POLICY => Ok(record.state == State::Active && record.policy.binds()),
+        HOLD => held(txn, id.0).await.map(|removal| removal.is_some()),
+        _ => locked(txn, id.0).await.map(|removal| removal.is_some()),
     }
-    held(txn, id.0).await.map(|removal| removal.is_some())
+}
+
+/// The removal of this object, if it is in one.
+async fn removal_of(txn: &Transaction, object: u64) -> Result<Option<RemovalId>> {
+    let value = txn.get(&keys::removal_of(object), Read::Conflict).await?;
+    value.map(|value| Ok(RemovalId(parse_object_id("removal-of", &value)?))).transpose()
 }
 
 /// The removal of this object, if it is on hold.
 async fn held(txn: &Transaction, object: u64) -> Result<Option<RemovalId>> {
-    let Some(value) = txn.get(&keys::removal_of(object), Read::Conflict).await? else {
-        return Ok(None);
-    };
-    let removal = RemovalId(parse_object_id("removal-of", &value)?);
+    let Some(removal) = removal_of(txn, object).await? else { return Ok(None) };
     let hold = txn.get(&keys::hold(removal), Read::Conflict).await?;
     Ok(hold.map(|_| removal))
+}
+
+/// The removal of this object, if it was promised a time.
+async fn locked(txn: &Transaction, object: u64) -> Result<Option<RemovalId>> {
+    let Some(removal) = removal_of(txn, object).await? else { return Ok(None) };
+    let Some(row) = txn.get(&keys::retention(removal), Read::Conflict).await? else {
+        return Ok(None);
+    };
+    let row: RetentionRecord = record::decode("retention", &row)?;
+    Ok((!row.promise.is_none()).then_some(removal))
 }
 
 /// Refuses to remove a namespace while something below it is protected.
@@ -131,18 +147,56 @@ pub async fn expect_unprotected(txn: &Transaction, id: NamespaceId) -> Result<()
     Err(Error::Internal(format!("what is protected below {id} is not found")))
 }
 
+/// Refuses to remove a namespace while one below it has limits or a lock of its own.
+///
+/// # Errors
+/// `HELD`, which names it.
+pub async fn expect_unbound(txn: &Transaction, id: NamespaceId) -> Result<()> {
+    let mut above = id;
+    for _ in 0..=DEPTH_MAX {
+        let Some(child) = below(txn, POLICY, above).await? else { return Ok(()) };
+        let child = NamespaceId(child);
+        let lineage = namespace::lineage(txn, child, Read::Snapshot).await?;
+        if let Some((_, record)) = lineage.chain.last().filter(|(_, found)| found.policy.binds()) {
+            let lock = record.policy.lock.unwrap_or_default().name();
+            return Err(Error::Held(format!(
+                "Namespace '{}' has a policy of its own (lock: {lock}): remove it before what is above it",
+                lineage.path()
+            )));
+        }
+        above = child;
+    }
+    Err(Error::Internal(format!("what is bound below {id} is not found")))
+}
+
 /// The removal below a namespace that is on hold, if there is one: the first.
 ///
 /// # Errors
 /// Those of the store.
 pub async fn held_below(txn: &Transaction, id: NamespaceId) -> Result<Option<RemovalId>> {
+    first_below(txn, HOLD, id).await
+}
+
+/// The removal below a namespace that was promised a time, if there is one: the first.
+///
+/// # Errors
+/// Those of the store.
+pub async fn locked_below(txn: &Transaction, id: NamespaceId) -> Result<Option<RemovalId>> {
+    first_below(txn, LOCK, id).await
+}
+
+async fn first_below(txn: &Transaction, what: u16, id: NamespaceId) -> Result<Option<RemovalId>> {
     let mut above = id;
     for _ in 0..=DEPTH_MAX {
-        let Some(child) = below(txn, HOLD, above).await? else { return Ok(None) };
-        if let Some(removal) = held(txn, child).await? {
-            return Ok(Some(removal));
+        let Some(child) = below(txn, what, above).await? else { return Ok(None) };
+        let found = match what {
+            HOLD => held(txn, child).await?,
+            _ => locked(txn, child).await?,
+        };
+        if found.is_some() {
+            return Ok(found);
         }
         above = NamespaceId(child);
     }
-    Err(Error::Internal(format!("what is on hold below {id} is not found")))
+    Err(Error::Internal(format!("what is guarded below {id} is not found")))
 }

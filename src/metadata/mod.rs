@@ -33,8 +33,10 @@ pub mod namespace;
 pub mod open;
 pub mod operation;
 mod pause;
+pub mod policy;
 pub mod relocate;
 pub mod settings;
+pub mod usage;
 
 pub use cache::LiveBucket;
 pub use catalog::Catalog;

@@ -47,7 +47,7 @@ fn parse_id(value: &[u8]) -> Result<NamespaceId> {
 }
 
 /// The id that a name pointer holds: eight bytes, big-endian.
-pub(super) fn parse_object_id(what: &'static str, value: &[u8]) -> Result<u64> {
+pub(crate) fn parse_object_id(what: &'static str, value: &[u8]) -> Result<u64> {
     let bytes = <[u8; 8]>::try_from(value)
         .map_err(|_| crate::codec::DecodeError::new(what, "not eight bytes"))?;
     Ok(u64::from_be_bytes(bytes))

@@ -15,6 +15,7 @@ use super::audit::{self, Entry};
 use super::name::{DEPTH_MAX, Path};
 use super::namespace::{self, parse_object_id};
 use super::operation::Caller;
+use super::policy::{Policy, Settings};
 use super::{bucket, guard};
 
 /// Most namespaces that are looked at to see how deep they lie.
@@ -28,21 +29,30 @@ pub struct Move<'a> {
     /// For what is missing above `to`.
     pub ids: &'a [u64],
     pub now: i64,
+    /// A lock of governance does not count.
+    pub bypass: bool,
+    pub settings: &'a Settings,
     /// What was above `to` when it was first looked at.
     seen: OnceLock<Vec<NamespaceId>>,
 }
 
 impl<'a> Move<'a> {
     #[must_use]
-    pub const fn new(from: &'a Path, to: &'a Path, ids: &'a [u64], now: i64) -> Self {
-        Self { from, to, ids, now, seen: OnceLock::new() }
+    pub const fn new(
+        (from, to): (&'a Path, &'a Path),
+        ids: &'a [u64],
+        settings: &'a Settings,
+        bypass: bool,
+        now: i64,
+    ) -> Self {
+        Self { from, to, ids, now, bypass, settings, seen: OnceLock::new() }
     }
 
     /// Moves a namespace.
     ///
     /// # Errors
     /// `NOSUCHNAMESPACE`, `NAMESPACEBEINGREMOVED`, `NAMESPACEALREADYEXISTS`; `ERR` below
-    /// itself, or when what is in it would lie too deep.
+    /// itself, or when what is in it would lie too deep; `HELD` out of a lock.
     pub async fn run(&self, txn: &Transaction, caller: &Caller) -> Result<()> {
         let Self { from, to, now, .. } = self;
         let found = namespace::resolve(txn, from, Read::Conflict).await?;
@@ -62,9 +72,22 @@ impl<'a> Move<'a> {
         if new.chain.len() > old.chain.len() {
             expect_room(txn, id, new.chain.len() + 1).await?;
         }
+        let own = Some((id, &record));
+        Policy::below(&new, own).expect_as_strict(
+            &Policy::below(&old, own),
+            self.settings,
+            &format!("Namespace '{from}'"),
+            self.bypass,
+        )?;
         let to_ids = new.ids();
-        guard::carry(txn, guard::PROTECTION, id, record.protected, &old, &to_ids).await?;
-        guard::carry(txn, guard::HOLD, id, false, &old, &to_ids).await?;
+        for (what, itself) in [
+            (guard::PROTECTION, record.protected),
+            (guard::HOLD, false),
+            (guard::POLICY, record.policy.binds()),
+            (guard::LOCK, false),
+        ] {
+            guard::carry(txn, what, id, itself, &old, &to_ids).await?;
+        }
 
         txn.clear(&keys::namespace_name(old.id(), from.last()))?;
         txn.set(&keys::namespace_name(parent, to.last()), &id.0.to_be_bytes())?;

@@ -14,6 +14,7 @@ use crate::store::{Read, Transaction};
 use super::bucket::{self, Found};
 use super::namespace;
 use super::operation::Caller;
+use super::policy::Policy;
 use super::{Catalog, Path};
 
 impl Catalog {
@@ -22,7 +23,7 @@ impl Catalog {
     /// already keeps its time.
     ///
     /// # Errors
-    /// `NOSUCHBUCKET`, `BUCKETBEINGREMOVED`.
+    /// `NOSUCHBUCKET`, `BUCKETBEINGREMOVED`; `RETENTIONOUTOFRANGE`.
     pub async fn keep_deleted(
         &self,
         caller: &Caller,
@@ -39,6 +40,9 @@ impl Catalog {
             namespace.conflict_on_fences(txn)?;
             let mut found = bucket::find(txn, namespace.id(), name).await?;
             bucket::expect_no_copy(name, &found.record)?;
+            let above = namespace::lineage(txn, namespace.id(), Read::Snapshot).await?;
+            let before = found.record.tombstone_retention.map(Retention::from);
+            Policy::of(&above.chain).expect_own(before, retention, self.settings())?;
             let retention = retention.map(KeepRecord::from);
             if found.record.tombstone_retention == retention {
                 return Ok(());

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::codec::record::{self, ReclaimRecord, RemovalRecord};
+use crate::codec::record::{self, HoldRecord, ReclaimRecord, RemovalRecord};
 use crate::codec::{Object, ObjectKind, RemovalId, keys};
 use crate::error::Result;
 use crate::lifecycle::Census;
@@ -21,6 +21,8 @@ use super::{DEADMAN, Workers, put_off};
 
 /// Removals that are counted; beyond it the census says that there are more.
 const COUNTED_MAX: usize = 100_000;
+/// Holds that are counted.
+const HOLDS_MAX: u64 = 100_000;
 /// Between two counts lies at least this time, and this many times what the last one took: however
 /// often something is removed, counting takes a small part of the node.
 const REST_MIN: Duration = Duration::from_millis(500);
@@ -88,6 +90,7 @@ async fn count(workers: &Workers, frozen: &mut Frozen) -> Result<Census> {
         next = range.after(&page);
     }
     *frozen = still;
+    count_holds(workers, &mut census).await?;
     let mut jobs = 0;
     let mut next = Some(RangeRead::prefix(keys::kind_prefix(keys::kind::RECLAIM)).snapshot());
     'jobs: while let Some(range) = next {
@@ -110,6 +113,24 @@ async fn count(workers: &Workers, frozen: &mut Frozen) -> Result<Census> {
         next = range.after(&page);
     }
     Ok(census)
+}
+
+async fn count_holds(workers: &Workers, census: &mut Census) -> Result<()> {
+    let (owned, now) = (workers.owned(), workers.lifecycle.catalog().now());
+    let mut next = Some(RangeRead::prefix(keys::kind_prefix(keys::kind::HOLD)).snapshot());
+    while let Some(range) = next {
+        let page = read(workers, &range).await?;
+        for (key, value) in &page.rows {
+            let removal = RemovalId(keys::parse_number("hold", key)?);
+            if owned.contains_key(&workers.shard_of(removal.0)) {
+                let hold: HoldRecord = record::decode("hold", value)?;
+                census.holds += 1;
+                census.holds_overdue += u64::from(hold.is_overdue(now));
+            }
+        }
+        next = range.after(&page).filter(|_| census.holds < HOLDS_MAX);
+    }
+    Ok(())
 }
 
 async fn read(workers: &Workers, range: &RangeRead) -> Result<crate::store::Page> {

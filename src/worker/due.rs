@@ -242,15 +242,32 @@ async fn flip(
     let catalog = lifecycle.catalog();
     // What is promised counts from the later of two times, what is over from the earlier.
     let (now, certain) = (catalog.now(), catalog.certain_now());
-    let outcome = catalog
-        .store()
-        .run("flip", Resolve::Idempotent, |txn: Transaction| async move {
-            let txn = &txn;
-            workers.check_shard(txn, shard, epoch).await?;
-            lifecycle.flip_due(txn, removal, now, certain).await
-        })
-        .await?;
-    Ok(outcome.value)
+    let mut looked = None;
+    loop {
+        let outcome = catalog
+            .store()
+            .run("flip", Resolve::Idempotent, |txn: Transaction| async move {
+                let txn = &txn;
+                workers.check_shard(txn, shard, epoch).await?;
+                lifecycle.flip_due(txn, removal, now, certain, looked).await
+            })
+            .await?;
+        let Some(Progress::Unlooked { namespace, lock, bypass }) = outcome.value else {
+            return Ok(outcome.value);
+        };
+        if let Some(kept) = lifecycle.kept_inside(namespace, bypass).await? {
+            let kept = &kept;
+            catalog
+                .store()
+                .run("keep-inside", Resolve::Idempotent, |txn: Transaction| async move {
+                    workers.check_shard(&txn, shard, epoch).await?;
+                    lifecycle.keep_for(&txn, removal, kept).await
+                })
+                .await?;
+            return Err(kept.refusal());
+        }
+        looked = Some(lock);
+    }
 }
 
 async fn announce(workers: &Workers, removal: RemovalId, shard: u16, epoch: i64) -> Result<()> {

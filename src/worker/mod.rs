@@ -31,6 +31,7 @@ mod queue;
 pub mod reclaim;
 pub mod trim;
 pub mod ttl;
+pub mod usage;
 pub mod vacuum;
 
 use std::collections::BTreeMap;
@@ -85,6 +86,7 @@ impl Workers {
         spawn(&mut tasks, "index-task", index_task::run(self.clone(), stop.clone()));
         spawn(&mut tasks, "trim", trim::run(self.clone(), stop.clone()));
         spawn(&mut tasks, "ttl", ttl::run(self.clone(), stop.clone()));
+        spawn(&mut tasks, "usage", usage::run(self.clone(), stop.clone()));
         spawn(&mut tasks, "vacuum", vacuum::run(self.clone(), stop.clone()));
         spawn(&mut tasks, "refusals", refusals(self.lifecycle.clone(), stop));
         while let Some(ended) = tasks.join_next().await {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use lethe::check::{self, Kind};
 use lethe::codec::record::{
     self, BeatRecord, BucketRecord, BusyRecord, HoldRecord, NamespaceRecord, OperationRecord,
-    ReclaimRecord, RetentionRecord, ShardRecord, State,
+    PolicyRecord, PromiseRecord, ReclaimRecord, RemovalRecord, RetentionRecord, ShardRecord, State,
 };
 use lethe::codec::{BucketId, NamespaceId, ObjectKind, RemovalId, Versionstamp, keys, readable};
 use lethe::store::{RangeRead, Read, Store};
@@ -280,7 +280,15 @@ async fn rows_of_a_removal_that_are_missing_or_left_over_are_found() {
     let hold =
         HoldRecord { owner: String::new(), reason: String::new(), review_at: None, since: 0 };
     for lonely in [
-        put(keys::retention(nobody), &RetentionRecord { expires_at: None, set_at: None }),
+        put(
+            keys::retention(nobody),
+            &RetentionRecord {
+                expires_at: None,
+                set_at: None,
+                promise: PromiseRecord::default(),
+                kept_by: None,
+            },
+        ),
         put(keys::hold(nobody), &hold),
         (keys::request(nobody), store.get(&keys::request(store.removal("asked"))).await),
         set(
@@ -487,4 +495,36 @@ async fn rows_of_namespaces_that_are_missing_or_left_over_are_found() {
     store.expect("no record", &[clear(record)], &expected).await;
     let by_time = keys::removed_by_time(ObjectKind::Namespace, removal.namespace, version);
     store.expect("not listed", &[clear(by_time)], &[(Missing, row)]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn guards_of_policies_and_promises_that_are_missing_or_left_over_are_found() {
+    use Kind::{Contradiction, Missing, UnknownKey};
+    let store = AtRest::new().await;
+    let id = store.removal("promised");
+    let row = keys::removal(id);
+    let value = store.get(&row).await.unwrap();
+    let (_, removal) = record::decode_versioned::<RemovalRecord>("removal", &value).unwrap();
+    let x = removal.namespace;
+    let record: NamespaceRecord = store.record(&keys::namespace_record(x)).await;
+    let guard = |what, namespace, child| keys::guard(what, namespace, child);
+    let policy = guard(keys::guard::POLICY, record.parent, x.0);
+    let lock = guard(keys::guard::LOCK, x, removal.object.number());
+    let above = guard(keys::guard::LOCK, record.parent, x.0);
+    let expected = [(Missing, keys::namespace_record(x))];
+    store.expect("a policy that nobody above knows of", &[clear(policy.clone())], &expected).await;
+    let expected = [(Missing, row), (Contradiction, above.clone())];
+    store.expect("a promise that nobody knows of", &[clear(lock.clone())], &expected).await;
+    let expected = [(Missing, lock.clone())];
+    store.expect("a promise known only below", &[clear(above)], &expected).await;
+    let unbound = NamespaceRecord { policy: PolicyRecord::default(), ..record.clone() };
+    let unbound = [put(keys::namespace_record(x), &unbound)];
+    store.expect("a guard of no policy", &unbound, &[(Contradiction, policy)]).await;
+    let retention: RetentionRecord = store.record(&keys::retention(id)).await;
+    let promise = PromiseRecord::default();
+    let nothing = [put(keys::retention(id), &RetentionRecord { promise, ..retention })];
+    store.expect("a guard of no promise", &nothing, &[(Contradiction, lock)]).await;
+    let unknown = guard(9, record.parent, x.0);
+    let strange = [set(unknown.clone(), b"")];
+    store.expect("a guard of no kind", &strange, &[(UnknownKey, unknown)]).await;
 }

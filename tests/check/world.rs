@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use lethe::clock::{Clock, TestClock};
 use lethe::codec::duration::Retention;
-use lethe::codec::record::{self, Actor, CopyRecord, TtlRecord};
+use lethe::codec::record::{self, Actor, CopyRecord, KeepRecord, TtlRecord};
 use lethe::codec::{BucketId, RemovalId, keys};
 use lethe::config::Config;
 use lethe::document::replica::{self, Lease};
@@ -20,6 +20,7 @@ use lethe::lifecycle::remove::{Keep, Removal, RemoveRequest};
 use lethe::lifecycle::restore::RestoreRequest;
 use lethe::lifecycle::{Lifecycle, Target};
 use lethe::metadata::bucket::NewBucket;
+use lethe::metadata::policy::{Name, Value};
 use lethe::metadata::{Caller, Operation, Path, namespace};
 use lethe::node::{Node, NodeOptions};
 use lethe::store::{EmbeddedOptions, Held, Matcher, Read, Store, Transaction};
@@ -91,6 +92,7 @@ impl World {
             reason: None,
             reserve_name: false,
             if_exists: false,
+            bypass: false,
             dry_run: false,
         };
         change(&mut request);
@@ -110,6 +112,7 @@ impl World {
             into: None,
             replace: false,
             allow_expired: false,
+            bypass: false,
             dry_run: false,
         };
         change(&mut request);
@@ -122,6 +125,7 @@ impl World {
             target: Target::Removal(removal),
             latest: false,
             timeout,
+            bypass: false,
             dry_run: false,
         };
         self.lifecycle().purge(&caller(), &request).await
@@ -256,7 +260,7 @@ impl World {
             let reason = "for the court";
             lifecycle.hold(&caller(), &path(), &target, false, reason, None).await.unwrap();
             let week = Keep::For(Retention::For(Duration::from_secs(604_800)));
-            lifecycle.retain(&caller(), &path(), &target, false, week).await.unwrap();
+            lifecycle.retain(&caller(), &path(), &target, false, week, false).await.unwrap();
             if !held {
                 lifecycle.unhold(&caller(), &path(), &target, false).await.unwrap();
             }
@@ -270,14 +274,20 @@ impl World {
         let (lifecycle, caller) = (self.lifecycle(), &caller());
         let catalog = lifecycle.catalog();
         let path = |text: &str| Path::parse(text.as_bytes()).unwrap();
-        for name in ["n.gone.x", "n.held", "n.kept", "n.back.x", "n.from.y", "safe.x"] {
+        for name in ["n.gone.x", "n.held", "n.kept", "n.back.x", "n.from.y", "safe.x", "bound.x"] {
             catalog.create_namespace(caller, &path(name)).await.unwrap();
             let new = NewBucket { shards: Some(vec![1, 4]), ..NewBucket::default() };
             catalog.create_bucket(caller, &path(name), "inside", &new).await.unwrap();
         }
         catalog.protect_bucket(caller, &path("safe.x"), "inside", true).await.unwrap();
         catalog.protect_namespace(caller, &path("n.from.y"), true).await.unwrap();
-        catalog.move_namespace(caller, &path("n.from"), &path("to.here")).await.unwrap();
+        let (from, to) = (path("n.from"), path("to.here"));
+        catalog.move_namespace(caller, &from, &to, false).await.unwrap();
+        let hour = Value::Keep(KeepRecord { ms: Some(3_600_000) });
+        let bound = [(Name::RetentionMin, Some(hour))];
+        catalog.change_policy(caller, &path("bound.x"), &bound).await.unwrap();
+        let promised = self.remove("inside", |r| r.namespace = path("bound.x")).await.removal;
+        removals.insert("promised", promised);
         let own = self.remove("inside", |r| r.namespace = path("n.gone.x")).await.removal;
         removals.insert("inside", own);
         let target = Target::Removal(own);
@@ -302,6 +312,7 @@ impl World {
             latest: false,
             path: Some(path("back.again")),
             allow_expired: false,
+            bypass: false,
             dry_run: false,
         };
         lifecycle.restore_namespace(caller, &request).await.unwrap();

@@ -72,6 +72,7 @@ macro_rules! only_in_memory {
 
 mod barrier;
 mod changes;
+mod compliance;
 mod copies;
 mod deleted;
 mod deleted_model;
@@ -84,6 +85,7 @@ mod mutations;
 mod namespace_purge;
 mod namespace_sets;
 mod namespaces;
+mod policy;
 mod purge;
 mod race;
 mod rights;
@@ -171,6 +173,19 @@ scenarios! {
         a_deletion_by_ttl_goes_on_after_the_death_of_its_node
         a_ttl_stands_still_while_its_bucket_is_removed_or_purging_paused
         nothing_expires_while_the_clocks_are_suspect;
+    policy:
+        under_compliance_nothing_goes_before_its_time
+        a_lock_ends_when_the_time_is_over
+        governance_yields_to_who_says_so_and_a_minimum_to_nobody
+        a_removal_keeps_the_strictest_of_then_and_now
+        what_is_above_a_lock_waits_for_it
+        a_policy_is_judged_in_the_commit
+        a_quota_refuses_writes_and_nothing_that_makes_room
+        refused_attempts_are_in_the_audit_log
+        a_hold_shows_that_its_review_date_has_passed;
+    compliance:
+        no_command_destroys_what_is_under_compliance
+        what_is_kept_longer_than_what_it_lies_in_keeps_it;
     barrier:
         work_beyond_the_grace_is_named_and_waited_for
         a_node_with_work_that_never_stops_gives_itself_up

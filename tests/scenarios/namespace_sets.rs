@@ -64,7 +64,10 @@ async fn removal() -> Claim {
         keys::fence(n.0),
         keys::fence(x.0),
     ])?;
-    expected.reads_prefixes(&[keys::guard_prefix(keys::guard::PROTECTION, x)])?;
+    expected.reads_prefixes(&[
+        keys::guard_prefix(keys::guard::PROTECTION, x),
+        keys::guard_prefix(keys::guard::POLICY, x),
+    ])?;
     expected.writes(&[
         keys::unpark(x),
         keys::namespace_name(n, "x"),
@@ -116,6 +119,7 @@ async fn flip() -> Claim {
     expected.reads_prefixes(&[
         keys::guard_prefix(keys::guard::PROTECTION, x),
         keys::guard_prefix(keys::guard::HOLD, x),
+        keys::guard_prefix(keys::guard::LOCK, x),
         keys::kind_prefix(keys::kind::MEMBER),
         keys::kind_prefix(keys::kind::SHARD),
         keys::busy_prefix(x.0),
@@ -164,10 +168,14 @@ async fn move_to() -> Claim {
         keys::fence(x.0),
         keys::guard(keys::guard::PROTECTION, n, x.0),
         keys::guard(keys::guard::HOLD, n, x.0),
+        keys::guard(keys::guard::POLICY, n, x.0),
+        keys::guard(keys::guard::LOCK, n, x.0),
     ])?;
     expected.reads_prefixes(&[
         keys::guard_prefix(keys::guard::PROTECTION, x),
         keys::guard_prefix(keys::guard::HOLD, x),
+        keys::guard_prefix(keys::guard::POLICY, x),
+        keys::guard_prefix(keys::guard::LOCK, x),
     ])?;
     expected.writes(&[
         keys::namespace_name(n, "x"),

@@ -45,6 +45,7 @@ tests! {
     a_refusal_is_the_same_whether_the_thing_is_there_or_not
     who_may_restore_his_own_sees_nothing_of_others
     who_may_remove_cannot_destroy_by_a_short_retention
+    who_passes_by_a_lock_could_lift_it
     a_bad_rule_changes_nothing
     nobody_locks_everybody_out
     passwords_are_shown_nowhere
@@ -162,25 +163,26 @@ async fn a_user_who_is_deleted_is_logged_out_everywhere() -> Claim {
     cluster.finish().await
 }
 
-/// A call of a command that has all words it needs: names of things that are there.
-fn call(spec: &Spec) -> String {
+/// A call of a command that has all words it needs: a bucket or a namespace.
+pub fn call(spec: &Spec, bucket: &str, namespace: &str) -> String {
     let at_least = usize::from(spec.arity.unsigned_abs());
     let named = match spec.group {
-        Group::Namespace => "there",
-        _ => "users",
+        Group::Namespace => namespace,
+        _ => bucket,
     };
     let mut words: Vec<&str> = spec.name.split(' ').collect();
     match spec.name {
         "BUCKET.DELETE" | "BUCKET.EXPUNGE" | "BUCKET.QUERY" | "BUCKET.UNDELETE" => {
-            words.extend(["users", "{}"]);
+            words.extend([bucket, "{}"]);
         }
-        "BUCKET.INSERT" => words.extend(["users", "DOCS", "{}"]),
-        "BUCKET.UPDATE" => words.extend(["users", "{}", "{\"$set\":{\"a\":1}}"]),
+        "BUCKET.INSERT" => words.extend([bucket, "DOCS", "{}"]),
+        "BUCKET.UPDATE" => words.extend([bucket, "{}", "{\"$set\":{\"a\":1}}"]),
         "BUCKET.HOLD" | "NAMESPACE HOLD" => words.extend([named, "REASON", "x"]),
         "BUCKET.PROTECT" | "NAMESPACE PROTECT" => words.extend([named, "ON"]),
         "BUCKET.RETAIN" | "NAMESPACE RETAIN" => words.extend([named, "7d"]),
         "BUCKET.RENAME" | "NAMESPACE MOVE" => words.extend([named, "other"]),
         "NAMESPACE CREATE" => words.push("new"),
+        "NAMESPACE POLICY" => words.extend([named, "SET", "lock", "none"]),
         "ACL SETUSER" => words.extend(["eve", "on"]),
         _ => {}
     }
@@ -237,7 +239,8 @@ async fn without_its_right_no_command_does_anything() -> Claim {
                 // Who restores his own asks as well; that is another scenario.
                 cluster.expect("A", "ACL SETUSER ada -@restore-own", "OK").await?;
             }
-            let (command, said) = (call(spec), ada.say(&call(spec)).await);
+            let command = call(spec, "users", "there");
+            let said = ada.say(&command).await;
             let expected = format!(
                 "NOPERM User ada has no permissions to run the '{}' command",
                 spec.full_name().to_ascii_lowercase()
@@ -335,6 +338,51 @@ async fn who_may_remove_cannot_destroy_by_a_short_retention() -> Claim {
     ada.expect("BUCKET.RETAIN users 60d", "OK").await?;
     ada.expect_start("BUCKET.RETAIN users 1s", "NOPERM").await?;
     ada.expect("BUCKET.RESTORE users", "OK").await?;
+    cluster.finish().await
+}
+
+async fn who_passes_by_a_lock_could_lift_it() -> Claim {
+    let destroys = "~n* +@read +@write +@remove +@restore +@purge";
+    let cluster = with_ada(&["A"], destroys).await?;
+    cluster.expect("A", "NAMESPACE CREATE n.x", "OK").await?;
+    cluster.expect("A", "NAMESPACE POLICY n SET lock governance retention 5d", "OK").await?;
+    let mut ada = ada_at(&cluster, "A").await?;
+    ada.done("NAMESPACE USE n.x").await?;
+    ada.expect("BUCKET.CREATE users", "OK").await?;
+    ada.done("BUCKET.INSERT users DOCS {}").await?;
+    ada.done("NAMESPACE POLICY n.x").await?;
+    for command in [
+        "NAMESPACE POLICY n SET lock none",
+        "NAMESPACE POLICY n UNSET lock",
+        "BUCKET.REMOVE users BYPASS-GOVERNANCE RETAIN 1d",
+        "NAMESPACE REMOVE n BYPASS-GOVERNANCE RETAIN 1d",
+        "NAMESPACE MOVE n.x m BYPASS-GOVERNANCE",
+        "BUCKET.DELETE users {} RETAIN 0s BYPASS-GOVERNANCE",
+        "BUCKET.EXPUNGE users {} BYPASS-GOVERNANCE",
+        // Also when the one before it was allowed.
+        "BUCKET.PURGE users BYPASS-GOVERNANCE",
+        "BUCKET.RETAIN users 1d BYPASS-GOVERNANCE",
+        "BUCKET.RESTORE users BYPASS-GOVERNANCE",
+        "NAMESPACE PURGE n BYPASS-GOVERNANCE",
+    ] {
+        ada.done("BUCKET.DELETED users {}").await?;
+        ada.say("BUCKET.EXPUNGE users {}").await;
+        let said = ada.say(command).await;
+        claim!(said.starts_with("NOPERM User ada"), "'{command}' answered '{said}'");
+    }
+    // Less than what applies here is as good as a purge, more than usual or not.
+    cluster.expect("A", "NAMESPACE POLICY n SET lock none retention 60d", "OK").await?;
+    cluster.expect("A", "ACL SETUSER ada -@purge", "OK").await?;
+    ada.expect_start("BUCKET.REMOVE users RETAIN 30d", "NOPERM User ada").await?;
+    cluster.expect("A", "ACL SETUSER ada +@purge", "OK").await?;
+    ada.expect("BUCKET.REMOVE users RETAIN 30d", "OK").await?;
+    ada.expect("BUCKET.RESTORE users", "OK").await?;
+    cluster.expect("A", "NAMESPACE POLICY n SET lock governance", "OK").await?;
+    cluster.expect("A", "ACL SETUSER ada +@admin", "OK").await?;
+    ada.expect("BUCKET.REMOVE users BYPASS-GOVERNANCE RETAIN 1d", "OK").await?;
+    ada.expect_start("BUCKET.PURGE users", "HELD").await?;
+    ada.expect("BUCKET.PURGE users BYPASS-GOVERNANCE", "OK").await?;
+    ada.expect("NAMESPACE POLICY n UNSET lock", "OK").await?;
     cluster.finish().await
 }
 

@@ -127,6 +127,10 @@ pub mod guard {
     pub const PROTECTION: u16 = 1;
     /// A removal on hold: what is above it cannot be purged.
     pub const HOLD: u16 = 2;
+    /// An active namespace whose policy binds: what is above it cannot be removed.
+    pub const POLICY: u16 = 3;
+    /// A removal that was promised a time: what is above it cannot be purged before.
+    pub const LOCK: u16 = 4;
 }
 
 /// `guard/<what>/<namespace>/<child>`: the child, or something below it, is guarded.

@@ -8,13 +8,15 @@ use serde::{Deserialize, Serialize};
 
 use super::change::{self, Attempts, ChangeCursor, Found, Removal, Search, StoredPosition};
 use super::query::{filter_limits, kept, limit_option, limit_or_default};
+use crate::access::Right;
 use crate::codec::RemovalId;
 use crate::codec::duration::Retention;
 use crate::command::lifecycle::reason;
 use crate::command::unit::Unit;
 use crate::command::{Args, Context, Error, Reply, Result, collation, support};
 use crate::document::{self, Deletion, Document, Home};
-use crate::metadata::{Caller, LiveBucket, name};
+use crate::metadata::policy::{self, Kept};
+use crate::metadata::{Caller, LiveBucket, Path, name};
 use crate::query::{self, Collate, Position, Query};
 use crate::store::Transaction;
 use crate::update::weight;
@@ -31,6 +33,8 @@ struct Job {
     reason: Option<String>,
     /// `None`: as the bucket says, or else the setting.
     retention: Option<Retention>,
+    /// A lock of governance does not count.
+    bypass: bool,
 }
 
 /// What a cursor of DELETE goes on with.
@@ -57,7 +61,8 @@ struct Batch {
     next: StoredPosition,
 }
 
-/// `BUCKET.DELETE <bucket> <filter> [LIMIT <n>] [RETAIN <duration>] [REASON <text>] [INFO] [OPID <id>]`.
+/// `BUCKET.DELETE <bucket> <filter> [LIMIT <n>] [RETAIN <duration>] [REASON <text>] [INFO]
+/// [BYPASS-GOVERNANCE] [OPID <id>]`.
 pub(super) async fn delete(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
     let bucket = name::bucket(args.required(0)?)?;
     let filter = args.bytes(1)?;
@@ -68,7 +73,9 @@ pub(super) async fn delete(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
     // The id is made before the first attempt, so that all attempts are one removal.
     let removal = RemovalId(Unit::of(ctx)?.catalog().cluster().ids().next().await?);
     let rest = Rest { job: Arc::new(job), removal, from: Position::Start };
-    let batch = run(&Unit::of(ctx)?, &namespace, bucket, &rest, &caller).await?;
+    let batch = run(&Unit::of(ctx)?, &namespace, bucket, &rest, &caller).await;
+    note(ctx, &caller, (&namespace, bucket), &batch)?;
+    let batch = batch?;
     let removal = Removal { id: batch.removal, info };
     let rest = after(&rest, &batch);
     let cursor = ChangeCursor::new((&namespace, bucket), &filter, Some(removal), rest);
@@ -86,9 +93,23 @@ pub(super) async fn advance(ctx: &mut Context<'_>, args: &Args, id: u64) -> Resu
         return Ok(Some(change::reply(ctx, id, &[], removal)));
     };
     let caller = support::caller(ctx.session, "BUCKET.ADVANCE", args, None)?;
-    let batch = run(&Unit::of(ctx)?, &namespace, &bucket, &rest, &caller).await?;
+    let batch = run(&Unit::of(ctx)?, &namespace, &bucket, &rest, &caller).await;
+    note(ctx, &caller, (&namespace, &bucket), &batch)?;
+    let batch = batch?;
     change::go_on(ctx, id, after(&rest, &batch));
     Ok(Some(change::reply(ctx, id, &batch.ids, removal)))
+}
+
+/// Enters a refused deletion into the audit log.
+fn note(
+    ctx: &Context<'_>,
+    caller: &Caller,
+    (namespace, bucket): (&str, &str),
+    batch: &Result<Batch>,
+) -> Result<()> {
+    let place = (&Path::parse(namespace.as_bytes())?, bucket);
+    ctx.services.lifecycle()?.note_refusal(caller, "delete", place, batch);
+    Ok(())
 }
 
 /// What is left to do after a batch.
@@ -129,10 +150,20 @@ async fn run(
             let mut deletion = deletion.clone();
             let mistakes = live.mutations();
             let setting = deletion.retention;
-            let own = live.tombstone_retention(setting);
-            let default = if mistakes.delete_ignores_bucket_retention { setting } else { own };
+            let mut applied = live.applied_to_documents(setting);
+            if mistakes.delete_ignores_bucket_retention {
+                applied.ms = policy::ms(setting);
+            }
             let said = rest.job.retention.filter(|_| !mistakes.delete_ignores_retain);
-            deletion.retention = said.unwrap_or(default);
+            let asked = said.map(policy::ms);
+            if rest.job.bypass {
+                caller.expect(Right::Admin)?;
+            }
+            if asked.is_some_and(|asked| asked < applied.ms) {
+                caller.expect(Right::Purge)?;
+            }
+            let kept = live.policy().keep(Kept::Documents, asked, &applied, rest.job.bypass)?;
+            deletion.retention = policy::retention(kept);
             let ids = document::delete(&txn, home, &items, &deletion, at).await?;
             Ok(Batch { removal: deletion.removal, ids, next: next.into() })
         };
@@ -155,7 +186,7 @@ struct Parsed<'a> {
 fn parse<'a>(ctx: &Context<'_>, filter: &Bytes, args: &'a Args) -> Result<Parsed<'a>> {
     let (mut limit, mut why, mut info, mut opid) = (0, None, false, None);
     let mut collate = Collate::default();
-    let mut retention = None;
+    let (mut retention, mut bypass) = (None, false);
     let mut options = args.options(2);
     while let Some(option) = options.next() {
         match option.to_ascii_uppercase().as_slice() {
@@ -163,6 +194,7 @@ fn parse<'a>(ctx: &Context<'_>, filter: &Bytes, args: &'a Args) -> Result<Parsed
             b"RETAIN" => retention = Some(support::retention(options.text()?)?),
             b"REASON" => why = Some(reason(options.text()?)?),
             b"INFO" => info = true,
+            b"BYPASS-GOVERNANCE" => bypass = true,
             b"COLLATION" => collate = collation::option(&mut options)?,
             b"OPID" => opid = Some(options.value()?),
             b"SORTBY" => return Err(Error::syntax("'SORTBY' is an unsupported argument")),
@@ -174,5 +206,5 @@ fn parse<'a>(ctx: &Context<'_>, filter: &Bytes, args: &'a Args) -> Result<Parsed
         query::parse(&kept(filter), &limits).map_err(|error| Error::Syntax(error.to_string()))?;
     let query = Query::new(filter.clone(), None, limit_or_default(ctx, limit));
     let search = Search::new(query, filter, collate);
-    Ok(Parsed { job: Job { search, reason: why, retention }, info, opid })
+    Ok(Parsed { job: Job { search, reason: why, retention, bypass }, info, opid })
 }

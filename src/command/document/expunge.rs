@@ -15,6 +15,7 @@ use crate::codec::{BucketId, RemovalId};
 use crate::command::{Args, Context, Error, Reply, Result, support};
 use crate::document::{self, Home, Tombstone, replica};
 use crate::lifecycle::Lifecycle;
+use crate::lifecycle::lock::{self, Locked};
 use crate::metadata::audit::{self, Entry};
 use crate::metadata::bucket::counts;
 use crate::metadata::{Caller, LiveBucket, name};
@@ -59,6 +60,19 @@ impl Place<'_> {
     }
 }
 
+/// Refuses to destroy what a lock or a minimum keeps.
+fn expect_not_locked(home: &Home, found: &[Tombstone], now: i64, bypass: bool) -> Result<()> {
+    for tombstone in found {
+        let (promise, expires_at) = (tombstone.promise(home), tombstone.record.expires_at);
+        if let Some(locked) = lock::locked(&promise, expires_at, home.clock(now), bypass) {
+            let until = locked.until.map(|clock| home.cluster_time(clock));
+            let what = format!("Deleted document '{}'", tombstone.id.to_hex());
+            return Err(Locked { until, ..locked }.refusal(&what));
+        }
+    }
+    Ok(())
+}
+
 /// How far an EXPUNGE is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Progress {
@@ -71,13 +85,15 @@ struct Progress {
     at: i64,
 }
 
-/// `BUCKET.EXPUNGE <bucket> <filter> | REMOVAL <removal-id> [COLLATION <json>] [OPID <id>]`.
+/// `BUCKET.EXPUNGE <bucket> <filter> | REMOVAL <removal-id> [COLLATION <json>]
+/// [BYPASS-GOVERNANCE] [OPID <id>]`.
 pub(super) async fn expunge(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
     let bucket = name::bucket(args.required(0)?)?;
     let (mut which, mut options) = Which::begin(&args)?;
-    let mut opid = None;
+    let (mut opid, mut bypass) = (None, false);
     while let Some(option) = options.next() {
         match option.to_ascii_uppercase().as_slice() {
+            b"BYPASS-GOVERNANCE" => bypass = true,
             b"OPID" => opid = Some(options.value()?),
             _ if which.accept(option, &mut options)? => {}
             _ => return Err(options.unknown()),
@@ -87,11 +103,11 @@ pub(super) async fn expunge(ctx: &mut Context<'_>, args: Args) -> Result<Reply> 
     let removal = which.removal();
     let search = which.search(ctx, Wanted::Rows)?.search;
     let caller = &support::caller(ctx.session, "BUCKET.EXPUNGE", &args, opid)?;
-    let namespace = ctx.session.namespace.clone();
+    let (namespace, path) = (ctx.session.namespace.clone(), support::current(ctx)?);
     let lifecycle = ctx.services.lifecycle()?;
     let catalog = lifecycle.catalog();
     let place = Place { lifecycle, namespace: &namespace, bucket };
-    let job = &Job { caller, search, removal };
+    let job = &Job { caller, search, removal, bypass };
     let read = |txn: Transaction| async move { job.known(&txn).await };
     let mut known = match &caller.operation {
         Some(_) => catalog.read("expunge-operation", read).await?,
@@ -112,7 +128,9 @@ pub(super) async fn expunge(ctx: &mut Context<'_>, args: Args) -> Result<Reply> 
             job.page(&txn, &live, last, here, (at, now)).await
         };
         let begun = progress.bucket.map(BucketId);
-        let (next, _) = Box::pin(place.page("expunge", begun, body)).await?;
+        let paged = Box::pin(place.page("expunge", begun, body)).await;
+        lifecycle.note_refusal(caller, "expunge", (&path, bucket), &paged);
+        let (next, _) = paged?;
         if caller.operation.is_some() {
             known = Some(next.clone());
         }
@@ -129,6 +147,8 @@ struct Job<'a> {
     caller: &'a Caller,
     search: Arc<Deleted>,
     removal: Option<RemovalId>,
+    /// A lock of governance does not count.
+    bypass: bool,
 }
 
 impl Job<'_> {
@@ -160,6 +180,7 @@ impl Job<'_> {
         let batch = deleted(txn, home, &search, &here.from, looking).await?;
         let found: Vec<Tombstone> = batch.found.into_iter().map(|found| found.tombstone).collect();
         let count = i64::try_from(found.len()).unwrap_or(i64::MAX);
+        expect_not_locked(home, &found, now, self.bypass)?;
         let readers = replica::readers(txn, home).await?;
         let done = document::expunge(txn, home, &readers, found, at).await?;
         self.caller.hold(txn).await?;

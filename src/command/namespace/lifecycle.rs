@@ -1,25 +1,26 @@
 //! NAMESPACE REMOVE, REMOVED, RESTORE, PURGE, RETAIN, HOLD, UNHOLD, BARRIER, PROTECT,
 //! DESCRIBE, MOVE.
 
-use super::spec;
+use super::{policy, spec};
 use crate::codec::duration::format_instant;
 use crate::codec::record::NamespaceRecord;
-use crate::codec::{NamespaceId, Object, ObjectKind, RemovalId};
+use crate::codec::{NamespaceId, Object, ObjectKind};
 use crate::command::bucket::{on_or_off, only_opid, retention_reply};
 use crate::command::lifecycle::{
-    BARRIER, DRYRUN, EXPIRY, HOLD, LATEST, LIFECYCLE, ONE, OPID, ORDER, PURGE, RETAIN, UNHOLD,
-    barrier_of, hold_object, list_removed, map, named_in_front, purge_object, remove_object,
-    restored_reply, retain_object, unhold_object,
+    BARRIER, BYPASS, DRYRUN, EXPIRY, HOLD, LATEST, LIFECYCLE, ONE, OPID, ORDER, PURGE, RETAIN,
+    UNHOLD, barrier_of, hold_object, list_removed, map, named_in_front, purge_object,
+    remove_object, restored_reply, retain_object, unhold_object,
 };
-use crate::command::support::{caller, time_reply};
+use crate::command::support::caller;
 use crate::command::{Args, Argument, Context, Reply, Result, Spec, flags, run};
 use crate::error::Error;
 use crate::lifecycle::list::Filter;
 use crate::lifecycle::namespace::RestoreNamespaceRequest;
-use crate::lifecycle::target::{self, Instance};
+use crate::lifecycle::target::{self, Instance, Removed};
 use crate::lifecycle::{SUMMED_MAX, Target};
 use crate::metadata::Path;
 use crate::metadata::namespace::{self, Lineage};
+use crate::metadata::policy::Policy;
 use crate::store::{Read, Transaction};
 
 pub(in crate::command) const COMMANDS: &[Spec] = &[
@@ -32,6 +33,7 @@ pub(in crate::command) const COMMANDS: &[Spec] = &[
             Argument::keyword("reserve-name", "RESERVE-NAME").optional(),
             Argument::keyword("if-exists", "IF-EXISTS").optional(),
             Argument::keyword("info", "INFO").optional(),
+            BYPASS,
             OPID,
             DRYRUN,
         ],
@@ -66,6 +68,7 @@ pub(in crate::command) const COMMANDS: &[Spec] = &[
             LATEST,
             Argument::string("namespace").after("AS").optional(),
             Argument::keyword("allow-expired", "ALLOW-EXPIRED").optional(),
+            BYPASS,
             OPID,
             DRYRUN,
         ],
@@ -142,7 +145,12 @@ pub(in crate::command) const COMMANDS: &[Spec] = &[
     },
     Spec {
         handler: run!(move_to),
-        arguments: &[Argument::string("namespace"), Argument::string("new-namespace"), OPID],
+        arguments: &[
+            Argument::string("namespace"),
+            Argument::string("new-namespace"),
+            BYPASS,
+            OPID,
+        ],
         ..spec(
             "NAMESPACE MOVE",
             -4,
@@ -173,6 +181,7 @@ async fn restore(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
         latest: false,
         path: None,
         allow_expired: false,
+        bypass: false,
         dry_run: false,
     };
     let mut opid = None;
@@ -182,6 +191,7 @@ async fn restore(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
             b"LATEST" => request.latest = true,
             b"AS" => request.path = Some(Path::parse(options.value()?)?),
             b"ALLOW-EXPIRED" => request.allow_expired = true,
+            b"BYPASS-GOVERNANCE" => request.bypass = true,
             b"DRYRUN" => request.dry_run = true,
             b"OPID" => opid = Some(options.value()?),
             _ => return Err(options.unknown()),
@@ -230,17 +240,29 @@ async fn protect(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
 async fn move_to(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
     let from = Path::parse(args.required(0)?)?;
     let to = Path::parse(args.required(1)?)?;
-    let caller = caller(ctx.session, "NAMESPACE MOVE", &args, only_opid(&args, 2)?)?;
-    ctx.services.lifecycle()?.catalog().move_namespace(&caller, &from, &to).await?;
+    let (mut bypass, mut opid) = (false, None);
+    let mut options = args.options(2);
+    while let Some(option) = options.next() {
+        match option.to_ascii_uppercase().as_slice() {
+            b"BYPASS-GOVERNANCE" => bypass = true,
+            b"OPID" => opid = Some(options.value()?),
+            _ => return Err(options.unknown()),
+        }
+    }
+    let caller = caller(ctx.session, "NAMESPACE MOVE", &args, opid)?;
+    let lifecycle = ctx.services.lifecycle()?;
+    let result = lifecycle.catalog().move_namespace(&caller, &from, &to, bypass).await;
+    lifecycle.note_refusal(&caller, "move", (&from, ""), &result);
+    result?;
     Ok(Reply::Ok)
 }
 
-/// What DESCRIBE found: of a removed one its removal and when that expires.
+/// What DESCRIBE found: of a removed one its removal.
 struct Described {
     id: NamespaceId,
     record: NamespaceRecord,
     above: Lineage,
-    removal: Option<(RemovalId, Option<i64>)>,
+    removal: Option<Box<Removed>>,
 }
 
 async fn describe(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
@@ -254,6 +276,7 @@ async fn describe(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
     let Described { id, record, above, removal } = found;
     let fence = catalog.fence(id.0).await?;
     let is_removed = removal.is_some() || above.removed().is_some();
+    let policy = Policy::below(&above, Some((id, &record)));
     let mut reply = vec![
         ("id", Reply::Text(id.to_string())),
         ("namespace", Reply::Text(above.path_of(&record.segment))),
@@ -261,14 +284,14 @@ async fn describe(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
         ("created_at", Reply::Text(format_instant(record.created_at))),
         ("version", Reply::text_or_null(fence.map(|fence| fence.to_string()))),
         ("protected", Reply::Boolean(record.protected)),
-        ("retention", retention_reply(lifecycle)),
+        ("retention", retention_reply(lifecycle, &policy)),
+        ("policy", policy::reply(catalog, &policy, None).await?),
     ];
     reply.extend(crate::command::removed::sums_fields(
         lifecycle.sums(id, &mut { SUMMED_MAX }).await?,
     ));
-    if let Some((removal, expires_at)) = removal {
-        reply.push(("removal_id", Reply::Text(removal.to_string())));
-        reply.push(("expires_at", time_reply(expires_at)));
+    if let Some(removed) = removal {
+        reply.extend(policy::removed_fields(&removed, catalog.certain_now()));
     }
     Ok(map(reply))
 }
@@ -298,10 +321,10 @@ async fn find(txn: &Transaction, here: &Path, target: &Target) -> Result<Describ
         }
     }
     let removed = target::resolve_removed(txn, here, target, false).await?;
-    let removal = Some((removed.removal, removed.expires_at()));
-    match (removed.object(), removed.instance) {
+    match (removed.object(), &removed.instance) {
         (Object::Namespace(id), Instance::Namespace(record)) => {
-            Ok(Described { id, record, above: removed.above, removal })
+            let (record, above) = (record.clone(), removed.above.clone());
+            Ok(Described { id, record, above, removal: Some(Box::new(removed)) })
         }
         _ => Err(Error::NoSuchNamespace(target.to_string())),
     }

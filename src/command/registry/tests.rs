@@ -93,8 +93,10 @@ mod running {
     use crate::clock::SystemClock;
     use crate::cluster::mutation::Mutations;
     use crate::cluster::{Cluster, ClusterOptions};
+    use crate::codec::duration::Retention;
     use crate::config::Config;
     use crate::metadata::catalog::CatalogOptions;
+    use crate::metadata::policy::Settings;
     use crate::metadata::{Catalog, OpenTransaction, Path};
     use crate::session::{Client, Session};
     use crate::store::Store;
@@ -114,6 +116,10 @@ mod running {
                 default_namespace: Path::parse(b"global").unwrap(),
                 handles_max: 1,
                 changes_retention_ms: 1_000,
+                settings: Settings {
+                    retention: Retention::Forever,
+                    tombstone_retention: Retention::Forever,
+                },
                 mutations: Mutations::default(),
             };
             let catalog = Catalog::open(store, cluster.unwrap(), options).await.unwrap();

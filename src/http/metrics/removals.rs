@@ -83,6 +83,16 @@ fn census(meters: Option<&Meters>, page: &mut Page<'_>) -> fmt::Result {
         "Bytes of the documents of what is removed, of this node's shards",
         census.map(|census| census.removed_bytes),
     )?;
+    page.gauge(
+        "holds",
+        "Removals on hold, of this node's shards",
+        census.map(|census| census.holds),
+    )?;
+    page.gauge(
+        "holds_overdue",
+        "Holds whose review date has passed, of this node's shards",
+        census.map(|census| census.holds_overdue),
+    )?;
     let jobs = census
         .map(|census| [("queued", census.jobs_queued), ("reclaiming", census.jobs_reclaiming)]);
     page.gauges(

@@ -237,12 +237,13 @@ impl Lifecycle {
             let drained = timeout_at(end, self.drain(source, copy)).await;
             drained.map_err(|_| too_long())??;
             let now = self.catalog().now();
-            let expires_at = Keep::Default.expires_at(now, self.options().retention)?;
             let plan = Plan {
                 caller,
                 removal,
                 now,
-                expires_at,
+                keep: Keep::Default,
+                setting: self.options().retention,
+                bypass: false,
                 reason: Some("swapped for its copy"),
                 reserve_name: false,
             };

@@ -1,0 +1,205 @@
+//! NAMESPACE POLICY SET and UNSET.
+
+use super::{Limits, Name, Policy, Settings, Value, ms};
+use crate::cluster::journal;
+use crate::codec::duration::Retention;
+use crate::codec::record::{
+    self, Event, EventKind, KeepRecord, Lock, NamespaceRecord, PolicyRecord,
+};
+use crate::codec::{NamespaceId, ObjectKind, keys};
+use crate::error::{Error, Result};
+use crate::metadata::audit::{self, Entry};
+use crate::metadata::namespace::{self, Lineage};
+use crate::metadata::{Caller, Path, bucket, guard};
+use crate::store::{RangeRead, Read, Transaction};
+
+/// What is to be set, or with `None` unset.
+pub type Change = (Name, Option<Value>);
+
+/// Changes the policy of an active namespace: all of it, or nothing.
+///
+/// # Errors
+/// `NOSUCHNAMESPACE`, `NAMESPACEBEINGREMOVED`; `RETENTIONOUTOFRANGE` for limits that
+/// contradict each other; `HELD` for what would loosen a lock of compliance that still
+/// holds something.
+pub async fn change(
+    txn: &Transaction,
+    caller: &Caller,
+    path: &Path,
+    changes: &[Change],
+    settings: &Settings,
+    now: i64,
+) -> Result<()> {
+    let found = namespace::resolve(txn, path, Read::Conflict).await?;
+    found.conflict_on_fences(txn)?;
+    let id = found.id();
+    let mut above = namespace::lineage(txn, id, Read::Conflict).await?;
+    let before = Policy::of(&above.chain);
+    let Some((_, mut record)) = above.chain.pop() else {
+        return Err(Error::NoSuchNamespace(path.to_string()));
+    };
+    let old = record.policy.clone();
+    for (name, value) in changes {
+        name.write(&mut record.policy, *value);
+    }
+    expect_not_below_lock(&Policy::of(&above.chain), path, &old, &record.policy)?;
+    if record.policy.lock == Some(Lock::Compliance) {
+        write_down(&above, id, &mut record, old.lock, settings);
+    }
+    if record.policy == old {
+        return Ok(());
+    }
+    let after = Policy::below(&above, Some((id, &record)));
+    expect_consistent(&after, &old, &record.policy)?;
+    if before.lock() == Lock::Compliance
+        && !after.is_as_strict_as(&before, settings)
+        && !is_empty(txn, id).await?
+    {
+        let by = before.lock.as_ref().map(|set| set.path.to_string()).unwrap_or_default();
+        return Err(Error::Held(format!(
+            "Namespace '{path}' is locked (compliance, by namespace '{by}'): its policy can be tightened, and loosened only when nothing is left in it, removed or not"
+        )));
+    }
+    if old.binds() != record.policy.binds() {
+        let ids = above.ids();
+        guard::carry(txn, guard::POLICY, id, record.policy.binds(), &above, &ids).await?;
+    }
+    txn.set(&keys::namespace_record(id), &record::encode(&record))?;
+    bucket::invalidate(txn, id.0)?;
+    journal::append(txn, 0, &Event { kind: EventKind::Changed, object: id.0, removal: None })?;
+    let shown = shown(changes);
+    let entry = Entry {
+        action: "policy",
+        namespace: path.as_str(),
+        bucket: "",
+        id: Some(id.into()),
+        removal: None,
+        reason: Some(&shown),
+    };
+    audit::append(txn, 0, &caller.actor, now, &entry, "OK", 1)
+}
+
+/// A lock of compliance also writes down all that is in force and comes from elsewhere, so
+/// that neither a change of the server's configuration nor one of a namespace above shortens
+/// it. `before`: the lock until now, at one of compliance nothing above counts any more.
+fn write_down(
+    above: &Lineage,
+    id: NamespaceId,
+    record: &mut NamespaceRecord,
+    before: Option<Lock>,
+    settings: &Settings,
+) {
+    let mut now = record.clone();
+    now.policy.lock = before;
+    let policy = Policy::below(above, Some((id, &now)));
+    let own = &mut record.policy;
+    pin(
+        &policy.objects,
+        [&mut own.retention, &mut own.retention_min, &mut own.retention_max],
+        settings.retention,
+    );
+    pin(
+        &policy.documents,
+        [
+            &mut own.tombstone_retention,
+            &mut own.tombstone_retention_min,
+            &mut own.tombstone_retention_max,
+        ],
+        settings.tombstone_retention,
+    );
+}
+
+fn pin(limits: &Limits, [default, min, max]: [&mut Option<KeepRecord>; 3], setting: Retention) {
+    let keep = |ms| KeepRecord::from(super::retention(ms));
+    default.get_or_insert_with(|| keep(limits.applied(None, setting).ms));
+    *min = min.or_else(|| limits.min.as_ref().map(|set| keep(set.value)));
+    *max = max.or_else(|| limits.max.as_ref().map(|set| keep(set.value)));
+}
+
+/// Refuses a new default that is shorter than that of a lock above, where it would not count.
+fn expect_not_below_lock(
+    above: &Policy,
+    path: &Path,
+    old: &PolicyRecord,
+    new: &PolicyRecord,
+) -> Result<()> {
+    let Some(lock) = above.lock.as_ref().filter(|lock| lock.value != Lock::None) else {
+        return Ok(());
+    };
+    let defaults = [
+        (&above.objects, old.retention, new.retention),
+        (&above.documents, old.tombstone_retention, new.tombstone_retention),
+    ];
+    for (limits, old, new) in defaults {
+        if let (Some(new), Some(set)) = (new.filter(|new| Some(*new) != old), &limits.default)
+            && ms(new.into()) < set.value
+        {
+            return Err(Error::Held(format!(
+                "Namespace '{path}' is locked ({}, by namespace '{}'): nothing in it is kept for less than the {} of namespace '{}'",
+                lock.value.name(),
+                lock.path,
+                super::show(set.value),
+                set.path
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses what contradicts itself, or what binds from above, in what is changed.
+fn expect_consistent(policy: &Policy, old: &PolicyRecord, own: &PolicyRecord) -> Result<()> {
+    let objects = |of: &PolicyRecord| [of.retention, of.retention_min, of.retention_max];
+    let documents = |of: &PolicyRecord| {
+        [of.tombstone_retention, of.tombstone_retention_min, of.tombstone_retention_max]
+    };
+    let all = [
+        (&policy.objects, objects(old), objects(own)),
+        (&policy.documents, documents(old), documents(own)),
+    ];
+    for (limits, old, own) in all {
+        if old == own {
+            continue;
+        }
+        let [default, ..] = own;
+        if let (Some(min), Some(max)) = (&limits.min, &limits.max)
+            && min.value > max.value
+        {
+            return Err(Error::RetentionOutOfRange(format!(
+                "The minimum {} of namespace '{}' is above the maximum {} of namespace '{}'",
+                super::show(min.value),
+                min.path,
+                super::show(max.value),
+                max.path
+            )));
+        }
+        if let Some(default) = default {
+            limits.expect(ms(default.into()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether nothing is in a namespace, active or removed. With conflict.
+async fn is_empty(txn: &Transaction, id: NamespaceId) -> Result<bool> {
+    let inside = [
+        keys::bucket_name_prefix(id),
+        keys::namespace_name_prefix(id),
+        keys::removed_in_namespace_prefix(ObjectKind::Bucket, id),
+        keys::removed_in_namespace_prefix(ObjectKind::Namespace, id),
+    ];
+    for prefix in inside {
+        if !txn.range(RangeRead::prefix(prefix).limit(1)).await?.rows.is_empty() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// The changes as the audit log has them.
+fn shown(changes: &[Change]) -> String {
+    let words = changes.iter().map(|(name, value)| match value {
+        Some(value) => format!("{} {value}", name.text()),
+        None => format!("{} unset", name.text()),
+    });
+    words.collect::<Vec<_>>().join(", ")
+}

@@ -27,7 +27,10 @@ pub(super) async fn connect(address: &Address) -> Result<Stream, Error> {
     match TlsConnector::from(connector).connect(name, stream).await {
         Ok(stream) => Ok(Either::Right(Box::new(stream))),
         Err(error) => Err(match error.get_ref().and_then(|why| why.downcast_ref()) {
-            Some(why) => untrusted(why as &rustls::Error),
+            Some(rustls::Error::InvalidMessage(_)) => {
+                untrusted(&"the port speaks no TLS; without it is redis://")
+            }
+            Some(why) => untrusted(why),
             None => away(error),
         }),
     }

@@ -202,6 +202,22 @@ async fn our_own_program_trusts_whom_it_is_told_to() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn our_own_program_says_when_only_one_side_speaks_tls() {
+    let house = House::open().await;
+    let mut plain = lethe(&house, "127.0.0.1", &["ls"]);
+    plain.env("LETHE_URL", format!("redis://{}", house.address()));
+    let output = run(plain).await.unwrap();
+    assert!(!output.status.success() && text(&output.stderr).contains("rediss://"), "{output:?}");
+    let mut tls = lethe(&house, "127.0.0.1", &["ls"]);
+    tls.env("LETHE_URL", format!("rediss://{}", house.node.addresses()[0]));
+    tls.env("LETHE_CACERT", house.file("clients.pem"));
+    let output = run(tls).await.unwrap();
+    assert_eq!(output.status.code(), Some(3), "{output:?}");
+    assert!(text(&output.stderr).contains("speaks no TLS"), "{output:?}");
+    house.node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn our_own_program_refuses_another_name() {
     let house =
         House::with(|authority, plan| plan.identity = authority.server(&["db.example.org"])).await;

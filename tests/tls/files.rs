@@ -2,6 +2,9 @@
 
 use super::*;
 
+/// In the form of a certificate, and none.
+const BROKEN: &str = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+
 /// That a node whose files were changed does not start, and names all of these.
 async fn check_refused(change: impl FnOnce(&Authority, &mut Plan), named: &[&str]) {
     let error = House::try_start(change).await.err().expect("it refuses");
@@ -55,8 +58,7 @@ async fn what_is_in_a_file_has_to_be_what_belongs_there() {
     check_refused(|_, plan| plan.identity.cert.truncate(200), &["node.pem", "damaged"]).await;
     check_refused(
         |_, plan| {
-            plan.identity.cert =
-                "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".to_owned()
+            plan.identity.cert = BROKEN.to_owned();
         },
         &["node.pem", "damaged"],
     )
@@ -108,8 +110,7 @@ async fn a_damaged_authority_is_named() {
     };
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("broken.pem");
-    let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
-    std::fs::write(&file, broken).unwrap();
+    std::fs::write(&file, BROKEN).unwrap();
     check_refused(|_, plan| ask(plan, file.clone()), &["broken.pem", "certificate 1"]).await;
     std::fs::write(&file, "").unwrap();
     check_refused(|_, plan| ask(plan, file.clone()), &["broken.pem", "no certificate"]).await;

@@ -2,6 +2,9 @@
 
 use super::*;
 
+/// What a node shows.
+type Shown = fn(&Authority) -> Identity;
+
 /// That this client does not get in, and why in its own words; somebody else still does.
 async fn check_refused(house: &House, connector: &TlsConnector, why: &str, counted: Failure) {
     let before = house.failures(counted);
@@ -13,8 +16,7 @@ async fn check_refused(house: &House, connector: &TlsConnector, why: &str, count
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_refuses_a_certificate_that_is_not_good() {
     let others = Authority::new("nobody knows it");
-    type Change = fn(&Authority) -> Identity;
-    let cases: [(Change, &str); 3] = [
+    let cases: [(Shown, &str); 3] = [
         (|authority| authority.expired(&["127.0.0.1"]), "expired"),
         (|authority| authority.server(&["db.example.org", "10.0.0.7"]), "not valid for name"),
         (
@@ -96,7 +98,7 @@ async fn without_being_asked_for_nobody_has_to_have_a_good_certificate() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_tls_is_dropped_and_the_port_goes_on() {
     let house = House::open().await;
-    let record_too_long = [b"\x16\x03\x01\xff\xff".as_slice(), &[0; 70_000]].concat();
+    let record_too_long = [b"\x16\x03\x01\xff\xff".as_slice(), &vec![0; 70_000]].concat();
     let hello_that_is_none = b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x00".as_slice();
     let cases: [&[u8]; 5] = [
         b"PING\r\n",

@@ -164,6 +164,29 @@ async fn sighup_reads_certificates_again_and_ends_nothing() {
     assert!(program.wait().unwrap().success());
 }
 
+/// Whoever reloads all his services with one signal must not end those without certificates.
+#[tokio::test(flavor = "multi_thread")]
+async fn sighup_ends_no_node_without_tls() {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_lethe"))
+        .args(["--store", "memory", "--port", "0"])
+        .env_remove("LETHE_LOG")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = BufReader::new(program.stdout.take().unwrap()).lines();
+    assert!(said.any(|line| line.unwrap().starts_with("Connect with:")));
+    let pid = program.id().to_string();
+    let send = |name: &str| {
+        assert!(Command::new("kill").args([name, pid.as_str()]).status().unwrap().success());
+    };
+    send("-HUP");
+    let mut log = BufReader::new(program.stderr.take().unwrap()).lines();
+    assert!(log.any(|line| line.unwrap().contains("nothing to read again")));
+    send("-TERM");
+    assert!(program.wait().unwrap().success());
+}
+
 #[test]
 fn the_program_says_which_file_keeps_it_from_starting() {
     let output = Command::new(env!("CARGO_BIN_EXE_lethe"))

@@ -6,8 +6,9 @@ use super::*;
 async fn many_commands_at_once_are_answered_in_order() {
     let house = House::open().await;
     let mut talk = house.enter(&house.trusting()).await.unwrap();
-    let requests: String = (1_000..3_000).map(|number| format!("ECHO {number}\r\n")).collect();
-    let replies: String = (1_000..3_000).map(|number| format!("$4\r\n{number}\r\n")).collect();
+    let lines = |line: fn(u32) -> String| (1_000..3_000).map(line).collect::<Vec<_>>().concat();
+    let requests = lines(|number| format!("ECHO {number}\r\n"));
+    let replies = lines(|number| format!("$4\r\n{number}\r\n"));
     talk.0.write_all(format!("{requests}QUIT\r\n").as_bytes()).await.unwrap();
     // An end without the word for it would be an error.
     assert_eq!(talk.rest().await.unwrap(), format!("{replies}+OK\r\n"));
@@ -45,6 +46,27 @@ async fn who_says_that_nothing_follows_still_gets_what_he_asked_for() {
     talk.0.write_all(b"ECHO last\r\n").await.unwrap();
     talk.0.shutdown().await.unwrap();
     assert_eq!(talk.rest().await.unwrap(), "$4\r\nlast\r\n");
+    house.node.stop().await;
+}
+
+/// Both with the word for the end and without it, a command that waits for hours is dropped.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_hangs_up_ends_what_runs_for_him() {
+    let house = House::with(|_, plan| plan.config.server.hangup_grace = Duration::ZERO).await;
+    let mut other = house.enter(&house.trusting()).await.unwrap();
+    assert_eq!(other.call("BUCKET.CREATE users").await.unwrap(), "+OK");
+    for in_good_order in [true, false] {
+        let mut waiting = house.enter(&house.trusting()).await.unwrap();
+        waiting.call_blindly("BUCKET.CHANGES users FROM $ BLOCK 0").await.unwrap();
+        let waits = || house.node.services().waiters().is_ok_and(|waiters| waiters.rooms() == 1);
+        until("one who waits", waits).await;
+        if in_good_order {
+            waiting.0.shutdown().await.unwrap();
+        } else {
+            drop(waiting);
+        }
+        house.connected(1).await;
+    }
     house.node.stop().await;
 }
 

@@ -105,7 +105,8 @@ impl Error {
     pub(super) fn client(error: client::Error, place: &str) -> Self {
         match error {
             client::Error::NotLetIn(line) => Self::refused(&line),
-            client::Error::Protocol(error) => Self::odd(error.to_string()),
+            client::Error::Protocol(error) => Self::odd(error.to_string())
+                .hinted("a port with TLS answers so to who comes without; with it is rediss://"),
             error @ client::Error::Unreachable { .. } => Self::from(Why::Away(error.to_string()))
                 .hinted(
                     "is a node running there? `lethe server` starts one; another is named with \

@@ -86,6 +86,16 @@ fn a_refusal_says_what_to_do() {
     node.play("PURGE.PAUSE");
     check(&["purge", "shop/", "--yes", "shop"], &["PURGEPAUSED", "PURGE.RESUME"]);
     node.play("PURGE.RESUME");
+    for (lock, said) in
+        [("governance", "BYPASS-GOVERNANCE"), ("compliance", "nobody ends that early")]
+    {
+        node.play(&format!(
+            "NAMESPACE CREATE {lock}; NAMESPACE POLICY {lock} SET lock {lock}; \
+             NAMESPACE USE {lock}; BUCKET.CREATE users; BUCKET.REMOVE users"
+        ));
+        let bucket = format!("{lock}/users");
+        check(&["purge", &bucket, "--yes", "users"], &["HELD", said, "NAMESPACE POLICY"]);
+    }
 }
 
 #[test]

@@ -276,6 +276,9 @@ pub async fn refused_attempts_are_in_the_audit_log(mutations: Mutations) -> Clai
         ("BUCKET.HOLD b REASON why", "hold", "OK"),
         ("BUCKET.UNHOLD b", "unhold", "OK"),
         ("BUCKET.RESTORE b", "restore", "OK"),
+        ("PURGE.PAUSE", "purge-pause", "OK"),
+        ("BUCKET.VACUUM b", "vacuum", "PURGEPAUSED"),
+        ("PURGE.RESUME", "purge-resume", "OK"),
     ] {
         let answer = a.say(command).await;
         claim!(answer.starts_with(outcome), "'{command}' answered '{answer}'");

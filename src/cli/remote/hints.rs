@@ -43,7 +43,11 @@ async fn hint(session: &mut Session, place: &Place, error: &Error) -> Result<Opt
         "PROTECTED" => {
             format!("take the protection off first: BUCKET.PROTECT {} OFF", escape(&named))
         }
-        "HELD" => return held(session, place).await,
+        "HELD" => match locked(&error.why.to_string()) {
+            Some(why) => why.to_owned(),
+            None => return held(session, place).await,
+        },
+        "QUOTAEXCEEDED" => "NAMESPACE POLICY shows the quotas and how much there is".to_owned(),
         "AMBIGUOUSREMOVED" => return candidates(session, place).await,
         "REMOVEDEXPIRED" => {
             "--allow-expired brings it back as long as it is not purging".to_owned()
@@ -63,6 +67,19 @@ async fn hint(session: &mut Session, place: &Place, error: &Error) -> Result<Opt
         }
         _ => return Ok(None),
     }))
+}
+
+/// What to do about a lock or a minimum, if it was one that refused.
+fn locked(message: &str) -> Option<&'static str> {
+    const WHOSE: &str = "nobody ends that early; NAMESPACE POLICY shows which namespace says so";
+    if message.contains("(governance") {
+        return Some(
+            "BYPASS-GOVERNANCE passes by the lock, with the rights purge and admin; \
+             NAMESPACE POLICY shows which namespace locks it",
+        );
+    }
+    (message.contains("(compliance") || message.contains("the minimum of its policy"))
+        .then_some(WHOSE)
 }
 
 /// What stands between the first quotes of a message.

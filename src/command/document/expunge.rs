@@ -215,7 +215,8 @@ impl Job<'_> {
 /// `BUCKET.VACUUM <bucket>`.
 pub(super) async fn vacuum(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
     let bucket = name::bucket(args.required(0)?)?;
-    let namespace = ctx.session.namespace.clone();
+    let caller = &support::caller(ctx.session, "BUCKET.VACUUM", &args, None)?;
+    let (namespace, path) = (ctx.session.namespace.clone(), support::current(ctx)?);
     let lifecycle = ctx.services.lifecycle()?;
     let place = Place { lifecycle, namespace: &namespace, bucket };
     // What expires while this runs is left to the next one, so that it ends.
@@ -225,7 +226,9 @@ pub(super) async fn vacuum(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
         let body = |txn: Transaction, live: LiveBucket| async move {
             document::vacuum(&txn, &Home::from(&live), now).await
         };
-        let ((page, more), id) = Box::pin(place.page("vacuum-now", begun, body)).await?;
+        let paged = Box::pin(place.page("vacuum-now", begun, body)).await;
+        lifecycle.note_refusal(caller, "vacuum", (&path, bucket), &paged);
+        let ((page, more), id) = paged?;
         purged += page.purged;
         begun = Some(id);
         if !more {

@@ -64,12 +64,21 @@ impl Account {
 }
 
 /// Somebody who has logged in, or needed not to.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Login {
     account: Arc<Account>,
     generation: u64,
     /// A password, or the name of a user without one, was given.
     proven: bool,
+    /// What is stored of the password that was given.
+    password: Option<String>,
+}
+
+/// Without the hash.
+impl std::fmt::Debug for Login {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Login").field("account", &self.account).finish_non_exhaustive()
+    }
 }
 
 impl Login {
@@ -77,6 +86,21 @@ impl Login {
     #[must_use]
     pub fn account(&self) -> &Arc<Account> {
         &self.account
+    }
+
+    /// Whether a password was given, and looked at.
+    #[must_use]
+    pub const fn has_password(&self) -> bool {
+        self.password.is_some()
+    }
+
+    /// Whether it would still be let in with what was given. A connection stays logged in when its
+    /// user gets another password, as in Redis; what should end then asks this.
+    #[must_use]
+    pub fn would_be_let_in(&self) -> bool {
+        let user = &self.account.user;
+        user.is_open()
+            || self.password.as_ref().is_some_and(|password| user.passwords.contains(password))
     }
 }
 
@@ -140,6 +164,7 @@ impl Users {
             account: Arc::clone(account),
             generation: table.generation,
             proven: false,
+            password: None,
         })
     }
 
@@ -173,20 +198,28 @@ impl Users {
             let table = self.table.load();
             (table.generation, table.accounts.get(name).cloned())
         };
-        let account = match account {
+        let (account, password) = match account {
             // The default user without a password is for those on this machine.
             Some(account)
                 if account.user.is_open() && (name != DEFAULT || self.unnamed(from).is_some()) =>
             {
-                account
+                (account, None)
             }
-            account => self.check(account, password).await?,
+            account => {
+                let (account, password) = self.check(account, password).await?;
+                (account, Some(password))
+            }
         };
         self.guesses.pay_back(from);
-        Ok(Login { account, generation, proven: true })
+        Ok(Login { account, generation, proven: true, password })
     }
 
-    async fn check(&self, account: Option<Arc<Account>>, password: &[u8]) -> Result<Arc<Account>> {
+    /// Gives also what is stored of the password.
+    async fn check(
+        &self,
+        account: Option<Arc<Account>>,
+        password: &[u8],
+    ) -> Result<(Arc<Account>, String)> {
         // An empty or an endless password is of nobody, which takes as long to find out.
         let digest = Digest::of(password);
         let known =
@@ -197,7 +230,7 @@ impl Users {
             return Err(Error::WrongPassword);
         };
         let found = self.hasher.find(digest, &account.user.passwords).await?;
-        found.map(|_| Arc::clone(account)).ok_or(Error::WrongPassword)
+        found.map(|found| (Arc::clone(account), found)).ok_or(Error::WrongPassword)
     }
 
     /// Reads all users anew; gives the names of those who are others than before.

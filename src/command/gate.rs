@@ -7,11 +7,12 @@
 use std::sync::Arc;
 
 use super::rights::{self, Wanted, Where};
-use super::{Args, Context, Error, Result, Services, Spec, flags};
+use super::{Args, Context, Error, Result, Services, Spec, flags, registry};
 use crate::access::{Account, Commands, Need, Permit, Place, Right};
 use crate::codec::ObjectKind;
 use crate::lifecycle::target;
 use crate::metadata::{Caller, Path};
+use crate::resp::Words;
 use crate::session::Session;
 use crate::store::Transaction;
 
@@ -34,16 +35,74 @@ pub(super) struct Depends {
     wanted: Vec<Wanted>,
 }
 
+/// A refusal, and what would have been needed.
+#[derive(Debug)]
+struct Refused {
+    error: Error,
+    needs: Vec<Need>,
+}
+
+impl From<Error> for Refused {
+    fn from(error: Error) -> Self {
+        Self { error, needs: Vec::new() }
+    }
+}
+
+impl Refused {
+    /// Enters it into the audit log.
+    fn note(self, ctx: &Context<'_>, args: &Args) -> Error {
+        note_refusal(ctx.session, ctx.services, &self.needs, args, &self.error);
+        self.error
+    }
+}
+
 /// Judges a call as far as its words tell.
 ///
 /// # Errors
 /// `NOAUTH`, `NOPERM`.
 pub(super) fn judge(
     ctx: &mut Context<'_>,
-    (index, spec): (usize, &'static Spec),
+    of: (usize, &'static Spec),
     command: &'static str,
     args: &Args,
 ) -> Result<Verdict> {
+    weigh(ctx, of, command, args).map_err(|refused| refused.note(ctx, args))
+}
+
+/// Whether a call would be allowed: it is not made, and its refusal is entered nowhere. Gives what
+/// would allow it, which is nothing where nobody has to log in for it.
+///
+/// # Errors
+/// `NOAUTH`, `NOPERM` as the call itself; those of the store; a command that isn't there.
+pub async fn allowed(ctx: &mut Context<'_>, words: Words) -> Result<Option<Permit>> {
+    let (of, command, args) = registry::call(ctx.services, words)?;
+    match weigh(ctx, of, command, &args).map_err(|refused| refused.error)? {
+        Verdict::Free(permit) => Ok(permit),
+        Verdict::Depends(depends) => {
+            let needs = look_up(ctx.services, &depends).await?;
+            conclude_as(depends, needs, command).map(Some).map_err(|refused| refused.error)
+        }
+    }
+}
+
+/// Whether such a call would be allowed anywhere, wherever its words point.
+pub fn allowed_somewhere(ctx: &mut Context<'_>, words: Words) -> bool {
+    let services = ctx.services;
+    let Ok(((index, _), command, args)) = registry::call(services, words) else { return false };
+    let Some(account) = ctx.session.account(&services.users) else { return false };
+    let wanted = rights::wanted(index, ctx.session, &args, &services.config, 0);
+    if wanted.is_empty() {
+        return account.user.judge(command, &[]).is_ok();
+    }
+    wanted.into_iter().all(|one| account.user.has_somewhere(command, &one.need()))
+}
+
+fn weigh(
+    ctx: &mut Context<'_>,
+    (index, spec): (usize, &'static Spec),
+    command: &'static str,
+    args: &Args,
+) -> std::result::Result<Verdict, Refused> {
     if spec.has(flags::NO_AUTH) {
         return Ok(Verdict::Free(None));
     }
@@ -63,7 +122,7 @@ pub(super) fn judge(
     let led = |it: &Wanted| matches!(it.place, Where::Led(_));
     if !wanted.iter().any(led) {
         let needs: Vec<Need> = wanted.into_iter().map(Wanted::need).collect();
-        return decide(ctx.session, services, &account, command, needs, args).map(Verdict::Free);
+        return decide(&account, command, needs).map(Verdict::Free);
     }
     // Who may do it everywhere need not know where.
     let everywhere: Vec<Need> = wanted.iter().cloned().map(Wanted::need).collect();
@@ -72,8 +131,7 @@ pub(super) fn judge(
     }
     let nowhere = everywhere.iter().any(|need| !account.user.has_somewhere(command, need));
     if nowhere {
-        let refused = decide(ctx.session, services, &account, command, everywhere, args);
-        return refused.map(Verdict::Free);
+        return decide(&account, command, everywhere).map(Verdict::Free);
     }
     Ok(Verdict::Depends(Depends { account, wanted }))
 }
@@ -116,6 +174,14 @@ pub(super) fn conclude(
     command: &'static str,
     args: &Args,
 ) -> Result<Permit> {
+    conclude_as(depends, needs, command).map_err(|refused| refused.note(ctx, args))
+}
+
+fn conclude_as(
+    depends: Depends,
+    needs: Vec<Need>,
+    command: &'static str,
+) -> std::result::Result<Permit, Refused> {
     let Depends { account, wanted } = depends;
     if let Ok(permit) = Permit::of(&account, command, needs) {
         return Ok(permit);
@@ -126,24 +192,17 @@ pub(super) fn conclude(
         Err(error) => error,
         Ok(permit) => permit.denied(),
     };
-    note_refusal(ctx.session, ctx.services, &nowhere, args, &error);
-    Err(error)
+    Err(Refused { error, needs: nowhere })
 }
 
 fn decide(
-    session: &Session,
-    services: &Services,
     account: &Arc<Account>,
     command: &'static str,
     needs: Vec<Need>,
-    args: &Args,
-) -> Result<Option<Permit>> {
+) -> std::result::Result<Option<Permit>, Refused> {
     match Permit::judged(account, command, &needs) {
         Ok(own_only) => Ok(Some(Permit::new(account, command, needs, own_only))),
-        Err(error) => {
-            note_refusal(session, services, &needs, args, &error);
-            Err(error)
-        }
+        Err(error) => Err(Refused { error, needs }),
     }
 }
 

@@ -86,6 +86,7 @@ mod unit;
 
 pub use crate::codec::glob::glob_matches;
 pub use args::{Args, Options};
+pub use gate::{allowed, allowed_somewhere};
 pub use registry::{Ended, Running, Step, dispatch, execute};
 pub use rights::rights_of;
 

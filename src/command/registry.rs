@@ -279,18 +279,14 @@ impl Future for Running<'_> {
 /// Starts the command that these words are: it is known, has the right number of arguments, the
 /// server takes commands, the transaction allows it; then its handler runs.
 pub fn dispatch<'a>(ctx: &'a mut Context<'_>, words: Words) -> Step<'a> {
-    let table = table();
-    let (index, spec) = match resolve(table, ctx.services, &words) {
-        Ok(found) => found,
+    let ((index, spec), name, args) = match call(ctx.services, words) {
+        Ok(call) => call,
         Err(error) => {
             ctx.services.stats.note_error(error.code());
             return Step::Done(to_reply(Err(error)));
         }
     };
     let services: &'a Services = ctx.services;
-    let name_words = if spec.subcommand().is_some() { 2 } else { 1 };
-    let args = Args::new(words, name_words);
-    let name = table.name(index);
     let verdict = match admit(ctx, (index, spec), name, &args) {
         Ok(verdict) => verdict,
         Err(error) => {
@@ -381,6 +377,17 @@ pub async fn execute(ctx: &mut Context<'_>, words: Words) -> Reply {
             reply
         }
     }
+}
+
+/// The command that these words are, its place, its name for rules, and its arguments.
+pub(super) fn call(
+    services: &Services,
+    words: Words,
+) -> Result<((usize, &'static Spec), &'static str, Args)> {
+    let table = table();
+    let (index, spec) = resolve(table, services, &words)?;
+    let name_words = if spec.subcommand().is_some() { 2 } else { 1 };
+    Ok(((index, spec), table.name(index), Args::new(words, name_words)))
 }
 
 fn resolve<'t>(table: &'t Table, services: &Services, words: &Words) -> Result<(usize, &'t Spec)> {

@@ -138,7 +138,7 @@ async fn serve_tls(
     }
 }
 
-async fn serve(
+pub(super) async fn serve(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     routes: Router,
     stop: CancellationToken,

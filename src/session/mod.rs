@@ -195,6 +195,14 @@ impl Session {
         }
     }
 
+    /// Who has logged in, if anybody has.
+    pub const fn login(&self) -> Option<&Login> {
+        match &self.login {
+            Standing::In(login) => Some(login),
+            Standing::New | Standing::Out => None,
+        }
+    }
+
     /// AUTH. Another user finds nothing of the former one.
     pub fn log_in(&mut self, login: Login) {
         let name = &login.account().user.name;

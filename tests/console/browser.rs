@@ -131,8 +131,13 @@ impl Browser {
         self.events.push_back(event);
     }
 
+    /// From now on a page is waited for that comes by itself.
+    pub(crate) fn expect_page(&mut self) {
+        self.events.clear();
+    }
+
     /// Waits until the tab has loaded a page.
-    fn loaded(&mut self) {
+    pub(crate) fn loaded(&mut self) {
         loop {
             while let Some(event) = self.events.pop_front() {
                 if event["method"] == "Page.loadEventFired" {

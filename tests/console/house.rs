@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
+use lethe::access::Login;
 use lethe::clock::SystemClock;
 use lethe::command::{Context, Reply, execute};
-use lethe::config::Config;
+use lethe::config::{Config, UserRules};
 use lethe::node::{Node, NodeOptions};
 use lethe::resp::Words;
 use lethe::session::{Client, Session};
@@ -20,11 +22,22 @@ pub(crate) struct House {
     pub(crate) address: SocketAddr,
     node: Option<Node>,
     runtime: Option<Runtime>,
+    /// Who furnishes it, where somebody has to log in.
+    root: Option<Login>,
 }
 
 impl House {
     pub(crate) fn build() -> Self {
         Self::with(|_| {})
+    }
+
+    /// Where everybody has to log in: `root` with the password `geheim`, who may do everything, and
+    /// these, whose password is `geheim`, too.
+    pub(crate) fn with_users(rules: &[&str]) -> Self {
+        let named = |rules: &&str| rules.replacen(' ', " on >geheim ", 1);
+        let mut users = vec!["root on >geheim ~* +@all".to_owned()];
+        users.extend(rules.iter().map(named));
+        Self::with(|config| config.first_users = UserRules(users))
     }
 
     pub(crate) fn with(change: impl FnOnce(&mut Config)) -> Self {
@@ -33,17 +46,71 @@ impl House {
         config.cluster.node = Some("here".to_owned());
         change(&mut config);
         let options = NodeOptions { exclusive: true, ..NodeOptions::default() };
-        let runtime = Runtime::new().unwrap();
-        let clock = Arc::new(SystemClock);
-        let started = Node::start_on(Store::memory(), Arc::new(config), clock, options);
-        let node = runtime.block_on(started).unwrap();
-        let address = node.http_addresses()[0];
-        Self { address, node: Some(node), runtime: Some(runtime) }
+        Self::over(&Store::memory(), config, options)
     }
 
-    /// Runs a command in a namespace, as a client does.
+    /// With another member that owned shards and has fallen silent, and is not put out for an hour.
+    pub(crate) fn with_a_silent_member() -> Self {
+        let store = Store::memory();
+        let mut config = Config::default();
+        config.server.listen = vec![SocketAddr::from(([127, 0, 0, 1], 0))];
+        config.cluster.silent_after = Duration::from_secs(3_600);
+        let named = |name: &str| NodeOptions {
+            name: Some(name.to_owned()),
+            exclusive: false,
+            ..NodeOptions::default()
+        };
+        let mut lost = Self::over(&store.as_client("lost"), config.clone(), named("lost"));
+        let house = Self::over(&store.as_client("here"), config, named("here"));
+        house.wait_for(["CLUSTER.MEMBERS"], |members| {
+            format!("{members:?}").matches("\"lost\"").count() > 0
+        });
+        // It stops in the middle of everything: nobody says that it leaves.
+        if let Some(runtime) = lost.runtime.take() {
+            runtime.shutdown_background();
+        }
+        house
+    }
+
+    fn over(store: &Store, config: Config, options: NodeOptions) -> Self {
+        let runtime = Runtime::new().unwrap();
+        let clock = Arc::new(SystemClock);
+        let started = Node::start_on(store.clone(), Arc::new(config), clock, options);
+        let node = runtime.block_on(started).unwrap();
+        let address = node.http_addresses()[0];
+        let (users, here) = (&node.services().users, address.ip());
+        let root = users
+            .unnamed(here)
+            .is_none()
+            .then(|| runtime.block_on(users.log_in(here, "root", b"geheim")).unwrap());
+        Self { address, node: Some(node), runtime: Some(runtime), root }
+    }
+
+    /// Runs a command in a namespace, as a client does who may do everything.
     pub(crate) fn run<W: AsRef<[u8]>>(
         &self,
+        namespace: &str,
+        words: impl IntoIterator<Item = W>,
+    ) -> Reply {
+        self.run_by(self.root.clone(), namespace, words)
+    }
+
+    /// Runs a command as a user whose password is `geheim`.
+    pub(crate) fn run_as<W: AsRef<[u8]>>(
+        &self,
+        user: &str,
+        namespace: &str,
+        words: impl IntoIterator<Item = W>,
+    ) -> Reply {
+        let users = &self.node.as_ref().unwrap().services().users;
+        let login = users.log_in(self.address.ip(), user, b"geheim");
+        let login = self.runtime.as_ref().unwrap().block_on(login).unwrap();
+        self.run_by(Some(login), namespace, words)
+    }
+
+    fn run_by<W: AsRef<[u8]>>(
+        &self,
+        login: Option<Login>,
         namespace: &str,
         words: impl IntoIterator<Item = W>,
     ) -> Reply {
@@ -51,6 +118,9 @@ impl House {
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
         let client = Arc::new(Client::new(7, nowhere, nowhere));
         let mut session = Session::new(client, Arc::clone(&services.config));
+        if let Some(login) = login {
+            session.log_in(login);
+        }
         namespace.clone_into(&mut session.namespace);
         let mut context = Context { session: &mut session, services };
         let words = Words::from_words(words);
@@ -71,6 +141,44 @@ impl House {
         let reply = self.run(namespace, words);
         assert!(!matches!(reply, Reply::Error(_)), "{reply:?}");
         reply
+    }
+
+    /// Runs a command until its reply is as expected: refused attempts are recorded a little later.
+    pub(crate) fn wait_for<const N: usize>(
+        &self,
+        words: [&str; N],
+        holds: impl Fn(&Reply) -> bool,
+    ) -> Reply {
+        let mut reply = Reply::Null;
+        for _ in 0..500 {
+            reply = self.done_in("global", words);
+            if holds(&reply) {
+                return reply;
+            }
+            let pause = async { tokio::time::sleep(Duration::from_millis(20)).await };
+            self.runtime.as_ref().unwrap().block_on(pause);
+        }
+        panic!("{words:?} never answered as expected: {reply:?}");
+    }
+
+    /// Begins to log in as `root` with a wrong password so many times, and does not wait for the answer.
+    pub(crate) fn guess(&self, times: usize) {
+        let users = &self.node.as_ref().unwrap().services().users;
+        self.runtime.as_ref().unwrap().block_on(async {
+            for _ in 0..times {
+                let guess = users.log_in(self.address.ip(), "root", b"falsch");
+                // Given up at once, or answered: both are well.
+                drop(tokio::time::timeout(Duration::ZERO, guess).await);
+            }
+        });
+    }
+
+    /// Which commands have run how often, and how they ended.
+    pub(crate) fn commands(&self) -> BTreeMap<String, i64> {
+        let page = crate::http::get(self.address, "/metrics").body;
+        let counted = page.lines().filter_map(|line| line.strip_prefix("lethe_commands_total{"));
+        let counted = counted.filter_map(|line| line.rsplit_once("} "));
+        counted.map(|(of, count)| (of.to_owned(), count.parse().unwrap())).collect()
     }
 
     /// A bucket with so many documents.
@@ -94,7 +202,15 @@ impl House {
     }
 
     pub(crate) fn visitor(&self) -> Visitor {
-        Visitor { address: self.address, cookies: BTreeMap::new() }
+        Visitor { address: self.address, host: None, cookies: BTreeMap::new() }
+    }
+
+    /// A visitor who has logged in.
+    pub(crate) fn logged_in(&self, user: &str) -> Visitor {
+        let mut visitor = self.visitor();
+        let answer = visitor.log_in(user, "geheim");
+        assert_eq!(location(&answer), "/console");
+        visitor
     }
 }
 
@@ -122,11 +238,23 @@ pub(crate) fn field(list: &Reply, name: &str) -> String {
 /// Somebody with a jar for cookies.
 pub(crate) struct Visitor {
     address: SocketAddr,
+    /// What it calls the node, if not by its address.
+    pub(crate) host: Option<String>,
     pub(crate) cookies: BTreeMap<String, String>,
 }
 
 impl Visitor {
-    fn head(&self, method: &str, path: &str) -> String {
+    /// The name of the cookie that says who it is.
+    pub(crate) fn name(&self) -> String {
+        format!("lethe_visitor_{}", self.address.port())
+    }
+
+    /// Sends the form of the page that asks who it is.
+    pub(crate) fn log_in(&mut self, user: &str, password: &str) -> Answer {
+        self.fill("/console/login", &[("name", user), ("password", password)])
+    }
+
+    pub(crate) fn head(&self, method: &str, path: &str) -> String {
         let cookies: Vec<String> =
             self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
         let cookies = if cookies.is_empty() {
@@ -134,7 +262,7 @@ impl Visitor {
         } else {
             format!("Cookie: {}\r\n", cookies.join("; "))
         };
-        let host = self.address;
+        let host = self.host.clone().unwrap_or_else(|| self.address.to_string());
         format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{cookies}")
     }
 
@@ -173,11 +301,11 @@ impl Visitor {
     /// Opens the page with a form, fills it in and sends it.
     pub(crate) fn fill(&mut self, path: &str, fields: &[(&str, &str)]) -> Answer {
         let page = self.page(path);
-        let fields: Vec<(&str, &str)> = ["token", "operation"]
-            .map(|name| (name, hidden(&page, name)))
-            .into_iter()
-            .chain(fields.iter().copied())
-            .collect();
+        let kept = ["token", "operation", "back"].iter().filter(|name| has(&page, name));
+        let kept: Vec<(&str, String)> =
+            kept.map(|name| (*name, hidden(&page, name).replace("&amp;", "&"))).collect();
+        let kept = kept.iter().map(|(name, value)| (*name, value.as_str()));
+        let fields: Vec<(&str, &str)> = kept.chain(fields.iter().copied()).collect();
         self.post(path, "", &encoded(&fields))
     }
 }
@@ -186,6 +314,10 @@ impl Visitor {
 pub(crate) fn hidden<'a>(page: &'a str, name: &str) -> &'a str {
     let (_, rest) = page.rsplit_once(&format!("name=\"{name}\" value=\"")).unwrap();
     rest.split('"').next().unwrap()
+}
+
+fn has(page: &str, name: &str) -> bool {
+    page.contains(&format!("name=\"{name}\" value=\""))
 }
 
 pub(crate) fn encoded(fields: &[(&str, &str)]) -> String {

@@ -13,5 +13,8 @@ mod chromium;
 mod hostile;
 mod house;
 mod live;
+mod login;
+mod looks;
 mod pages;
 mod refusals;
+mod rights;

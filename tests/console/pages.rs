@@ -143,7 +143,7 @@ fn members_shards_replicas_reclaim_and_the_audit_log_have_their_pages() {
     assert!(replicas.contains("mirror") && replicas.contains("change"), "{replicas}");
     assert!(visitor.page("/console/reclaim").contains("Nothing is being reclaimed"));
     house.done("PURGE.PAUSE");
-    assert!(visitor.page("/console/reclaim").contains("paused by default"));
+    assert!(visitor.page("/console/reclaim").contains("paused by user <strong>default</strong>"));
     assert!(visitor.page("/console").contains("Nothing is purged at the moment"));
     let log = visitor.page("/console/audit");
     assert!(log.contains("not needed") && log.contains("<strong>remove</strong>"), "{log}");

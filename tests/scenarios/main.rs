@@ -76,6 +76,7 @@ mod compliance;
 mod copies;
 mod deleted;
 mod deleted_model;
+mod denied;
 mod elsewhere;
 mod feed;
 mod history;

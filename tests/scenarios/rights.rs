@@ -54,7 +54,7 @@ tests! {
 }
 
 /// A cluster of these nodes with a user `ada` who has these rules and the password `geheim`.
-async fn with_ada(nodes: &[&'static str], rules: &str) -> Claim<Cluster> {
+pub async fn with_ada(nodes: &[&'static str], rules: &str) -> Claim<Cluster> {
     let cluster = Cluster::new(nodes).await?;
     let rules = format!("ACL SETUSER ada on >geheim {rules}");
     cluster.expect("A", &rules, "OK").await?;
@@ -62,7 +62,7 @@ async fn with_ada(nodes: &[&'static str], rules: &str) -> Claim<Cluster> {
 }
 
 /// A client of a node who has logged in as `ada`.
-async fn ada_at(cluster: &Cluster, node: &str) -> Claim<Seat> {
+pub async fn ada_at(cluster: &Cluster, node: &str) -> Claim<Seat> {
     let mut ada = Seat::at(cluster, node);
     // The other node learns of a new user when its watch fires.
     for _ in 0..100 {

@@ -58,14 +58,27 @@ impl Action {
         }
     }
 
-    const fn title(self) -> &'static str {
+    /// The command that it becomes, of a bucket or a namespace.
+    const fn verb(self) -> &'static str {
         match self {
-            Self::Restore => "Restore",
-            Self::Purge => "Purge",
-            Self::Hold => "Put on hold",
-            Self::Unhold => "Lift the hold of",
-            Self::Retain => "Change how long to keep",
-            Self::Undelete => "Bring back documents of",
+            Self::Restore => "RESTORE",
+            Self::Purge => "PURGE",
+            Self::Hold => "HOLD",
+            Self::Unhold => "UNHOLD",
+            Self::Retain => "RETAIN",
+            Self::Undelete => "UNDELETE",
+        }
+    }
+
+    /// What it does with this.
+    fn title(self, what: &str) -> String {
+        match self {
+            Self::Restore => format!("Restore {what}"),
+            Self::Purge => format!("Purge {what}"),
+            Self::Hold => format!("Put {what} on hold"),
+            Self::Unhold => format!("Lift the hold of {what}"),
+            Self::Retain => format!("Change how long to keep {what}"),
+            Self::Undelete => format!("Bring back documents of {what}"),
         }
     }
 }
@@ -84,10 +97,11 @@ fn filled<'a>(wrong: Option<&Wrong<'a>>, field: &str, else_this: &'a str) -> &'a
 /// The page that asks whether it is meant.
 pub(super) async fn confirm(action: Action, desk: &mut Desk) -> Result<Page, Fault> {
     if action == Action::Undelete {
-        return undelete::confirm(desk, None);
+        return undelete::confirm(desk, None).await;
     }
     let id = desk.query.required("id")?.to_owned();
     let removal = removal::find(desk, &id).await?;
+    desk.expect(removal.command(action.verb())).await?;
     ask(action, desk, &removal, None).await
 }
 
@@ -113,7 +127,7 @@ async fn ask(
             a href=(removal.address()) { (removal.name()) }
         }
     };
-    let title = format!("{} {} '{}'", action.title(), removal.kind(), removal.name());
+    let title = action.title(&format!("{} '{}'", removal.kind(), removal.name()));
     let status = wrong.map_or(StatusCode::OK, |wrong| wrong.fault.status);
     let said = wrong.map(|wrong| format!("{} Nothing was changed.", wrong.fault.sentence()));
     let body = sheet(
@@ -179,7 +193,7 @@ async fn content(desk: &mut Desk, removal: &Removal) -> Result<String, Fault> {
         return Ok(removal.content());
     }
     let words = ["BUCKET.LIST", "ALL", "NAMESPACE", &removal.id, "COUNT", SUMMED_MAX];
-    let reply = desk.call(words).await?;
+    let Some(reply) = desk.look(words).await? else { return Ok(removal.content()) };
     let (list, more) = paged(&reply);
     let (mut buckets, mut documents, mut bytes) = (0, 0, 0);
     for row in rows(list) {
@@ -209,7 +223,9 @@ pub(super) async fn carry_out(
     }
     let id = desk.query.required("id")?.to_owned();
     let operation = form.required("operation")?;
-    let removal = removal::find(desk, &id).await?;
+    let Some(removal) = removal::seek(desk, &id).await? else {
+        return Err(refused(action, desk, &id).await?);
+    };
     let words = match action {
         Action::Restore => Ok(forms::restore_words(&removal, form)),
         Action::Purge => forms::purge_words(&removal, form),
@@ -226,16 +242,34 @@ pub(super) async fn carry_out(
         Err(fault) => Err(fault),
     };
     match done {
-        Ok(()) => Ok(Answer::To(after(action, &removal, form))),
+        Ok(()) => {
+            let may_see_reclaim = desk.menu.contains(&Place::Reclaim);
+            Ok(Answer::To(after(action, &removal, form, may_see_reclaim)))
+        }
         // The request stays behind, and is carried out when everybody has let go.
         Err(fault) if action == Action::Purge && fault.is("BARRIERNOTSATISFIED") => {
-            let fields = [("id", &*removal.handle), ("done", "purge-waits")];
-            Ok(Answer::To(address("removal", &fields)))
+            Ok(Answer::To(removal.done("purge-waits")))
         }
         Err(fault) if can_be_mended(&fault) => {
             Ok(Answer::Page(ask(action, desk, &removal, Some(Wrong { fault, form })).await?))
         }
         Err(fault) => Err(fault),
+    }
+}
+
+/// The refusal of a visitor who may not see what he acts on, recorded as what he tried.
+async fn refused(action: Action, desk: &mut Desk, id: &str) -> Result<Fault, Fault> {
+    let mut words = vec![format!("BUCKET.{}", action.verb()), id.to_owned()];
+    // What the command wants at least.
+    words.extend(match action {
+        Action::Retain => vec!["1d".to_owned()],
+        Action::Hold => vec!["REASON".to_owned(), "none".to_owned()],
+        _ => Vec::new(),
+    });
+    match desk.permit(&words).await? {
+        // Nothing is done unseen, also by those who may.
+        Some(_) => Ok(removal::find(desk, id).await.err().unwrap_or_else(Fault::no_page)),
+        None => Ok(desk.call(&words).await.err().unwrap_or_else(Fault::no_page)),
     }
 }
 
@@ -252,7 +286,7 @@ fn can_be_mended(fault: &Fault) -> bool {
 }
 
 /// Where one goes on when it is done.
-fn after(action: Action, removal: &Removal, form: &Fields) -> String {
+fn after(action: Action, removal: &Removal, form: &Fields, may_see_reclaim: bool) -> String {
     match (action, &removal.bucket) {
         (Action::Restore, Some(bucket)) => {
             let name = form.get("as").unwrap_or(bucket);
@@ -263,14 +297,16 @@ fn after(action: Action, removal: &Removal, form: &Fields) -> String {
             let name = form.get("as").unwrap_or(&removal.namespace);
             address("namespace", &[("name", name), ("done", "restored")])
         }
-        (Action::Purge, _) => address("reclaim", &[("done", "purged")]),
+        // Who may not see what is reclaimed goes on with the bin.
+        (Action::Purge, _) if may_see_reclaim => address("reclaim", &[("done", "purged")]),
+        (Action::Purge, _) => address("bin", &[("done", "purged")]),
         (action, _) => {
             let done = match action {
                 Action::Hold => "held",
                 Action::Unhold => "unheld",
                 _ => "retained",
             };
-            address("removal", &[("id", &removal.handle), ("done", done)])
+            removal.done(done)
         }
     }
 }

@@ -7,7 +7,7 @@ use super::fault::Fault;
 use super::page::{Live, Page, Place};
 use super::reply::{Row, paged, rows};
 use super::request::address;
-use super::show;
+use super::show::{self, Column};
 
 /// Rows of a page.
 const PAGE: &str = "50";
@@ -18,6 +18,16 @@ const FILTERS: [(&str, &str, &str); 4] = [
     ("bucket", "Bucket", "BUCKET"),
     ("by", "User", "BY"),
     ("action", "Action", "ACTION"),
+];
+
+/// The columns of the table here.
+const COLUMNS: [Column<'_>; 6] = [
+    Column::Text("Time"),
+    Column::Text("Action"),
+    Column::Text("What"),
+    Column::Text("Who"),
+    Column::Text("Reason"),
+    Column::Text("Outcome"),
 ];
 
 pub(super) async fn page(desk: &mut Desk) -> Result<Page, Fault> {
@@ -75,16 +85,9 @@ pub(super) async fn page(desk: &mut Desk) -> Result<Page, Fault> {
 
 fn table(entries: &[Row<'_>], now: i64) -> Markup {
     html! {
-        table class="list" {
-            caption { "Entries of the audit log" }
-            thead {
-                tr {
-                    th scope="col" { "Time" } th scope="col" { "Action" } th scope="col" { "What" }
-                    th scope="col" { "Who" } th scope="col" { "Reason" } th scope="col" { "Outcome" }
-                }
-            }
+        (show::table("Entries of the audit log", &COLUMNS, &html! {
             tbody { @for entry in entries { (row(*entry, now)) } }
-        }
+        }))
     }
 }
 
@@ -120,7 +123,7 @@ fn row(entry: Row<'_>, now: i64) -> Markup {
                 }
             }
             td class="long" data-label="Outcome" {
-                @if outcome == "OK" { (show::badge("good", "OK")) } @else { span { (outcome) } }
+                @if outcome == "OK" { (show::badge("good", "OK")) } @else { (show::badge("bad", &outcome)) }
             }
         }
     }

@@ -4,14 +4,28 @@ use maud::{Markup, html};
 
 use super::desk::Desk;
 use super::fault::Fault;
+use super::namespace::is_passed_over;
 use super::page::{Live, Page, Place};
 use super::removal::Removal;
 use super::reply::{paged, rows};
 use super::request::address;
-use super::show;
+use super::show::Column;
+use super::{overview, show};
 
 /// Rows of a page.
 const PAGE: &str = "50";
+
+/// The columns of the table here.
+const COLUMNS: [Column<'_>; 8] = [
+    Column::Text("Name"),
+    Column::Text("State"),
+    Column::Text("Time left"),
+    Column::Number("Documents"),
+    Column::Number("Size"),
+    Column::Text("Removed"),
+    Column::Text("Reason"),
+    Column::Does,
+];
 
 /// Which removals are looked for.
 struct Search {
@@ -58,8 +72,17 @@ impl Search {
             let namespace = if self.namespace.is_empty() { "*" } else { &self.namespace };
             words.extend(["BUCKET.REMOVED", "NAMESPACE", namespace].map(str::to_owned));
         }
+        words.extend(["ORDER", "NEWEST"].map(str::to_owned));
+        words.extend(self.options());
+        let cursor = if self.cursor.is_empty() { "0" } else { &self.cursor };
+        words.extend(["CURSOR", cursor].map(str::to_owned));
+        words
+    }
+
+    /// What is asked of all that is looked through.
+    fn options(&self) -> Vec<String> {
+        let mut words: Vec<String> = Vec::new();
         let mut option = |name: &str, value: String| words.extend([name.to_owned(), value]);
-        option("ORDER", "NEWEST".to_owned());
         if !self.find.is_empty() {
             option("MATCH", pattern(&self.find));
         }
@@ -67,7 +90,6 @@ impl Search {
             option("BY", self.by.clone());
         }
         option("COUNT", PAGE.to_owned());
-        option("CURSOR", if self.cursor.is_empty() { "0".to_owned() } else { self.cursor.clone() });
         words
     }
 
@@ -99,17 +121,72 @@ fn escaped(find: &str) -> String {
     text
 }
 
+/// What was removed in several namespaces.
+pub(super) struct Gathered {
+    /// The newest first.
+    pub(super) removals: Vec<Removal>,
+    /// Some have more.
+    is_cut: bool,
+}
+
+/// Gathers what was removed in these namespaces, for those who may not see all of them together;
+/// `None` where the visitor may see it in none.
+pub(super) async fn gather(
+    desk: &mut Desk,
+    paths: impl Iterator<Item = &str>,
+    options: &[&str],
+) -> Result<Option<Gathered>, Fault> {
+    let mut gathered = Gathered { removals: Vec::new(), is_cut: false };
+    let mut looked = false;
+    for path in paths {
+        let words = ["BUCKET.REMOVED", "NAMESPACE", path, "ORDER", "NEWEST"];
+        let reply = match desk.look(words.iter().chain(options)).await {
+            Err(fault) if is_passed_over(&fault) => continue,
+            looked => looked?,
+        };
+        let Some(reply) = reply else { continue };
+        looked = true;
+        let (list, next) = paged(&reply);
+        gathered.removals.extend(rows(list).into_iter().map(Removal::of));
+        gathered.is_cut |= next.is_some();
+    }
+    gathered.removals.sort_by_key(|removal| std::cmp::Reverse(removal.removed_at));
+    Ok(looked.then_some(gathered))
+}
+
 pub(super) async fn page(desk: &mut Desk) -> Result<Page, Fault> {
     let search = Search::of(desk)?;
-    let reply = match desk.call(search.words()).await {
-        Err(fault) if fault.is("NOPERM") && search.namespace.is_empty() => {
-            return Ok(name_one(&search));
+    let is_wide = search.namespace.is_empty();
+    let (removals, next, advice) = match desk.look(search.words()).await? {
+        Some(reply) => {
+            let (list, next) = paged(&reply);
+            (rows(list).into_iter().map(Removal::of).collect(), next, None)
         }
-        reply => reply?,
+        None if is_wide && !search.namespaces => {
+            let walk = overview::walk(desk).await?;
+            let paths = walk.namespaces.iter().map(|listed| listed.path.as_str());
+            let options = search.options();
+            let options: Vec<&str> = options.iter().map(String::as_str).collect();
+            match gather(desk, paths, &options).await? {
+                Some(found) => {
+                    let advice = "Here is what you may see. Name a namespace to see all of it.";
+                    let is_cut = found.is_cut || walk.is_cut;
+                    (found.removals, None, is_cut.then_some(advice))
+                }
+                // Refused, and that is recorded.
+                None => return Err(refused(desk, &search).await),
+            }
+        }
+        None if is_wide && desk.may_somewhere(["NAMESPACE", "REMOVED", "any"]) => {
+            let advice =
+                "Name a namespace: you may see what was removed below some of them, not of all.";
+            (Vec::new(), None, Some(advice))
+        }
+        None => return Err(refused(desk, &search).await),
     };
-    let (list, next) = paged(&reply);
-    let removals: Vec<Removal> = rows(list).into_iter().map(Removal::of).collect();
     let now = desk.now();
+    let list: Vec<Removal> = removals;
+    let table = if list.is_empty() { nothing(&search) } else { table(desk, &list, now).await? };
     let body = html! {
         div class="head" {
             div {
@@ -118,6 +195,7 @@ pub(super) async fn page(desk: &mut Desk) -> Result<Page, Fault> {
             }
         }
         (form(&search))
+        @if let Some(advice) = advice { p class="notice wait" { (advice) } }
         section class="card" aria-labelledby="removed" {
             header {
                 h2 id="removed" { "Removed " (search.kind()) ", newest first" }
@@ -127,8 +205,7 @@ pub(super) async fn page(desk: &mut Desk) -> Result<Page, Fault> {
                 }
             }
             div data-part="bin" {
-                @if removals.is_empty() { (nothing(&search)) }
-                @else { (table(&removals, now)) }
+                (table)
                 (show::more(
                     &next.as_deref().map(|cursor| search.at(cursor)).unwrap_or_default(),
                     (!search.cursor.is_empty()).then(|| search.at("")).as_deref(),
@@ -139,16 +216,13 @@ pub(super) async fn page(desk: &mut Desk) -> Result<Page, Fault> {
     Ok(Page::new(Place::Bin, "Recycle bin", body).live(Live::Events))
 }
 
-/// For those who may see some namespaces, but not all.
-fn name_one(search: &Search) -> Page {
-    let body = html! {
-        div class="head" { h1 { "Recycle bin" } }
-        p class="notice wait" {
-            strong { "Name a namespace." } " You may not see what was removed in all of them together."
-        }
-        (form(search))
-    };
-    Page::new(Place::Bin, "Recycle bin", body)
+/// Why the visitor may not see what he looks for.
+async fn refused(desk: &mut Desk, search: &Search) -> Fault {
+    match desk.call(search.words()).await {
+        Err(fault) => fault,
+        // He was given the right this moment.
+        Ok(_) => Fault::no_page(),
+    }
 }
 
 fn form(search: &Search) -> Markup {
@@ -192,21 +266,21 @@ fn nothing(search: &Search) -> Markup {
     show::empty("The bin is empty", &text)
 }
 
-/// Removals in a table, with what is done most: restore.
-pub(super) fn table(removals: &[Removal], now: i64) -> Markup {
-    html! {
-        table class="list" {
-            caption { "Removed and not yet purged" }
-            thead {
-                tr {
-                    th scope="col" { "Name" } th scope="col" { "State" } th scope="col" { "Time left" }
-                    th scope="col" class="number" { "Documents" } th scope="col" class="number" { "Size" }
-                    th scope="col" { "Removed" } th scope="col" { "Reason" }
-                    th scope="col" { span class="quiet" { "" } }
-                }
-            }
+/// Removals in a table, with what is done most, where the visitor may: restore.
+pub(super) async fn table(
+    desk: &mut Desk,
+    removals: &[Removal],
+    now: i64,
+) -> Result<Markup, Fault> {
+    let mut shown = Vec::with_capacity(removals.len());
+    for removal in removals {
+        let may = !removal.is_purging && removal.may(desk, "RESTORE", &[]).await?;
+        shown.push((removal, may));
+    }
+    Ok(html! {
+        (show::table("Removed and not yet purged", &COLUMNS, &html! {
             tbody {
-                @for removal in removals {
+                @for (removal, may_restore) in shown {
                     tr {
                         th scope="row" {
                             a class="name" href=(removal.address()) { (show::clip(removal.name(), 80)) }
@@ -237,7 +311,7 @@ pub(super) fn table(removals: &[Removal], now: i64) -> Markup {
                             }
                         }
                         td class="does" {
-                            @if !removal.is_purging {
+                            @if may_restore {
                                 a class="button small" href=(removal.action("restore"))
                                     aria-label={ "Restore " (removal.name()) } { "Restore…" }
                             }
@@ -245,8 +319,8 @@ pub(super) fn table(removals: &[Removal], now: i64) -> Markup {
                     }
                 }
             }
-        }
-    }
+        }))
+    })
 }
 
 #[cfg(test)]

@@ -4,7 +4,6 @@ use maud::{Markup, html};
 
 use super::desk::Desk;
 use super::fault::Fault;
-use super::overview::optional;
 use super::page::{Live, Page, Place};
 use super::removal::Removal;
 use super::reply::{Row, paged, rows};
@@ -18,14 +17,17 @@ pub(super) async fn page(desk: &mut Desk) -> Result<Page, Fault> {
     let described = desk.call(["BUCKET.DESCRIBE", &name]).await?;
     let row = Row::of(&described);
     let earlier = ["BUCKET.REMOVED", &name, "NAMESPACE", &path, "ORDER", "NEWEST", "COUNT", "20"];
-    let earlier = optional(desk.call(earlier).await)?;
-    let earlier: Vec<Removal> =
-        earlier.iter().flat_map(|reply| rows(paged(reply).0)).map(Removal::of).collect();
-    if row.text("state") == "removed" {
-        return Ok(removed_page(&path, &name, &earlier, desk.now()));
-    }
-    let readers = optional(desk.call(["BUCKET.REPLICA", "LIST", &name]).await)?;
+    let seen = desk.look(earlier).await?;
+    let removals: Vec<Removal> =
+        seen.iter().flat_map(|reply| rows(paged(reply).0)).map(Removal::of).collect();
     let now = desk.now();
+    let earlier =
+        if removals.is_empty() { None } else { Some(bin::table(desk, &removals, now).await?) };
+    if row.text("state") == "removed" {
+        return Ok(removed_page(&path, &name, seen.is_some(), earlier.as_ref()));
+    }
+    let readers = desk.look(["BUCKET.REPLICA", "LIST", &name]).await?;
+    let may_see_deleted = desk.may(["BUCKET.DELETED", "any"]).await?;
     let number = |field| row.number(field).unwrap_or(0);
     let deleted = address("deleted", &[("namespace", &path), ("bucket", &name)]);
     let body = html! {
@@ -38,7 +40,8 @@ pub(super) async fn page(desk: &mut Desk) -> Result<Page, Fault> {
                     div {
                         dt { "Deleted documents" }
                         dd {
-                            @if number("tombstones") > 0 {
+                            @if number("tombstones") > 0 && !may_see_deleted { (show::number(number("tombstones"))) }
+                            @else if number("tombstones") > 0 {
                                 a href=(deleted) { (show::number(number("tombstones"))) }
                                 small { "can be brought back" }
                             } @else { "0" }
@@ -50,13 +53,13 @@ pub(super) async fn page(desk: &mut Desk) -> Result<Page, Fault> {
             @if let Some(copy) = row.row("copy") { (copy_card(copy)) }
             (settings(row))
             @if let Some(readers) = &readers { (readers_card(&rows(readers), now)) }
-            @if !earlier.is_empty() {
+            @if let Some(earlier) = &earlier {
                 section class="card" aria-labelledby="earlier" {
                     header {
                         h2 id="earlier" { "Removed buckets of this name" }
                         p { "They come back under another name, or in place of this one." }
                     }
-                    (bin::table(&earlier, now))
+                    (earlier)
                 }
             }
         }
@@ -80,18 +83,20 @@ fn head(path: &str, name: &str, is_protected: bool) -> Markup {
 }
 
 /// No active bucket has the name, but one that was removed had it.
-fn removed_page(path: &str, name: &str, earlier: &[Removal], now: i64) -> Page {
+fn removed_page(path: &str, name: &str, may_see: bool, earlier: Option<&Markup>) -> Page {
     let body = html! {
         (head(path, name, false))
         div data-part="bucket" class="parts" {
             p class="notice wait" {
-                strong { "This bucket was removed." } " It comes back with all its documents when it is restored."
+                strong { "This bucket was removed." } " It comes back with all its documents when it is restored"
+                @if !may_see { ", by somebody who may" } "."
             }
-            section class="card" aria-labelledby="earlier" {
-                header { h2 id="earlier" { "Removed buckets of this name" } }
-                @if earlier.is_empty() {
-                    (show::empty("Not in the bin of this namespace", "It is in a namespace that was removed: restore that."))
-                } @else { (bin::table(earlier, now)) }
+            @if may_see {
+                section class="card" aria-labelledby="earlier" {
+                    header { h2 id="earlier" { "Removed buckets of this name" } }
+                    @if let Some(earlier) = earlier { (earlier) }
+                    @else { (show::empty("Not in the bin of this namespace", "It is in a namespace that was removed: restore that.")) }
+                }
             }
         }
     };
@@ -106,9 +111,9 @@ fn settings(row: Row<'_>) -> Markup {
             header { h2 { "Settings" } }
             div class="body" {
                 dl class="facts" {
-                    dt { "Kept after removal" } dd { (row.text("retention")) }
+                    dt { "Kept after removal" } dd { (show::kept(&row.text("retention"))) }
                     dt { "Deleted documents are kept" }
-                    dd { (row.text("tombstone_retention")) }
+                    dd { (show::kept(&row.text("tombstone_retention"))) }
                     @if let Some(ttl) = row.row("ttl") {
                         dt { "Time to live" } dd { (ttl.text("after")) " after " code { (ttl.text("field")) } }
                     }
@@ -154,11 +159,9 @@ fn readers_card(readers: &[Row<'_>], now: i64) -> Markup {
             @if readers.is_empty() {
                 (show::empty("No replica reads this bucket", "A replica that registers shows up here, with its lag."))
             } @else {
-                table class="list" {
-                    caption { "Replicas and their lag" }
-                    (replicas::table_head(false))
+                (show::table("Replicas and their lag", &replicas::columns(false), &html! {
                     tbody { @for row in readers { (replicas::table_row(None, *row, now)) } }
-                }
+                }))
             }
         }
     }

@@ -6,7 +6,24 @@ use super::desk::Desk;
 use super::fault::Fault;
 use super::page::{Live, Page, Place};
 use super::reply::{Row, rows};
-use super::show;
+use super::show::{self, Column};
+
+/// The columns of members and of shards.
+const MEMBER: [Column<'_>; 6] = [
+    Column::Text("Member"),
+    Column::Text("Status"),
+    Column::Number("Last heartbeat"),
+    Column::Number("Behind"),
+    Column::Number("Clock"),
+    Column::Text("Shards"),
+];
+const SHARD: [Column<'_>; 5] = [
+    Column::Number("Shard"),
+    Column::Text("Owner"),
+    Column::Text("Status"),
+    Column::Number("Epoch"),
+    Column::Text("Witnessed"),
+];
 
 pub(super) async fn page(desk: &mut Desk) -> Result<Page, Fault> {
     let cluster = desk.call(["CLUSTER.DESCRIBE"]).await?;
@@ -21,7 +38,7 @@ pub(super) async fn page(desk: &mut Desk) -> Result<Page, Fault> {
         div data-part="cluster" class="parts" {
             @if let Some(why) = &stopped {
                 p class="notice wait" role="status" {
-                    strong { "Nothing is purged at the moment" } ": " (why) ". Restoring works."
+                    strong { "Nothing is purged at the moment" } ": " (show::stopped(desk.now(), why)) ". Restoring works."
                 }
             }
             section class="card" aria-label="Figures" {
@@ -50,15 +67,7 @@ fn member_table(members: &[Row<'_>]) -> Markup {
     html! {
         section class="card" aria-labelledby="members" {
             header { h2 id="members" { "Members" } }
-            table class="list" {
-                caption { "Members of the cluster" }
-                thead {
-                    tr {
-                        th scope="col" { "Member" } th scope="col" { "Status" }
-                        th scope="col" class="number" { "Last heartbeat" } th scope="col" class="number" { "Behind" }
-                        th scope="col" class="number" { "Clock" } th scope="col" { "Shards" }
-                    }
-                }
+            (show::table("Members of the cluster", &MEMBER, &html! {
                 tbody {
                     @for row in members {
                         tr {
@@ -84,7 +93,7 @@ fn member_table(members: &[Row<'_>]) -> Markup {
                         }
                     }
                 }
-            }
+            }))
         }
     }
 }
@@ -112,15 +121,7 @@ fn shard_table(shards: &[Row<'_>]) -> Markup {
     html! {
         section class="card" aria-labelledby="shards" {
             header { h2 id="shards" { "Shards" } }
-            table class="list" {
-                caption { "Shards and their owners" }
-                thead {
-                    tr {
-                        th scope="col" class="number" { "Shard" } th scope="col" { "Owner" }
-                        th scope="col" { "Status" } th scope="col" class="number" { "Epoch" }
-                        th scope="col" { "Witnessed" }
-                    }
-                }
+            (show::table("Shards and their owners", &SHARD, &html! {
                 tbody {
                     @for row in shards {
                         tr {
@@ -135,7 +136,7 @@ fn shard_table(shards: &[Row<'_>]) -> Markup {
                         }
                     }
                 }
-            }
+            }))
         }
     }
 }

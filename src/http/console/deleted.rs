@@ -8,6 +8,7 @@ use super::fault::Fault;
 use super::page::{Live, Page, Place};
 use super::reply::{Row, texts};
 use super::request::address;
+use super::show::Column;
 use super::{namespace, show};
 
 /// Entries of a page.
@@ -15,6 +16,15 @@ const PAGE: usize = 50;
 
 /// Characters of a document that are shown.
 const SHOWN_MAX: usize = 2_000;
+
+/// The columns of the table here.
+const COLUMNS: [Column<'_>; 5] = [
+    Column::Text("Document"),
+    Column::Text("Time left"),
+    Column::Text("Deleted"),
+    Column::Text("Reason"),
+    Column::Does,
+];
 
 /// A deleted document.
 struct Entry {
@@ -153,14 +163,7 @@ fn table(
     to: &impl Fn(&str, &str) -> String,
 ) -> Markup {
     html! {
-        table class="list" {
-            caption { "Deleted documents" }
-            thead {
-                tr {
-                    th scope="col" { "Document" } th scope="col" { "Time left" } th scope="col" { "Deleted" }
-                    th scope="col" { "Reason" } th scope="col" { span {} }
-                }
-            }
+        (show::table("Deleted documents", &COLUMNS, &html! {
             tbody {
                 @for entry in entries {
                     tr {
@@ -194,7 +197,7 @@ fn table(
                     }
                 }
             }
-        }
+        }))
     }
 }
 

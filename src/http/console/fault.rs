@@ -2,6 +2,16 @@
 
 use axum::http::StatusCode;
 
+/// A message as a sentence begins.
+fn capitalized(message: &str) -> String {
+    let mut rest = message.chars();
+    let first = rest.next().into_iter().flat_map(char::to_uppercase);
+    first.chain(rest.clone()).collect()
+}
+
+/// The code of the error that nobody has logged in.
+const NO_LOGIN: &str = "NOAUTH";
+
 /// Why a request is not answered with what it asked for.
 #[derive(Debug)]
 pub(super) struct Fault {
@@ -57,9 +67,23 @@ impl Fault {
     }
 
     pub(super) fn wrong_host() -> Self {
-        let text = "Without a login the console answers under an address or as localhost only, \
+        let text = "Without a password the console answers under an address or as localhost only, \
                     so that no other site can take its place.";
         Self::new(StatusCode::MISDIRECTED_REQUEST, "Not under this name", text)
+    }
+
+    /// Nobody has logged in, or not any more.
+    pub(super) fn log_in_first() -> Self {
+        let text = "You have not logged in, or your session has ended. Nothing was changed.";
+        Self {
+            code: Some(NO_LOGIN.to_owned()),
+            ..Self::new(StatusCode::UNAUTHORIZED, "Log in first", text)
+        }
+    }
+
+    /// Whether logging in may help.
+    pub(super) fn wants_login(&self) -> bool {
+        self.is(NO_LOGIN)
     }
 
     pub(super) fn forbidden(title: &'static str, text: impl Into<String>) -> Self {
@@ -76,12 +100,19 @@ impl Fault {
         let (code, message) = line.split_once(' ').unwrap_or((line, ""));
         let (status, title) = match code {
             "NOPERM" => (StatusCode::FORBIDDEN, "You may not do this"),
-            "NOAUTH" | "WRONGPASS" => (StatusCode::UNAUTHORIZED, "Log in first"),
+            "NOAUTH" => return Self::log_in_first(),
+            "WRONGPASS" => {
+                let text = "The name or the password is wrong, or the user is switched off.";
+                return Self::forbidden("Not logged in", text);
+            }
             "NOSUCHBUCKET" => (StatusCode::NOT_FOUND, "No such bucket"),
             "NOSUCHNAMESPACE" => (StatusCode::NOT_FOUND, "No such namespace"),
             "NOSUCHREMOVAL" => (StatusCode::NOT_FOUND, "No such removal"),
             "BUCKETBEINGREMOVED" => (StatusCode::GONE, "This bucket was removed"),
             "NAMESPACEBEINGREMOVED" => (StatusCode::GONE, "This namespace was removed"),
+            "ERR" if message.starts_with("too many ") && message.contains("try again ") => {
+                (StatusCode::TOO_MANY_REQUESTS, "Not so fast")
+            }
             "ERR" if message.starts_with("server is ") => {
                 (StatusCode::SERVICE_UNAVAILABLE, "Not at the moment")
             }
@@ -97,7 +128,7 @@ impl Fault {
             "STOREDAMAGED" => (StatusCode::INTERNAL_SERVER_ERROR, "The store is damaged"),
             _ => (StatusCode::CONFLICT, "This can't be done now"),
         };
-        let text = if message.is_empty() { code } else { message };
+        let text = capitalized(if message.is_empty() { code } else { message });
         Self { code: Some(code.to_owned()), ..Self::new(status, title, text) }
     }
 

@@ -40,6 +40,8 @@ pub(super) async fn respond(
     let shown = headers.get(IF_NONE_MATCH).and_then(|tag| tag.to_str().ok());
     let mut place = None;
     loop {
+        // Asked before the page is made: what changes meanwhile is seen the next time.
+        desk.take_change_of_user();
         // The watches come first: what happens while the page is made is not missed.
         let news = match shown {
             Some(_) => News::begin(Arc::clone(desk.services())).await,
@@ -61,10 +63,25 @@ pub(super) async fn respond(
                 return Ok(page::unchanged(&tag));
             }
         }
-        if !news.wait(page.live, until).await {
+        let waited = news.wait(page.live, until);
+        let (alert, may_have_changed) = (desk.alert(), desk.take_change_of_user());
+        let moved = may_have_changed
+            || tokio::select! {
+                moved = waited => moved,
+                () = alert.notified() => true,
+            };
+        if !console.is_in_yet(desk) {
+            return Err(Fault::log_in_first());
+        }
+        if !moved {
             return Ok(page::unchanged(&tag));
         }
     }
+}
+
+/// Whether a page asks for itself once more, with nobody at the keys.
+pub(super) fn is_of_script(headers: &HeaderMap) -> bool {
+    headers.contains_key(PREFER)
 }
 
 /// `Prefer: wait=<seconds>`.

@@ -4,12 +4,11 @@ use maud::{Markup, html};
 
 use super::desk::Desk;
 use super::fault::Fault;
-use super::overview::optional;
 use super::page::{Live, Page, Place};
 use super::removal::Removal;
 use super::reply::{Row, paged, rows, texts};
 use super::request::address;
-use super::show;
+use super::show::{self, Column};
 
 /// Buckets of a page.
 const PAGE: usize = 100;
@@ -26,12 +25,13 @@ pub(super) struct Bucket {
     pub(super) documents: i64,
     pub(super) bytes: i64,
     tombstones: i64,
+    /// The visitor may see the deleted documents.
+    may_see_deleted: bool,
     is_protected: bool,
     is_copy: bool,
 }
 
 /// What of a namespace waits in the bin.
-#[derive(Default)]
 pub(super) struct Held {
     count: usize,
     bytes: i64,
@@ -73,6 +73,7 @@ pub(super) async fn buckets(
     let cursor = if cursor.is_empty() { "0" } else { cursor };
     let reply = desk.call(["BUCKET.LIST", "COUNT", &limit, "CURSOR", cursor]).await?;
     let (list, next) = paged(&reply);
+    let may_see_deleted = desk.may(["BUCKET.DELETED", "any"]).await?;
     let mut buckets = Vec::new();
     for name in texts(list) {
         match desk.call(["BUCKET.DESCRIBE", &name]).await {
@@ -84,6 +85,7 @@ pub(super) async fn buckets(
                     documents: number("documents"),
                     bytes: number("bytes"),
                     tombstones: number("tombstones"),
+                    may_see_deleted,
                     is_protected: row.is_true("protected"),
                     is_copy: row.text("state") == "copying",
                 });
@@ -96,36 +98,34 @@ pub(super) async fn buckets(
 }
 
 /// What waits in the bin, of buckets directly in a namespace.
-pub(super) async fn removed(desk: &mut Desk, path: &str) -> Result<Held, Fault> {
+/// `None` where the visitor may not see it.
+pub(super) async fn removed(desk: &mut Desk, path: &str) -> Result<Option<Held>, Fault> {
     let limit = SUMMED_MAX.to_string();
-    let reply = match desk.call(["BUCKET.REMOVED", "NAMESPACE", path, "COUNT", &limit]).await {
-        Ok(reply) => reply,
-        Err(fault) if is_passed_over(&fault) => return Ok(Held::default()),
+    let reply = match desk.look(["BUCKET.REMOVED", "NAMESPACE", path, "COUNT", &limit]).await {
+        Ok(Some(reply)) => reply,
+        Ok(None) => return Ok(None),
+        Err(fault) if is_passed_over(&fault) => return Ok(None),
         Err(fault) => return Err(fault),
     };
     let (list, next) = paged(&reply);
     let removals: Vec<Removal> = rows(list).into_iter().map(Removal::of).collect();
     let waiting = removals.iter().filter(|removal| !removal.is_purging);
-    Ok(Held {
+    Ok(Some(Held {
         count: waiting.clone().count(),
         bytes: waiting.filter_map(|removal| removal.bytes).sum(),
         is_cut: next.is_some(),
-    })
+    }))
 }
 
-/// The head of a table of buckets, and of one more column where there is one.
-pub(super) fn bucket_head(one_more: Option<&str>) -> Markup {
-    html! {
-        thead {
-            tr {
-                th scope="col" { "Name" }
-                th scope="col" class="number" { "Documents" }
-                th scope="col" class="number" { "Size" }
-                th scope="col" class="number" { "Deleted documents" }
-                @if let Some(one_more) = one_more { th scope="col" { (one_more) } }
-            }
-        }
-    }
+/// The columns of a table of buckets, and of one more where there is one.
+pub(super) fn columns(one_more: Option<&'static str>) -> Vec<Column<'static>> {
+    let columns = [
+        Column::Text("Name"),
+        Column::Number("Documents"),
+        Column::Number("Size"),
+        Column::Number("Deleted documents"),
+    ];
+    columns.into_iter().chain(one_more.map(Column::Text)).collect()
 }
 
 pub(super) fn bucket_row(path: &str, bucket: &Bucket) -> Markup {
@@ -139,7 +139,8 @@ pub(super) fn bucket_row(path: &str, bucket: &Bucket) -> Markup {
             td class="number" data-label="Documents" { (show::number(bucket.documents)) }
             td class="number" data-label="Size" { (show::size(bucket.bytes)) }
             td class="number" data-label="Deleted" {
-                @if bucket.tombstones > 0 {
+                @if bucket.tombstones > 0 && !bucket.may_see_deleted { (show::number(bucket.tombstones)) }
+                @else if bucket.tombstones > 0 {
                     a href=(address("deleted", &[("namespace", path), ("bucket", &bucket.name)])) {
                         (show::number(bucket.tombstones))
                     }
@@ -177,7 +178,7 @@ pub(super) async fn page(desk: &mut Desk) -> Result<Page, Fault> {
     let children = texts(children);
     let (buckets, next) = buckets(desk, &path, PAGE, &cursor).await?;
     let removed = removed(desk, &path).await?;
-    let inside = optional(desk.call(["NAMESPACE", "REMOVED", &path]).await)?;
+    let inside = desk.look(["NAMESPACE", "REMOVED", &path]).await?;
     let gone = inside.as_ref().map(rows).unwrap_or_default().len();
     let now = desk.now();
     let to = |cursor: &str| address("namespace", &[("name", &path), ("cursor", cursor)]);
@@ -200,11 +201,13 @@ pub(super) async fn page(desk: &mut Desk) -> Result<Page, Fault> {
                 dl class="figures" {
                     div { dt { "Documents" } dd { (show::number(documents)) small { (partial) } } }
                     div { dt { "Size" } dd { (show::size(bytes)) small { (partial) } } }
-                    div {
-                        dt { "Removed in it" }
-                        dd { @if removed.count == 0 { "nothing" } @else { (removed.link(&path)) } }
+                    @if let Some(removed) = &removed {
+                        div {
+                            dt { "Removed in it" }
+                            dd { @if removed.count == 0 { "nothing" } @else { (removed.link(&path)) } }
+                        }
                     }
-                    div { dt { "Kept after removal" } dd { (described.text("retention")) } }
+                    div { dt { "Kept after removal" } dd { (show::kept(&described.text("retention"))) } }
                     div { dt { "Created" } dd { (show::ago(now, described.instant("created_at"))) } }
                 }
             }
@@ -237,11 +240,9 @@ pub(super) async fn page(desk: &mut Desk) -> Result<Page, Fault> {
                 @if buckets.is_empty() {
                     (show::empty("No bucket here", "A bucket that is created in this namespace shows up here."))
                 } @else {
-                    table class="list" {
-                        caption { "Buckets of the namespace" }
-                        (bucket_head(None))
+                    (show::table("Buckets of the namespace", &columns(None), &html! {
                         tbody { @for bucket in &buckets { (bucket_row(&path, bucket)) } }
-                    }
+                    }))
                 }
                 (show::more(
                     &next.as_deref().map(to).unwrap_or_default(),

@@ -12,7 +12,7 @@ use super::request::address;
 use super::{bin, show};
 
 /// Removals shown here; the bin has all.
-const REMOVED_MAX: &str = "5";
+const REMOVED_MAX: usize = 5;
 
 /// Namespaces and buckets shown on one page. Whoever has more opens a namespace.
 const NAMESPACES_MAX: usize = 50;
@@ -29,7 +29,8 @@ pub(super) struct Walk {
 pub(super) struct Listed {
     pub(super) path: String,
     pub(super) buckets: Vec<Bucket>,
-    pub(super) removed: Held,
+    /// `None` where the visitor may not see it.
+    pub(super) removed: Option<Held>,
 }
 
 /// Walks over the namespaces, each with its buckets, in the order of their paths.
@@ -64,46 +65,59 @@ pub(super) async fn walk(desk: &mut Desk) -> Result<Walk, Fault> {
 }
 
 pub(super) async fn page(desk: &mut Desk) -> Result<Page, Fault> {
-    let cluster = optional(desk.call(["CLUSTER.DESCRIBE"]).await)?;
-    let members = optional(desk.call(["CLUSTER.MEMBERS"]).await)?;
-    let jobs = optional(desk.call(["PURGE.STATUS"]).await)?;
-    let newest = desk
-        .call(["BUCKET.REMOVED", "NAMESPACE", "*", "ORDER", "NEWEST", "COUNT", REMOVED_MAX])
-        .await;
-    let newest = optional(newest)?;
+    let cluster = desk.look(["CLUSTER.DESCRIBE"]).await?;
+    let members = desk.look(["CLUSTER.MEMBERS"]).await?;
+    let jobs = desk.look(["PURGE.STATUS"]).await?;
     let walk = walk(desk).await?;
-    let now = desk.now();
-    let removals: Option<Vec<Removal>> =
-        newest.as_ref().map(|reply| rows(paged(reply).0).into_iter().map(Removal::of).collect());
+    let newest = newest(desk, &walk).await?;
     let jobs = jobs.as_ref().map(rows);
     let body = html! {
         div class="head" { h1 { "Overview" } }
         div data-part="state" class="parts" {
             @if let Some(cluster) = &cluster {
-                (state(Row::of(cluster), members.as_ref().map(rows).as_deref(), jobs.as_deref()))
+                (state(Row::of(cluster), members.as_ref().map(rows).as_deref(), jobs.as_deref(), desk.now()))
             }
-            @if let Some(removals) = &removals { (recent(removals, now)) }
+            @if let Some(newest) = &newest { (recent(newest)) }
             (namespaces(&walk))
         }
     };
     Ok(Page::new(Place::Overview, "Overview", body).live(Live::Events))
 }
 
-/// What a visitor may not see is left out of a page that has more to show.
-pub(super) fn optional<T>(result: Result<T, Fault>) -> Result<Option<T>, Fault> {
-    match result {
-        Ok(value) => Ok(Some(value)),
-        Err(fault) if fault.is("NOPERM") => Ok(None),
-        Err(fault) => Err(fault),
+/// What was removed last, as far as the visitor may see it; `None` where he may see nothing of it.
+async fn newest(desk: &mut Desk, walk: &Walk) -> Result<Option<Markup>, Fault> {
+    let count = REMOVED_MAX.to_string();
+    let all = ["BUCKET.REMOVED", "NAMESPACE", "*", "ORDER", "NEWEST", "COUNT", &count];
+    let removals: Vec<Removal> = if let Some(reply) = desk.look(all).await? {
+        rows(paged(&reply).0).into_iter().map(Removal::of).collect()
+    } else {
+        let paths = walk.namespaces.iter().map(|listed| listed.path.as_str());
+        let Some(found) = bin::gather(desk, paths, &["COUNT", &count]).await? else {
+            return Ok(None);
+        };
+        found.removals.into_iter().take(REMOVED_MAX).collect()
+    };
+    if removals.is_empty() {
+        return Ok(Some(show::empty(
+            "Nothing is removed",
+            "What is removed shows up here and can be brought back.",
+        )));
     }
+    let now = desk.now();
+    bin::table(desk, &removals, now).await.map(Some)
 }
 
-fn state(cluster: Row<'_>, members: Option<&[Row<'_>]>, jobs: Option<&[Row<'_>]>) -> Markup {
+fn state(
+    cluster: Row<'_>,
+    members: Option<&[Row<'_>]>,
+    jobs: Option<&[Row<'_>]>,
+    now: i64,
+) -> Markup {
     let stopped = cluster.maybe("purging_stopped");
     html! {
         @if let Some(why) = &stopped {
             p class="notice wait" role="status" {
-                strong { "Nothing is purged at the moment" } ": " (why) ". Restoring works."
+                strong { "Nothing is purged at the moment" } ": " (show::stopped(now, why)) ". Restoring works."
             }
         }
         section class="card" aria-label="State" {
@@ -141,21 +155,21 @@ fn count(rows: &[Row<'_>]) -> i64 {
     i64::try_from(rows.len()).unwrap_or(i64::MAX)
 }
 
-fn recent(removals: &[Removal], now: i64) -> Markup {
+fn recent(newest: &Markup) -> Markup {
     html! {
         section class="card" aria-labelledby="recent" {
             header {
                 h2 id="recent" { "Removed last" }
                 p { a href=(address("bin", &[])) { "All of the recycle bin" } }
             }
-            @if removals.is_empty() {
-                (show::empty("Nothing is removed", "What is removed shows up here and can be brought back."))
-            } @else { (bin::table(removals, now)) }
+            (newest)
         }
     }
 }
 
 fn namespaces(walk: &Walk) -> Markup {
+    let may_see = walk.namespaces.iter().any(|listed| listed.removed.is_some());
+    let columns = namespace::columns(may_see.then_some("Removed"));
     html! {
         section class="card" aria-labelledby="namespaces" {
             header {
@@ -165,22 +179,20 @@ fn namespaces(walk: &Walk) -> Markup {
             @if walk.namespaces.is_empty() {
                 (show::empty("There is no namespace yet", "The first bucket that is created brings the first one."))
             } @else {
-                table class="list" {
-                    caption { "Namespaces with their buckets" }
-                    (namespace::bucket_head(Some("Removed")))
+                (show::table("Namespaces with their buckets", &columns, &html! {
                     @for listed in &walk.namespaces {
                         tbody {
-                            (group(listed))
+                            (group(listed, may_see))
                             @for bucket in &listed.buckets { (namespace::bucket_row(&listed.path, bucket)) }
                         }
                     }
-                }
+                }))
             }
         }
     }
 }
 
-fn group(listed: &Listed) -> Markup {
+fn group(listed: &Listed, may_see: bool) -> Markup {
     let documents: i64 = listed.buckets.iter().map(|bucket| bucket.documents).sum();
     let bytes: i64 = listed.buckets.iter().map(|bucket| bucket.bytes).sum();
     html! {
@@ -189,7 +201,7 @@ fn group(listed: &Listed) -> Markup {
             td class="number" data-label="Documents" { (show::number(documents)) }
             td class="number" data-label="Size" { (show::size(bytes)) }
             td class="number" data-label="Deleted" { }
-            td data-label="Removed" { (listed.removed.link(&listed.path)) }
+            @if may_see { td data-label="Removed" { @if let Some(removed) = &listed.removed { (removed.link(&listed.path)) } } }
         }
     }
 }

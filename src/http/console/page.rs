@@ -10,9 +10,9 @@ use axum::response::{IntoResponse, Response};
 use maud::{DOCTYPE, Markup, html};
 
 use super::assets;
-use super::desk::Desk;
+use super::desk::{Desk, Standing};
 use super::fault::Fault;
-use super::request::{Fields, address};
+use super::request::{self, Fields, address};
 use super::visitor::{self, TOKEN, Theme};
 
 /// Nothing but our own files, no script or style in a page, no frames.
@@ -39,12 +39,33 @@ const MENU: [(Place, &str, &str); 6] = [
     (Place::Audit, "audit", "Audit log"),
 ];
 
+/// What of the menu is for this visitor. A page that he may look for in vain is not in it.
+pub(super) async fn menu(desk: &mut Desk) -> Result<Vec<Place>, Fault> {
+    let mut menu = vec![Place::Overview];
+    let removed = [&["BUCKET.REMOVED"][..], &["NAMESPACE", "REMOVED"]];
+    if removed.iter().any(|words| desk.may_somewhere(*words)) {
+        menu.push(Place::Bin);
+    }
+    if desk.may(["PURGE.STATUS"]).await? {
+        menu.push(Place::Reclaim);
+    }
+    if desk.may_somewhere(["BUCKET.REPLICA", "LIST", "any"]) {
+        menu.push(Place::Replicas);
+    }
+    for (place, command) in [(Place::Cluster, "CLUSTER.DESCRIBE"), (Place::Audit, "AUDIT.LOG")] {
+        if desk.may([command]).await? {
+            menu.push(place);
+        }
+    }
+    Ok(menu)
+}
+
 /// A page.
 #[derive(Debug)]
 pub(super) struct Page {
     pub(super) status: StatusCode,
     pub(super) title: String,
-    pub(super) place: Place,
+    pub(super) place: Option<Place>,
     pub(super) body: Markup,
     /// It changes while it is looked at.
     pub(super) live: Live,
@@ -62,8 +83,13 @@ pub(super) enum Live {
 }
 
 impl Page {
-    pub(super) fn new(place: Place, title: impl Into<String>, body: Markup) -> Self {
-        Self { status: StatusCode::OK, title: title.into(), place, body, live: Live::No }
+    pub(super) fn new(
+        place: impl Into<Option<Place>>,
+        title: impl Into<String>,
+        body: Markup,
+    ) -> Self {
+        let (title, place) = (title.into(), place.into());
+        Self { status: StatusCode::OK, title, place, body, live: Live::No }
     }
 
     pub(super) fn live(self, live: Live) -> Self {
@@ -92,12 +118,36 @@ pub(super) fn token(desk: &Desk) -> Markup {
 /// A page whole, as text.
 pub(super) fn render(desk: &Desk, page: &Page) -> String {
     let theme = desk.visitor.theme;
-    let tools = html! { (themes(desk, theme)) };
+    let frame = Frame {
+        title: &page.title,
+        place: page.place,
+        theme,
+        live: page.live != Live::No,
+        menu: &desk.menu,
+        tools: html! { (themes(desk, theme)) (who(desk)) },
+    };
     let main = html! {
         (notice(desk.query.get("done")))
         (page.body)
     };
-    frame(&page.title, Some(page.place), theme, page.live != Live::No, &tools, &main).into_string()
+    frame.around(&main).into_string()
+}
+
+/// Who the visitor is, and how he becomes somebody else.
+fn who(desk: &Desk) -> Markup {
+    let Some(user) = desk.user() else { return html! {} };
+    let is_member = matches!(desk.standing, Standing::Member(_));
+    html! {
+        form class="who" method="post" action=(address("logout", &[])) aria-label="Account" {
+            span class="user" title={ "You are the user " (user) } { span class="as" { "User " } b { (user) } }
+            @if is_member {
+                (token(desk))
+                button type="submit" { "Log out" }
+            } @else if desk.services().users.all().len() > 1 {
+                a href=(address("login", &[])) { "Log in" }
+            }
+        }
+    }
 }
 
 fn themes(desk: &Desk, theme: Option<Theme>) -> Markup {
@@ -120,6 +170,7 @@ fn themes(desk: &Desk, theme: Option<Theme>) -> Markup {
 /// What was done, said on the page that follows. A fixed set: no link can put words in here.
 fn notice(done: Option<&str>) -> Markup {
     let (kind, text) = match done {
+        Some("left") => ("good", "You are logged out."),
         Some("restored") => ("good", "It is back, with everything that was in it."),
         Some("undeleted") => ("good", "The documents are back."),
         Some("held") => ("good", "It is on hold: nobody can purge it until the hold is lifted."),
@@ -136,47 +187,63 @@ fn notice(done: Option<&str>) -> Markup {
     html! { p class={ "notice " (kind) } role="status" { (text) } }
 }
 
-fn frame(
-    title: &str,
+/// What is around the content of a page.
+struct Frame<'a> {
+    title: &'a str,
     place: Option<Place>,
     theme: Option<Theme>,
     live: bool,
-    tools: &Markup,
-    main: &Markup,
-) -> Markup {
-    html! {
-        (DOCTYPE)
-        html lang="en" data-theme=[theme.map(Theme::name)] {
-            head {
-                meta charset="utf-8";
-                title { (title) " · Lethe" }
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                meta name="color-scheme" content=(theme.map_or("light dark", Theme::name));
-                link rel="icon" type="image/svg+xml" href=(assets::address("icon.svg"));
-                link rel="stylesheet" href=(assets::address("console.css"));
-                script src=(assets::address("console.js")) defer {}
-            }
-            body data-live=[live.then_some("yes")] {
-                a class="skip" href="#main" { "Skip to the content" }
-                header class="top" {
-                    a class="brand" href=(address("", &[])) {
-                        img src=(assets::address("icon.svg")) alt="" width="24" height="24";
-                        "Lethe"
+    menu: &'a [Place],
+    tools: Markup,
+}
+
+impl Frame<'_> {
+    fn around(&self, main: &Markup) -> Markup {
+        let theme = self.theme;
+        html! {
+            (DOCTYPE)
+            html lang="en" data-theme=[theme.map(Theme::name)] {
+                head {
+                    meta charset="utf-8";
+                    title { (self.title) " · Lethe" }
+                    meta name="viewport" content="width=device-width, initial-scale=1";
+                    meta name="color-scheme" content=(theme.map_or("light dark", Theme::name));
+                    link rel="icon" type="image/svg+xml" href=(assets::address("icon.svg"));
+                    link rel="stylesheet" href=(assets::address("console.css"));
+                    script src=(assets::address("console.js")) defer {}
+                }
+                body data-live=[self.live.then_some("yes")] {
+                    a class="skip" href="#main" { "Skip to the content" }
+                    header class="top" {
+                        a class="brand" href=(address("", &[])) {
+                            img src=(assets::address("icon.svg")) alt="" width="24" height="24";
+                            "Lethe"
+                        }
+                        (self.nav())
+                        div class="tools" { (self.tools) }
                     }
-                    nav aria-label="Main" {
-                        ul {
-                            @for (of, page, label) in MENU {
-                                li {
-                                    a href=(address(page, &[]))
-                                        aria-current=[(place == Some(of)).then_some("page")] { (label) }
-                                }
+                    main id="main" tabindex="-1" { (main) }
+                    p id="link" class="link" role="status" hidden {}
+                }
+            }
+        }
+    }
+
+    fn nav(&self) -> Markup {
+        let shown = MENU.iter().filter(|(place, _, _)| self.menu.contains(place));
+        html! {
+            @if self.menu.is_empty() { div class="nav" {} }
+            @else {
+                nav class="nav" aria-label="Main" {
+                    ul {
+                        @for (place, page, label) in shown {
+                            li {
+                                a href=(address(page, &[]))
+                                    aria-current=[(self.place == Some(*place)).then_some("page")] { (label) }
                             }
                         }
                     }
-                    div class="tools" { (tools) }
                 }
-                main id="main" tabindex="-1" { (main) }
-                p id="link" class="link" role="status" hidden {}
             }
         }
     }
@@ -194,9 +261,17 @@ pub(super) fn send(desk: &Desk, status: StatusCode, text: String, tag: Option<&s
     if let Some(tag) = tag.and_then(|tag| HeaderValue::from_str(tag).ok()) {
         headers.insert(ETAG, tag);
     }
-    let cookie = desk.visitor.new_cookie.as_deref();
-    if let Some(cookie) = cookie.and_then(|cookie| HeaderValue::from_str(cookie).ok()) {
+    if let Some(cookie) = desk.visitor.new_cookie() {
         headers.append(SET_COOKIE, cookie);
+    }
+    response
+}
+
+/// Goes on with another page, under the cookie that the visitor has now.
+pub(super) fn see_other_as(desk: &Desk, to: &str) -> Response {
+    let mut response = see_other(to);
+    if let Some(cookie) = desk.visitor.new_cookie() {
+        response.headers_mut().append(SET_COOKIE, cookie);
     }
     response
 }
@@ -210,24 +285,47 @@ pub(super) fn unchanged(tag: &str) -> Response {
     response
 }
 
-/// What is wrong.
+/// What is wrong, to a visitor who is known.
+pub(super) fn refuse(desk: &Desk, fault: &Fault) -> Response {
+    let mut ways = Vec::new();
+    if fault.status == StatusCode::GONE && desk.menu.contains(&Place::Bin) {
+        ways.push((address("bin", &[]), "Look in the recycle bin"));
+    }
+    let misled = matches!(desk.standing, Standing::Misled);
+    if fault.wants_login() || misled {
+        ways.push((address("login", &[]), "Log in"));
+    }
+    if !fault.wants_login() {
+        ways.push((address("", &[]), "To the overview"));
+    }
+    let page = Page::new(None, fault.title, explain(fault, &ways)).status(fault.status);
+    allowing(respond(desk, &page, None), fault)
+}
+
+/// What is wrong with a request of which not even the visitor is known.
 pub(super) fn refusal(fault: &Fault, theme: Option<Theme>) -> Response {
-    let removed = fault.status == StatusCode::GONE;
-    let main = html! {
+    let tools = html! {};
+    let frame = Frame { title: fault.title, place: None, theme, live: false, menu: &[], tools };
+    let page = frame.around(&explain(fault, &[(address("", &[]), "To the overview")]));
+    allowing(html_response(fault.status, page.into_string()), fault)
+}
+
+fn explain(fault: &Fault, ways: &[(String, &str)]) -> Markup {
+    html! {
         div class="fault" {
             p class="status" { (fault.status.as_u16()) }
             h1 { (fault.title) }
             p { (fault.text) }
             p class="actions" {
-                @if removed {
-                    a class="button primary" href=(address("bin", &[])) { "Look in the recycle bin" }
+                @for (at, (to, label)) in ways.iter().enumerate() {
+                    a class={ "button" @if at == 0 { " primary" } } href=(to) { (label) }
                 }
-                a class="button" href=(address("", &[])) { "To the overview" }
             }
         }
-    };
-    let page = frame(fault.title, None, theme, false, &html! {}, &main);
-    let mut response = html_response(fault.status, page.into_string());
+    }
+}
+
+fn allowing(mut response: Response, fault: &Fault) -> Response {
     if let Some(allow) = fault.allow {
         response.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
     }
@@ -266,12 +364,7 @@ pub(super) fn set_theme(form: &Fields) -> Result<Response, Fault> {
         "auto" => None,
         name => Some(Theme::named(name).ok_or_else(|| Fault::bad("There is no such theme."))?),
     };
-    // Only a path of the console: never the address of another site.
-    let back = form.get("back").filter(|back| {
-        let rest = back.strip_prefix(super::ROOT);
-        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '?'])) && back.is_ascii()
-    });
-    let mut response = see_other(back.unwrap_or(super::ROOT));
+    let mut response = see_other(request::back(form));
     if let Ok(cookie) = HeaderValue::from_str(&visitor::theme_cookie(theme)) {
         response.headers_mut().append(SET_COOKIE, cookie);
     }

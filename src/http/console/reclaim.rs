@@ -6,11 +6,23 @@ use super::desk::Desk;
 use super::fault::Fault;
 use super::page::{Live, Page, Place};
 use super::reply::{Row, rows};
-use super::{overview, show};
+use super::show::{self, Column};
+
+/// The columns of the table here.
+const COLUMNS: [Column<'_>; 8] = [
+    Column::Text("Name"),
+    Column::Text("Phase"),
+    Column::Number("Cleared"),
+    Column::Number("Given back"),
+    Column::Number("Pending"),
+    Column::Number("Rate"),
+    Column::Text("Purged"),
+    Column::Text("Last error"),
+];
 
 pub(super) async fn page(desk: &mut Desk) -> Result<Page, Fault> {
     let reply = desk.call(["PURGE.STATUS"]).await?;
-    let cluster = overview::optional(desk.call(["CLUSTER.DESCRIBE"]).await)?;
+    let cluster = desk.look(["CLUSTER.DESCRIBE"]).await?;
     let stopped = cluster.as_ref().and_then(|reply| Row::of(reply).maybe("purging_stopped"));
     let jobs = rows(&reply);
     let now = desk.now();
@@ -23,7 +35,7 @@ pub(super) async fn page(desk: &mut Desk) -> Result<Page, Fault> {
         }
         div data-part="jobs" class="parts" {
             @if let Some(why) = &stopped {
-                p class="notice wait" role="status" { strong { "Stopped" } ": " (why) }
+                p class="notice wait" role="status" { strong { "Stopped" } ": " (show::stopped(now, why)) "." }
             }
             section class="card" aria-labelledby="jobs" {
                 header { h2 id="jobs" { "Under way" } }
@@ -39,18 +51,9 @@ pub(super) async fn page(desk: &mut Desk) -> Result<Page, Fault> {
 
 fn table(jobs: &[Row<'_>], now: i64) -> Markup {
     html! {
-        table class="list" {
-            caption { "Purged and not yet given back" }
-            thead {
-                tr {
-                    th scope="col" { "Name" } th scope="col" { "Phase" }
-                    th scope="col" class="number" { "Cleared" } th scope="col" class="number" { "Given back" }
-                    th scope="col" class="number" { "Pending" } th scope="col" class="number" { "Rate" }
-                    th scope="col" { "Purged" } th scope="col" { "Last error" }
-                }
-            }
+        (show::table("Purged and not yet given back", &COLUMNS, &html! {
             tbody { @for job in jobs { (row(*job, now)) } }
-        }
+        }))
     }
 }
 

@@ -1,13 +1,26 @@
 //! One removal: what it was, how long it is kept, how far the barrier is, what can be done.
 
+use std::collections::BTreeSet;
+
 use maud::{Markup, html};
 
 use super::desk::Desk;
 use super::fault::Fault;
+use super::namespace::is_passed_over;
 use super::page::{Live, Page, Place};
 use super::reply::{Row, rows};
 use super::request::address;
-use super::show;
+use super::show::{self, Column};
+
+/// The columns of the barrier.
+const BARRIER: [Column<'_>; 6] = [
+    Column::Number("Shard"),
+    Column::Text("Member"),
+    Column::Number("Epoch"),
+    Column::Text("State"),
+    Column::Text("Witnessed"),
+    Column::Text("Busy with"),
+];
 
 /// Why nobody may purge it.
 #[derive(Clone, Debug)]
@@ -89,12 +102,41 @@ impl Removal {
         words
     }
 
+    /// What it is found by again, also by those who may not see all namespaces.
+    fn fields(&self) -> [(&'static str, &str); 2] {
+        [("id", &self.handle), ("namespace", &self.namespace)]
+    }
+
     pub(super) fn address(&self) -> String {
-        address("removal", &[("id", &self.handle)])
+        address("removal", &self.fields())
     }
 
     pub(super) fn action(&self, action: &str) -> String {
-        address(action, &[("id", &self.handle)])
+        address(action, &self.fields())
+    }
+
+    /// Its page, with what was done said on it.
+    pub(super) fn done(&self, done: &str) -> String {
+        let [id, namespace] = self.fields();
+        address("removal", &[id, namespace, ("done", done)])
+    }
+
+    /// Whether a visitor may run a command on it: judged by where it was, which takes no look at it.
+    pub(super) async fn may(
+        &self,
+        desk: &mut Desk,
+        verb: &str,
+        options: &[&str],
+    ) -> Result<bool, Fault> {
+        let mut words = self.command(verb);
+        if let Some(place) = words.last_mut() {
+            // The name of any bucket there, where the namespace says it all.
+            let named = if self.bucket.is_some() { "any" } else { self.namespace.as_str() };
+            named.clone_into(place);
+        }
+        words.extend(options.iter().map(|option| (*option).to_owned()));
+        let permit = desk.permit_in(&self.namespace, words).await?;
+        Ok(permit.is_some_and(|permit| permit.expect_own(&self.removed_by).is_ok()))
     }
 
     pub(super) fn badge(&self) -> Markup {
@@ -128,39 +170,99 @@ impl Removal {
     }
 }
 
-/// The removal with an id, of a bucket or of a namespace.
-pub(super) async fn find(desk: &mut Desk, id: &str) -> Result<Removal, Fault> {
-    let buckets = match desk.call(["BUCKET.REMOVED", "NAMESPACE", "*", "REMOVAL", id]).await {
+/// What a visitor may do with something removed.
+#[derive(Clone, Copy, Debug)]
+struct May {
+    restore: bool,
+    retain: bool,
+    hold: bool,
+    unhold: bool,
+    purge: bool,
+}
+
+impl May {
+    async fn of(removal: &Removal, desk: &mut Desk) -> Result<Self, Fault> {
+        Ok(Self {
+            restore: removal.may(desk, "RESTORE", &[]).await?,
+            retain: removal.may(desk, "RETAIN", &["1d"]).await?,
+            hold: removal.may(desk, "HOLD", &["REASON", "any"]).await?,
+            unhold: removal.may(desk, "UNHOLD", &[]).await?,
+            purge: removal.may(desk, "PURGE", &[]).await?,
+        })
+    }
+}
+
+/// The removal with an id, of a bucket or of a namespace; `None` where the visitor may look nowhere.
+pub(super) async fn seek(desk: &mut Desk, id: &str) -> Result<Option<Removal>, Fault> {
+    if !desk.may_somewhere(["BUCKET.REMOVED"]) && !desk.may_somewhere(["NAMESPACE", "REMOVED"]) {
+        return Ok(None);
+    }
+    let place = match desk.query.get("namespace") {
+        Some(place) => Some(place.to_owned()),
         // Who may not see all namespaces may see the one that it was in.
-        Err(fault) if fault.is("NOPERM") => {
-            let described = desk.call(["BUCKET.DESCRIBE", id]).await?;
-            let namespace = Row::of(&described).text("namespace").into_owned();
-            desk.call(["BUCKET.REMOVED", "NAMESPACE", &namespace, "REMOVAL", id]).await?
-        }
-        buckets => buckets?,
+        None => match desk.look(["BUCKET.DESCRIBE", id]).await {
+            Ok(described) => {
+                let row = described.as_ref().map(Row::of);
+                row.and_then(|row| row.maybe("namespace")).map(Into::into)
+            }
+            Err(fault) if fault.status.is_client_error() && !fault.wants_login() => None,
+            Err(fault) => return Err(fault),
+        },
     };
-    if let Some(row) = rows(&buckets).first() {
-        return Ok(Removal::of(*row));
+    let mut ways = vec![
+        vec!["BUCKET.REMOVED", "NAMESPACE", "*", "REMOVAL", id],
+        vec!["NAMESPACE", "REMOVED", "REMOVAL", id],
+    ];
+    if let Some(place) = &place {
+        ways.push(vec!["BUCKET.REMOVED", "NAMESPACE", place, "REMOVAL", id]);
+        if let Some((above, _)) = place.rsplit_once('.') {
+            ways.push(vec!["NAMESPACE", "REMOVED", above, "REMOVAL", id]);
+        }
     }
-    let namespaces = desk.call(["NAMESPACE", "REMOVED", "REMOVAL", id]).await?;
-    match rows(&namespaces).first() {
-        Some(row) => Ok(Removal::of(*row)),
-        None => Err(Fault::not_found(
-            "Nothing removed has this id",
-            "It was restored, or purged and its bytes are given back. The audit log tells which.",
-        )),
+    let mut looked = false;
+    for way in ways {
+        let Some(reply) = passed_over(desk.look(way).await)? else { continue };
+        looked = true;
+        if let Some(row) = rows(&reply).first() {
+            return Ok(Some(Removal::of(*row)));
+        }
     }
+    if looked { Err(missing()) } else { Ok(None) }
+}
+
+fn missing() -> Fault {
+    Fault::not_found(
+        "Nothing removed has this id",
+        "It was restored, or purged and its bytes are given back. The audit log tells which.",
+    )
+}
+
+/// Nothing where the visitor may not look, or nothing is any more.
+fn passed_over<T>(looked: Result<Option<T>, Fault>) -> Result<Option<T>, Fault> {
+    match looked {
+        Err(fault) if is_passed_over(&fault) => Ok(None),
+        looked => looked,
+    }
+}
+
+/// The removal with an id; who may look nowhere is refused, which is recorded.
+pub(super) async fn find(desk: &mut Desk, id: &str) -> Result<Removal, Fault> {
+    if let Some(removal) = seek(desk, id).await? {
+        return Ok(removal);
+    }
+    desk.call(["BUCKET.REMOVED", "NAMESPACE", "*", "REMOVAL", id]).await?;
+    Err(missing())
 }
 
 pub(super) async fn page(desk: &mut Desk) -> Result<Page, Fault> {
     let id = desk.query.required("id")?.to_owned();
     let removal = find(desk, &id).await?;
     let now = desk.now();
-    let barrier = if removal.is_purging {
-        html! {}
+    let may = May::of(&removal, desk).await?;
+    let witnesses = if !removal.is_purging && removal.may(desk, "BARRIER", &[]).await? {
+        Some(desk.call(removal.command("BARRIER")).await?)
     } else {
-        let reply = desk.call(removal.command("BARRIER")).await?;
-        barrier(now, &rows(&reply))
+        None
     };
     let body = html! {
         div class="head" {
@@ -173,28 +275,31 @@ pub(super) async fn page(desk: &mut Desk) -> Result<Page, Fault> {
                     p class="sub" { "in namespace " (removal.namespace) }
                 }
             }
-            (main_actions(&removal))
+            (main_actions(&removal, may))
         }
         div data-part="removal" class="parts" {
             (facts(&removal, now))
-            (barrier)
+            @if let Some(witnesses) = &witnesses { (barrier(now, &rows(witnesses))) }
         }
-        (danger(&removal))
+        @if may.purge { (danger(&removal)) }
     };
     let live = if removal.is_purging { Live::Moving } else { Live::Events };
     Ok(Page::new(Place::Bin, format!("{} (removed)", removal.name()), body).live(live))
 }
 
-fn main_actions(removal: &Removal) -> Markup {
+fn main_actions(removal: &Removal, may: May) -> Markup {
+    let is_held = removal.hold.is_some();
+    let actions = [
+        (may.restore, "restore", "Restore…"),
+        (may.retain, "retain", "Keep longer…"),
+        (may.unhold && is_held, "unhold", "Lift the hold…"),
+        (may.hold && !is_held, "hold", "Put on hold…"),
+    ];
     html! {
         @if !removal.is_purging {
             div class="actions" {
-                a class="button primary" href=(removal.action("restore")) { "Restore…" }
-                a class="button" href=(removal.action("retain")) { "Keep longer…" }
-                @if removal.hold.is_some() {
-                    a class="button" href=(removal.action("unhold")) { "Lift the hold…" }
-                } @else {
-                    a class="button" href=(removal.action("hold")) { "Put on hold…" }
+                @for (_, action, label) in actions.iter().filter(|(may, _, _)| *may) {
+                    a class={ "button" @if *action == "restore" { " primary" } } href=(removal.action(action)) { (label) }
                 }
             }
         }
@@ -211,6 +316,7 @@ pub(super) fn facts(removal: &Removal, now: i64) -> Markup {
                     dd {
                         (removal.left(now))
                         @if let Some(at) = removal.expires_at { small { "until " (show::exactly(at)) } }
+                        @if removal.hold.is_some() && !removal.is_purging { small { "and on while it is on hold" } }
                     }
                 }
                 @if let Some(documents) = removal.documents {
@@ -261,6 +367,8 @@ fn barrier(now: i64, rows: &[Row<'_>]) -> Markup {
         rows.iter().partition(|row| row.number("shard").is_some());
     let satisfied = shards.iter().filter(|row| row.is_true("satisfied")).count();
     let all = satisfied == shards.len() && members.is_empty();
+    let awaited: BTreeSet<_> =
+        rows.iter().filter(|row| !row.is_true("satisfied")).map(|row| row.text("node")).collect();
     html! {
         section class="card" aria-labelledby="barrier" {
             header {
@@ -272,18 +380,16 @@ fn barrier(now: i64, rows: &[Row<'_>]) -> Markup {
                     (satisfied) " of " (shards.len()) " shards have let go "
                     @if all { (show::badge("good", "reached")) }
                     @else { (show::badge("wait", "not reached yet")) }
+                    @if !awaited.is_empty() {
+                        span class="under" {
+                            "It waits for "
+                            @for (at, node) in awaited.iter().enumerate() { @if at > 0 { ", " } strong { (node) } }
+                        }
+                    }
                 }
                 progress value=(satisfied) max=(shards.len()) aria-label="Shards that have let go" {}
             }
-            table class="list" {
-                caption { "The barrier shard by shard" }
-                thead {
-                    tr {
-                        th scope="col" class="number" { "Shard" } th scope="col" { "Member" }
-                        th scope="col" class="number" { "Epoch" } th scope="col" { "State" }
-                        th scope="col" { "Witnessed" } th scope="col" { "Busy with" }
-                    }
-                }
+            (show::table("The barrier shard by shard", &BARRIER, &html! {
                 tbody {
                     @for row in shards.iter().chain(&members) {
                         tr {
@@ -311,7 +417,7 @@ fn barrier(now: i64, rows: &[Row<'_>]) -> Markup {
                         }
                     }
                 }
-            }
+            }))
         }
     }
 }

@@ -7,6 +7,7 @@ use super::fault::Fault;
 use super::namespace::is_passed_over;
 use super::page::{Live, Page, Place};
 use super::reply::{Row, rows};
+use super::show::Column;
 use super::{overview, show};
 use crate::resp::Reply;
 
@@ -41,15 +42,13 @@ pub(super) async fn page(desk: &mut Desk) -> Result<Page, Fault> {
                 @if found.is_empty() {
                     (show::empty("No replicas", "A replica registers with BUCKET.REPLICA REGISTER, or by lethe replicate."))
                 } @else {
-                    table class="list" {
-                        caption { "Replicas of all buckets" }
-                        (table_head(true))
+                    (show::table("Replicas of all buckets", &columns(true), &html! {
                         tbody {
                             @for (path, bucket, reply) in &found {
                                 @for row in rows(reply) { (table_row(Some((path, bucket)), row, now)) }
                             }
                         }
-                    }
+                    }))
                 }
             }
         }
@@ -57,17 +56,17 @@ pub(super) async fn page(desk: &mut Desk) -> Result<Page, Fault> {
     Ok(Page::new(Place::Replicas, "Replicas", body).live(Live::Moving))
 }
 
-pub(super) fn table_head(with_bucket: bool) -> Markup {
-    html! {
-        thead {
-            tr {
-                th scope="col" { "Replica" }
-                @if with_bucket { th scope="col" { "Bucket" } }
-                th scope="col" { "State" } th scope="col" class="number" { "Behind" }
-                th scope="col" { "Last acknowledged" } th scope="col" { "Position" }
-            }
-        }
-    }
+/// The columns of a table of replicas, of one bucket or of several.
+pub(super) fn columns(with_bucket: bool) -> Vec<Column<'static>> {
+    let mut columns = vec![Column::Text("Replica")];
+    columns.extend(with_bucket.then_some(Column::Text("Bucket")));
+    columns.extend([
+        Column::Text("State"),
+        Column::Number("Behind"),
+        Column::Text("Last acknowledged"),
+        Column::Text("Position"),
+    ]);
+    columns
 }
 
 pub(super) fn table_row(of: Option<(&str, &str)>, row: Row<'_>, now: i64) -> Markup {

@@ -29,8 +29,15 @@ const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.'
 pub(super) const SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// The fields of a query or a form.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Fields(Vec<(String, String)>);
+
+/// Without the values, of which one may be a password.
+impl std::fmt::Debug for Fields {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.0.iter().map(|(name, _)| name)).finish()
+    }
+}
 
 impl Fields {
     /// Takes `a=b&c=d` apart.
@@ -95,6 +102,15 @@ pub(super) fn address(page: &str, fields: &[(&str, &str)]) -> String {
     address
 }
 
+/// Where to go on that a form names: a place in the console, never another site.
+pub(super) fn back(form: &Fields) -> &str {
+    let is_ours = |back: &&str| {
+        let rest = back.strip_prefix(super::ROOT);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '?'])) && back.is_ascii()
+    };
+    form.get("back").filter(is_ours).unwrap_or(super::ROOT)
+}
+
 /// The one value of a field of the head, as text.
 pub(super) fn head<'a>(
     headers: &'a HeaderMap,
@@ -108,18 +124,15 @@ pub(super) fn head<'a>(
     value.to_str().map(Some).map_err(|_| Fault::bad(format!("'{name}' is not plain text.")))
 }
 
-/// Refuses a name that a stranger could own: a page of his that calls this machine by his name would
-/// be of the same origin as the console.
-pub(super) fn check_host(headers: &HeaderMap) -> Result<(), Fault> {
-    let host = head(headers, &HOST)?.ok_or_else(Fault::wrong_host)?;
+/// Whether the node was called by a name that no stranger can own: a page of his that calls this
+/// machine by his name would be of the same origin as the console.
+pub(super) fn is_host_ours(headers: &HeaderMap) -> Result<bool, Fault> {
+    let Some(host) = head(headers, &HOST)? else { return Ok(false) };
     let name = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((name, _)) => name,
         None => host.split(':').next().unwrap_or_default(),
     };
-    if name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok() {
-        return Ok(());
-    }
-    Err(Fault::wrong_host())
+    Ok(name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok())
 }
 
 /// Refuses a form that another site sends.
@@ -172,7 +185,7 @@ mod tests {
 
     fn host(name: &'static str) -> bool {
         let headers = [(HOST, HeaderValue::from_static(name))].into_iter().collect();
-        check_host(&headers).is_ok()
+        is_host_ours(&headers).unwrap()
     }
 
     #[test]
@@ -185,7 +198,7 @@ mod tests {
         {
             assert!(!host(name), "{name}");
         }
-        assert!(check_host(&HeaderMap::new()).is_err());
+        assert!(!is_host_ours(&HeaderMap::new()).unwrap());
     }
 
     fn from(fields: &[(&'static str, &'static str)]) -> bool {

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use maud::{Markup, html};
 
 use super::request::address;
-use crate::codec::duration::format_instant;
+use crate::codec::duration::{Retention, format_instant, parse_instant, parse_retention};
 
 const SECOND: i64 = 1_000;
 const MINUTE: i64 = 60 * SECOND;
@@ -38,11 +38,11 @@ pub(super) fn documents(count: i64) -> String {
     counted(count, "document", "documents")
 }
 
-/// `1.2 MB`.
+/// `1.2 MB`, which stays on one line.
 pub(super) fn size_text(bytes: i64) -> String {
     const UNITS: [&str; 6] = ["kB", "MB", "GB", "TB", "PB", "EB"];
     if bytes.unsigned_abs() < 1_000 {
-        return format!("{bytes} B");
+        return format!("{bytes}\u{a0}B");
     }
     // Rounded once, from the bytes, and before the unit is chosen, so that 999,999 is 1.0 MB.
     let rounded = |times: i128, unit: i128| (i128::from(bytes) * times + unit / 2).div_euclid(unit);
@@ -55,9 +55,9 @@ pub(super) fn size_text(bytes: i64) -> String {
     }
     let tenths = rounded(10, unit);
     if tenths.abs() >= 1_000 {
-        return format!("{} {name}", rounded(1, unit));
+        return format!("{}\u{a0}{name}", rounded(1, unit));
     }
-    format!("{}.{} {name}", tenths / 10, tenths.abs() % 10)
+    format!("{}.{}\u{a0}{name}", tenths / 10, tenths.abs() % 10)
 }
 
 /// A size, with the exact bytes beside it.
@@ -95,7 +95,7 @@ pub(super) fn span(milliseconds: i64) -> String {
 
 fn moment(at: i64, text: &str) -> Markup {
     let exact = format_instant(at);
-    html! { time datetime=(exact) title=(readable(&exact)) { (text) } }
+    html! { time class="whole" datetime=(exact) title=(readable(&exact)) { (text) } }
 }
 
 /// `2026-11-22 06:30:00 UTC` of an instant in ISO 8601.
@@ -116,12 +116,35 @@ pub(super) fn ago(now: i64, at: Option<i64>) -> Markup {
 }
 
 /// When it will happen, in text.
-pub(super) fn in_text(now: i64, at: i64) -> String {
+pub(super) fn in_text(now: i64, at: i64) -> Markup {
     let left = at.saturating_sub(now);
-    match left {
+    let text = match left {
         ..=0 => "now".to_owned(),
         1..MINUTE => "in less than a minute".to_owned(),
         _ => format!("in {}", span(left)),
+    };
+    html! { span class="whole" { (text) } }
+}
+
+/// How long something is kept, as a command tells it: `7d`.
+pub(super) fn kept(retention: &str) -> String {
+    match parse_retention(retention) {
+        Some(Retention::For(time)) => {
+            let milliseconds = i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
+            span(milliseconds)
+        }
+        Some(Retention::Forever) | None => retention.to_owned(),
+    }
+}
+
+/// Why nothing is purged: `paused by ada since 2026-...` as a command tells it.
+pub(super) fn stopped(now: i64, why: &str) -> Markup {
+    let paused = why.strip_prefix("paused by ").and_then(|rest| rest.rsplit_once(" since "));
+    let paused = paused.and_then(|(by, since)| Some((by, parse_instant(since)?)));
+    html! {
+        @if let Some((by, since)) = paused {
+            "paused by user " strong { (by) } ", " (ago(now, Some(since)))
+        } @else { (why) }
     }
 }
 
@@ -145,6 +168,37 @@ pub(super) fn exactly(at: i64) -> Markup {
 /// A word in a colour of its own.
 pub(super) fn badge(kind: &str, text: &str) -> Markup {
     html! { span class={ "badge " (kind) } { (text) } }
+}
+
+/// What stands over a column of a table.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Column<'a> {
+    Text(&'a str),
+    /// Set to the right.
+    Number(&'a str),
+    /// What can be done with a row: seen without words.
+    Does,
+}
+
+/// A table whose rows become cards on a phone.
+pub(super) fn table(caption: &str, columns: &[Column<'_>], bodies: &Markup) -> Markup {
+    html! {
+        table class="list" {
+            caption { (caption) }
+            thead {
+                tr {
+                    @for column in columns {
+                        @match column {
+                            Column::Text(label) => th scope="col" { (label) },
+                            Column::Number(label) => th scope="col" class="number" { (label) },
+                            Column::Does => th scope="col" { span class="unseen" { "What can be done" } },
+                        }
+                    }
+                }
+            }
+            (bodies)
+        }
+    }
 }
 
 /// Nothing there, and what that means.
@@ -209,7 +263,7 @@ mod tests {
             (999_999, "1.0 MB"),
             (i64::MAX, "9.2 EB"),
         ] {
-            assert_eq!(size_text(bytes), text, "{bytes}");
+            assert_eq!(size_text(bytes), text.replace(' ', "\u{a0}"), "{bytes}");
         }
     }
 

@@ -2,15 +2,14 @@
 //!
 //! The token is made of the cookie and a secret of this process. A page of another site can make a
 //! browser send a form, but can't read the token; and the cookie is not sent along with such a form.
+//! Who logs in gets another cookie, so that one that somebody else put there is worth nothing.
 
-use axum::http::HeaderMap;
-use axum::http::header::COOKIE;
+use axum::http::header::{COOKIE, HOST};
+use axum::http::{HeaderMap, HeaderValue};
 use sha2::{Digest, Sha256};
 
 use super::fault::Fault;
 use super::request::{Fields, SITE};
-use crate::command::Services;
-use crate::http::serve::Peer;
 
 const VISITOR: &str = "lethe_visitor";
 const THEME: &str = "lethe_theme";
@@ -78,28 +77,56 @@ impl Theme {
 }
 
 /// A browser.
-#[derive(Debug)]
 pub(super) struct Visitor {
     /// What its forms have to carry.
     pub(super) token: String,
     pub(super) theme: Option<Theme>,
-    /// A cookie that it has to be given.
-    pub(super) new_cookie: Option<String>,
+    /// What it proves itself with, whether it has it already or is given it now.
+    cookie: String,
     known: bool,
+    /// The name of the cookie.
+    name: String,
+}
+
+/// Without what it proves itself with.
+impl std::fmt::Debug for Visitor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Visitor").field("known", &self.known).finish_non_exhaustive()
+    }
 }
 
 impl Visitor {
     /// The one whose cookie this is, or a new one.
     pub(super) fn of(headers: &HeaderMap, secret: &Secret) -> Result<Self, Fault> {
-        let theme = cookie(headers, THEME)?.as_deref().and_then(Theme::named);
-        let cookie = cookie(headers, VISITOR)?.filter(|cookie| is_random(cookie));
+        let name = name(headers);
+        let theme = cookie(headers, THEME)?.and_then(Theme::named);
+        let cookie = cookie(headers, &name)?.filter(|cookie| is_random(cookie));
         let known = cookie.is_some();
-        let cookie = cookie.unwrap_or_else(|| hex(&rand::random::<[u8; RANDOM_BYTES]>()));
+        let cookie = cookie.map_or_else(random, str::to_owned);
         let token = secret.token(&cookie);
-        let new_cookie = (!known).then(|| {
-            format!("{VISITOR}={cookie}; Path={}; HttpOnly; SameSite=Strict", super::ROOT)
-        });
-        Ok(Self { token, theme, new_cookie, known })
+        Ok(Self { token, theme, cookie, known, name })
+    }
+
+    /// The same browser under a cookie that nobody has had.
+    pub(super) fn renew(&mut self, secret: &Secret) {
+        self.cookie = random();
+        self.token = secret.token(&self.cookie);
+        self.known = false;
+    }
+
+    /// What it proves itself with.
+    pub(super) fn cookie(&self) -> &str {
+        &self.cookie
+    }
+
+    /// What it has to be given, if it does not have it already.
+    pub(super) fn new_cookie(&self) -> Option<HeaderValue> {
+        if self.known {
+            return None;
+        }
+        let (name, cookie) = (&self.name, &self.cookie);
+        let text = format!("{name}={cookie}; Path={}; HttpOnly; SameSite=Strict", super::ROOT);
+        HeaderValue::from_str(&text).ok()
     }
 
     /// Refuses a form that was not made for this visitor.
@@ -109,33 +136,48 @@ impl Visitor {
         if self.known && sent == Sha256::digest(self.token.as_bytes()) {
             return Ok(());
         }
-        let text = "It was made for another session, or before the node was started anew. Go back, \
-                    load the page again, and repeat. Nothing was changed.";
+        let text = "It was made for another session, or before the node was started anew, or the \
+                    browser keeps no cookies. Go back, load the page again, and repeat. Nothing was \
+                    changed.";
         Err(Fault::forbidden("This form is no longer valid", text))
     }
+}
+
+fn random() -> String {
+    hex(&rand::random::<[u8; RANDOM_BYTES]>())
 }
 
 fn is_random(cookie: &str) -> bool {
     cookie.len() == RANDOM_BYTES * 2 && cookie.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-fn cookie(headers: &HeaderMap, name: &str) -> Result<Option<String>, Fault> {
+/// Browsers send a cookie to all ports of a machine: nodes beside each other have one each.
+fn name(headers: &HeaderMap) -> String {
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let port = host.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
+    port.map_or_else(|| VISITOR.to_owned(), |port| format!("{VISITOR}_{port}"))
+}
+
+/// The value of a cookie. One that comes twice was put there by somebody else, with a path of its own.
+fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, Fault> {
+    let mut found = None;
     for value in headers.get_all(COOKIE) {
         let text = value.to_str().map_err(|_| Fault::bad("The cookies are not plain text."))?;
         for pair in text.split(';') {
-            if let Some((found, value)) = pair.trim().split_once('=')
-                && found == name
+            if let Some((other, value)) = pair.trim().split_once('=')
+                && other == name
+                && found.replace(value).is_some()
             {
-                return Ok(Some(value.to_owned()));
+                return Err(Fault::bad(format!("The cookie '{name}' is given twice.")));
             }
         }
     }
-    Ok(None)
+    Ok(found)
 }
 
 /// The theme that was chosen, also where nothing else of a request makes sense.
 pub(super) fn theme(headers: &HeaderMap) -> Option<Theme> {
-    cookie(headers, THEME).ok().flatten().as_deref().and_then(Theme::named)
+    cookie(headers, THEME).ok().flatten().and_then(Theme::named)
 }
 
 /// What a browser keeps of the choice of a theme; `None` forgets it.
@@ -151,53 +193,59 @@ pub(super) fn came_without_cookies(headers: &HeaderMap) -> bool {
         && headers.get(SITE).is_some_and(|site| site == "cross-site" || site == "same-site")
 }
 
-/// Without a login the console is open to the machine itself only.
-pub(super) fn check_peer(_: &Services, peer: Peer) -> Result<(), Fault> {
-    if peer.address.ip().to_canonical().is_loopback() {
-        return Ok(());
-    }
-    let text = "The console asks for no login, so it is open on the machine itself only. \
-                Reach the node through a tunnel.";
-    Err(Fault::forbidden("Only on the machine itself", text))
-}
-
 #[cfg(test)]
 mod tests {
-    use axum::http::HeaderValue;
-
     use super::*;
 
     fn with(cookie: &str) -> HeaderMap {
-        [(COOKIE, HeaderValue::from_str(cookie).unwrap())].into_iter().collect()
+        let host = HeaderValue::from_static("localhost:9484");
+        [(COOKIE, HeaderValue::from_str(cookie).unwrap()), (HOST, host)].into_iter().collect()
+    }
+
+    fn of(headers: &HeaderMap, secret: &Secret) -> Visitor {
+        Visitor::of(headers, secret).unwrap()
     }
 
     #[test]
     fn a_token_is_good_for_its_own_cookie_and_process_only() {
         let secret = Secret::random();
-        let new = Visitor::of(&HeaderMap::new(), &secret).unwrap();
-        let set = new.new_cookie.clone().unwrap();
-        let pair = set.split(';').next().unwrap();
+        let new = of(&with("a=b"), &secret);
+        let set = new.new_cookie().unwrap();
+        let (pair, flags) = set.to_str().unwrap().split_once("; ").unwrap();
+        assert_eq!(flags, "Path=/console; HttpOnly; SameSite=Strict");
         let form = Fields::parse(&format!("token={}", new.token)).unwrap();
         assert!(new.check_token(&form).is_err(), "without its cookie");
-        assert!(Visitor::of(&with(pair), &secret).unwrap().check_token(&form).is_ok());
-        assert!(Visitor::of(&with(pair), &Secret::random()).unwrap().check_token(&form).is_err());
-        let other = format!("{VISITOR}={}", "ab".repeat(32));
-        assert!(Visitor::of(&with(&other), &secret).unwrap().check_token(&form).is_err());
-        let none = Fields::default();
-        assert!(Visitor::of(&with(pair), &secret).unwrap().check_token(&none).is_err());
+        assert!(of(&with(pair), &secret).check_token(&form).is_ok());
+        assert!(of(&with(pair), &Secret::random()).check_token(&form).is_err());
+        let other = format!("lethe_visitor_9484={}", "ab".repeat(32));
+        assert!(of(&with(&other), &secret).check_token(&form).is_err());
+        assert!(of(&with(pair), &secret).check_token(&Fields::default()).is_err());
+        let mut renewed = of(&with(pair), &secret);
+        renewed.renew(&secret);
+        assert!(renewed.token != new.token && renewed.cookie() != new.cookie());
+        assert!(renewed.new_cookie().is_some() && renewed.check_token(&form).is_err());
     }
 
     #[test]
     fn cookies_that_are_not_ours_are_as_good_as_none() {
         let secret = Secret::random();
-        for cookie in
-            ["lethe_visitor=", "lethe_visitor", "=;;=", "lethe_visitor=zz", "x=y; lethe_theme=<"]
-        {
-            let visitor = Visitor::of(&with(cookie), &secret).unwrap();
-            assert!(visitor.new_cookie.is_some() && visitor.theme.is_none(), "{cookie}");
+        let of_another_port = format!("lethe_visitor_9485={}", "ab".repeat(32));
+        for cookie in [
+            "lethe_visitor_9484=",
+            "lethe_visitor_9484",
+            "=;;=",
+            "lethe_visitor_9484=zz",
+            "x=y; lethe_theme=<",
+            &of_another_port,
+        ] {
+            let visitor = of(&with(cookie), &secret);
+            assert!(visitor.new_cookie().is_some() && visitor.theme.is_none(), "{cookie}");
         }
         let raw = HeaderValue::from_bytes(b"lethe_visitor=\xff").unwrap();
-        assert!(Visitor::of(&[(COOKIE, raw)].into_iter().collect(), &secret).is_err());
+        assert!(Visitor::of(&[(COOKIE, raw)].into_iter().collect(), &secret).is_err(), "no text");
+        let id = "ab".repeat(32);
+        let twice = format!("lethe_visitor_9484={id}; lethe_visitor_9484={id}");
+        assert!(Visitor::of(&with(&twice), &secret).is_err(), "twice");
         assert_eq!(theme(&with("a=b; lethe_theme=dark")), Some(Theme::Dark));
     }
 }

@@ -50,6 +50,11 @@ pub(super) async fn restore(
         return Err(fault);
     }
     let homeless = is_homeless(desk, removal).await?;
+    let elsewhere = ["BUCKET.RESTORE", "any", "INTO", "any"];
+    let may_move = removal.bucket.is_some() && desk.may_somewhere(elsewhere);
+    let may_replace =
+        removal.bucket.is_some() && removal.may(desk, "RESTORE", &["REPLACE"]).await?;
+    let may_hurry = removal.may(desk, "RESTORE", &["ALLOW-EXPIRED"]).await?;
     Ok(html! {
         div class="card what" {
             ul class="will" {
@@ -57,19 +62,25 @@ pub(super) async fn restore(
                     "The " (removal.kind()) " " strong { (removal.name()) } " comes back with "
                     (removal.content()) ", its indexes and its settings."
                 }
-                @if removal.bucket.is_some() { li { "It returns to namespace " strong { (removal.namespace) } ", unless you say otherwise below." } }
+                @if removal.bucket.is_some() {
+                    li {
+                        "It returns to namespace " strong { (removal.namespace) }
+                        @if may_move { ", unless you say otherwise below" } "."
+                    }
+                }
                 li { "It can be restored " (until(removal, now)) "." }
             }
         }
-        @if taken {
+        @if taken && wrong.is_none() {
             p class="notice wait" {
                 "Another " (removal.kind()) " has the name " strong { (removal.name()) } " now. Choose another name"
-                @if removal.bucket.is_some() { ", or put it in place of the other one" } "."
+                @if may_replace { ", or put it in place of the other one" } "."
             }
         }
         @if homeless {
             p class="notice wait" {
-                "Namespace " strong { (removal.namespace) } " was removed itself. Restore that, or name another namespace."
+                "Namespace " strong { (removal.namespace) } " was removed itself. Restore that"
+                @if may_move { ", or name another namespace" } "."
             }
         }
         div class="field" {
@@ -77,13 +88,13 @@ pub(super) async fn restore(
             input type="text" id="as" name="as" maxlength="255" required
                 value=(filled(wrong, "as", removal.name())) aria-describedby=[wrong.map(|_| "wrong")];
         }
-        @if removal.bucket.is_some() {
+        @if may_move {
             div class="field" {
                 label for="into" { "Namespace" }
                 input type="text" id="into" name="into" required value=(filled(wrong, "into", &removal.namespace));
             }
         }
-        @if removal.bucket.is_some() && (taken || wrong.is_some()) {
+        @if may_replace && (taken || wrong.is_some()) {
             div class="tick" {
                 input type="checkbox" id="replace" name="replace" value="yes" checked[wrong.is_some_and(|wrong| wrong.form.is_set("replace"))];
                 label for="replace" {
@@ -91,10 +102,13 @@ pub(super) async fn restore(
                 }
             }
         }
-        @if expired {
+        @if expired && !may_hurry {
+            p class="notice wait" { "Its time is over. To restore it all the same takes the right to purge." }
+        }
+        @if expired && may_hurry {
             div class="tick" {
                 input type="checkbox" id="expired" name="expired" value="yes";
-                label for="expired" { "Its time is over. Restore it all the same, as long as it is there: this takes the right to purge." }
+                label for="expired" { "Its time is over. Restore it all the same, as long as it is there." }
             }
         }
     })
@@ -211,7 +225,7 @@ pub(super) fn unhold(removal: &Removal, now: i64) -> Markup {
         div class="card what" {
             ul class="will" {
                 @if let Some(hold) = &removal.hold {
-                    li { "The hold of " strong { (hold.owner) } " is lifted: " (hold.reason) }
+                    li { "The hold that " strong { (hold.owner) } " put on it is lifted. It was there because: " (hold.reason) }
                 }
                 li { strong { (removal.name()) } " (" (removal.content()) ") is then kept " (until(removal, now)) "." }
                 @if removal.expires_at.is_some_and(|at| at <= now) {

@@ -54,9 +54,11 @@ impl Which {
     }
 }
 
-pub(super) fn confirm(desk: &Desk, wrong: Option<&Fault>) -> Result<Page, Fault> {
+pub(super) async fn confirm(desk: &mut Desk, wrong: Option<&Fault>) -> Result<Page, Fault> {
     let which = Which::of(desk)?;
-    let title = format!("{} '{}'", Action::Undelete.title(), which.bucket);
+    desk.enter(&which.namespace);
+    desk.expect(["BUCKET.UNDELETE", &which.bucket]).await?;
+    let title = Action::Undelete.title(&format!("bucket '{}'", which.bucket));
     let crumbs = namespace::crumbs(&format!("{}.x", which.namespace));
     let fields = html! {
         div class="card what" {
@@ -92,7 +94,7 @@ pub(super) async fn carry_out(desk: &mut Desk, form: &Fields) -> Result<Answer, 
     desk.enter(&which.namespace);
     match bring_back(desk, which.words(&operation)).await {
         Ok(()) => Ok(Answer::To(which.at("deleted", "undeleted"))),
-        Err(fault) if can_be_mended(&fault) => Ok(Answer::Page(confirm(desk, Some(&fault))?)),
+        Err(fault) if can_be_mended(&fault) => Ok(Answer::Page(confirm(desk, Some(&fault)).await?)),
         Err(fault) => Err(fault),
     }
 }

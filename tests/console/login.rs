@@ -84,7 +84,7 @@ fn who_logs_in_comes_to_where_he_wanted_and_is_shown_by_name() {
     assert!(set.ends_with("; path=/console; httponly; samesite=strict"), "{set}");
     assert_ne!(visitor.cookies, before, "another cookie than before");
     let page = visitor.page("/console");
-    assert!(page.contains(">ada</span>") && page.contains("Log out"), "{page}");
+    assert!(page.contains(">ada</b>") && page.contains("Log out"), "{page}");
     for elsewhere in ["https://evil.example", "//evil.example/console", "/consolex", "/metrics"] {
         let login = format!("/console/login?back={}", crate::house::percent(elsewhere));
         assert_eq!(location(&visitor.fill(&login, &fields)), "/console", "{elsewhere}");
@@ -264,9 +264,9 @@ fn nobody_has_to_log_in_on_a_fresh_node_and_who_wants_to_can() {
     let house = House::build();
     let mut visitor = house.visitor();
     let page = visitor.page("/console");
-    assert!(page.contains(">default</span>") && !page.contains("Log in"), "{page}");
+    assert!(page.contains(">default</b>") && !page.contains("Log in"), "{page}");
     house.done("ACL SETUSER ada on >geheim ~* +@read");
     assert!(visitor.page("/console").contains("href=\"/console/login\""));
     assert_eq!(location(&visitor.log_in("ada", "geheim")), "/console");
-    assert!(visitor.page("/console").contains(">ada</span>"));
+    assert!(visitor.page("/console").contains(">ada</b>"));
 }

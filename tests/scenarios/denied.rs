@@ -175,6 +175,7 @@ async fn expect_alike(ada: &mut Seat, spec: &Spec, id: &str, of_nothing: &str) -
     };
     let (one, other) = (ada.say(&about(id)).await, ada.say(&about(of_nothing)).await);
     claim!(one.starts_with("NOPERM"), "'{}' answered '{one}'", about(id));
+    let (one, other) = (one.replace(id, "ID"), other.replace(of_nothing, "ID"));
     claim!(one == other, "'{}': '{one}', but '{}': '{other}'", about(id), about(of_nothing));
     Ok(())
 }

@@ -310,8 +310,11 @@ impl Visitor {
     }
 }
 
-/// The value of a hidden field of the page's own form, which is its last.
+/// The value of a hidden field of the page's own form, which is the last before the foot.
 pub(crate) fn hidden<'a>(page: &'a str, name: &str) -> &'a str {
+    let own = page.split("</main>").next().unwrap();
+    let field = format!("name=\"{name}\" value=\"");
+    let page = if own.contains(&field) { own } else { page };
     let (_, rest) = page.rsplit_once(&format!("name=\"{name}\" value=\"")).unwrap();
     rest.split('"').next().unwrap()
 }

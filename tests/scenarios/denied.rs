@@ -41,16 +41,6 @@ fn commands_of(right: Right) -> impl Iterator<Item = &'static Spec> {
     })
 }
 
-/// The same call about things that are not there.
-fn about_nothing(call: &str) -> String {
-    let instead = |word| match word {
-        "users" => "nothing",
-        "there" => "nowhere",
-        word => word,
-    };
-    call.split(' ').map(instead).collect::<Vec<_>>().join(" ")
-}
-
 async fn furnished() -> Claim<Cluster> {
     let cluster = with_ada(&["A"], "").await?;
     for command in [
@@ -75,8 +65,7 @@ async fn each_alike() -> Claim {
         let mut ada = ada_at(&cluster, "A").await?;
         let mut refused = 0;
         for spec in commands_of(right) {
-            let there = call(spec);
-            let nowhere = about_nothing(&there);
+            let (there, nowhere) = (call(spec, "users", "there"), call(spec, "nothing", "nowhere"));
             let (said, of_nothing) = (ada.say(&there).await, ada.say(&nowhere).await);
             claim!(said.starts_with("NOPERM User ada"), "'{there}' without {right:?}: '{said}'");
             claim!(
@@ -169,10 +158,7 @@ fn takes_id(spec: &Spec) -> bool {
 }
 
 async fn expect_alike(ada: &mut Seat, spec: &Spec, id: &str, of_nothing: &str) -> Claim {
-    let about = |id: &str| {
-        let words = call(spec);
-        words.replace("users", id).replace("there", id)
-    };
+    let about = |id| call(spec, id, id);
     let (one, other) = (ada.say(&about(id)).await, ada.say(&about(of_nothing)).await);
     claim!(one.starts_with("NOPERM"), "'{}' answered '{one}'", about(id));
     let (one, other) = (one.replace(id, "ID"), other.replace(of_nothing, "ID"));

@@ -157,10 +157,11 @@ pub(super) async fn gather(
 pub(super) async fn page(desk: &mut Desk) -> Result<Page, Fault> {
     let search = Search::of(desk)?;
     let is_wide = search.namespace.is_empty();
-    let (removals, next, advice) = match desk.look(search.words()).await? {
+    let (list, next, advice) = match desk.look(search.words()).await? {
         Some(reply) => {
             let (list, next) = paged(&reply);
-            (rows(list).into_iter().map(Removal::of).collect(), next, None)
+            let removals: Vec<Removal> = rows(list).into_iter().map(Removal::of).collect();
+            (listing(desk, &search, &removals).await?, next, None)
         }
         None if is_wide && !search.namespaces => {
             let walk = overview::walk(desk).await?;
@@ -171,22 +172,19 @@ pub(super) async fn page(desk: &mut Desk) -> Result<Page, Fault> {
                 Some(found) => {
                     let advice = "Here is what you may see. Name a namespace to see all of it.";
                     let is_cut = found.is_cut || walk.is_cut;
-                    (found.removals, None, is_cut.then_some(advice))
+                    let list = listing(desk, &search, &found.removals).await?;
+                    (list, None, is_cut.then_some(advice))
                 }
                 // Refused, and that is recorded.
                 None => return Err(refused(desk, &search).await),
             }
         }
         None if is_wide && desk.may_somewhere(["NAMESPACE", "REMOVED", "any"]) => {
-            let advice =
-                "Name a namespace: you may see what was removed below some of them, not of all.";
-            (Vec::new(), None, Some(advice))
+            let text = "You may see what was removed below some namespaces, not below all.";
+            (show::empty("Name a namespace", text), None, None)
         }
         None => return Err(refused(desk, &search).await),
     };
-    let now = desk.now();
-    let list: Vec<Removal> = removals;
-    let table = if list.is_empty() { nothing(&search) } else { table(desk, &list, now).await? };
     let body = html! {
         div class="head" {
             div {
@@ -205,7 +203,7 @@ pub(super) async fn page(desk: &mut Desk) -> Result<Page, Fault> {
                 }
             }
             div data-part="bin" {
-                (table)
+                (list)
                 (show::more(
                     &next.as_deref().map(|cursor| search.at(cursor)).unwrap_or_default(),
                     (!search.cursor.is_empty()).then(|| search.at("")).as_deref(),
@@ -214,6 +212,11 @@ pub(super) async fn page(desk: &mut Desk) -> Result<Page, Fault> {
         }
     };
     Ok(Page::new(Place::Bin, "Recycle bin", body).live(Live::Events))
+}
+
+async fn listing(desk: &mut Desk, search: &Search, removals: &[Removal]) -> Result<Markup, Fault> {
+    let now = desk.now();
+    if removals.is_empty() { Ok(nothing(search)) } else { table(desk, removals, now).await }
 }
 
 /// Why the visitor may not see what he looks for.

@@ -63,6 +63,9 @@ use visitor::{Secret, Visitor};
 /// Where the console begins.
 pub(super) const ROOT: &str = "/console";
 
+/// Bytes of an address that one is led back to after the login.
+const BACK_BYTES_MAX: usize = 2_000;
+
 /// Live pages that may wait for something to change; the rest of the connections stays free.
 const WAITING_MAX: usize = 24;
 
@@ -122,7 +125,8 @@ impl Console {
         Ok(match answered {
             Ok(response) => response,
             Err(fault) if fault.wants_login() && !posted => {
-                let back = if desk.here == ROOT { "" } else { &desk.here };
+                let is_worth_it = desk.here != ROOT && desk.here.len() <= BACK_BYTES_MAX;
+                let back = if is_worth_it { &desk.here } else { "" };
                 page::see_other_as(&desk, &request::address("login", &[("back", back)]))
             }
             Err(fault) => page::refuse(&desk, &fault),

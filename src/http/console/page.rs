@@ -124,7 +124,8 @@ pub(super) fn render(desk: &Desk, page: &Page) -> String {
         theme,
         live: page.live != Live::No,
         menu: &desk.menu,
-        tools: html! { (themes(desk, theme)) (who(desk)) },
+        who: who(desk),
+        foot: themes(desk, theme),
     };
     let main = html! {
         (notice(desk.query.get("done")))
@@ -160,8 +161,11 @@ fn themes(desk: &Desk, theme: Option<Theme>) -> Markup {
         form class="themes" method="post" action=(address("theme", &[])) aria-label="Colours" {
             (token(desk))
             input type="hidden" name="back" value=(desk.here);
-            @for (name, label, value) in choices {
-                button type="submit" name="theme" value=(name) aria-pressed=(value == theme) { (label) }
+            span { "Colours" }
+            div {
+                @for (name, label, value) in choices {
+                    button type="submit" name="theme" value=(name) aria-pressed=(value == theme) { (label) }
+                }
             }
         }
     }
@@ -194,7 +198,9 @@ struct Frame<'a> {
     theme: Option<Theme>,
     live: bool,
     menu: &'a [Place],
-    tools: Markup,
+    /// At the end of the head.
+    who: Markup,
+    foot: Markup,
 }
 
 impl Frame<'_> {
@@ -220,9 +226,10 @@ impl Frame<'_> {
                             "Lethe"
                         }
                         (self.nav())
-                        div class="tools" { (self.tools) }
+                        (self.who)
                     }
                     main id="main" tabindex="-1" { (main) }
+                    footer { (self.foot) }
                     p id="link" class="link" role="status" hidden {}
                 }
             }
@@ -304,8 +311,8 @@ pub(super) fn refuse(desk: &Desk, fault: &Fault) -> Response {
 
 /// What is wrong with a request of which not even the visitor is known.
 pub(super) fn refusal(fault: &Fault, theme: Option<Theme>) -> Response {
-    let tools = html! {};
-    let frame = Frame { title: fault.title, place: None, theme, live: false, menu: &[], tools };
+    let (who, foot) = (html! {}, html! {});
+    let frame = Frame { title: fault.title, place: None, theme, live: false, menu: &[], who, foot };
     let page = frame.around(&explain(fault, &[(address("", &[]), "To the overview")]));
     allowing(html_response(fault.status, page.into_string()), fault)
 }
@@ -316,6 +323,9 @@ fn explain(fault: &Fault, ways: &[(String, &str)]) -> Markup {
             p class="status" { (fault.status.as_u16()) }
             h1 { (fault.title) }
             p { (fault.text) }
+            @if fault.is("NOPERM") {
+                p class="quiet" { "Log in as somebody who may, or ask an administrator for the right." }
+            }
             p class="actions" {
                 @for (at, (to, label)) in ways.iter().enumerate() {
                     a class={ "button" @if at == 0 { " primary" } } href=(to) { (label) }

@@ -154,6 +154,11 @@ pub(super) fn purge(
     wrong: Option<&Wrong<'_>>,
 ) -> Markup {
     html! {
+        @if removal.hold.is_some() {
+            p class="notice wait" {
+                strong { "It is on hold." } " Nobody can purge it until the hold is lifted."
+            }
+        }
         div class="card what danger-zone" {
             ul class="will" {
                 li {

@@ -134,7 +134,9 @@ impl Secured {
     fn decrypt(&mut self) -> io::Result<()> {
         let Err(error) = self.session.process_new_packets() else { return Ok(()) };
         // What is wrong is told to the other side, if it is still there.
-        if let Err(error) = self.send() {
+        if self.session.wants_write()
+            && let Err(error) = self.send()
+        {
             tracing::debug!(%error, "a client was gone before it was told what is wrong");
         }
         Err(io::Error::new(io::ErrorKind::InvalidData, error))
@@ -150,7 +152,10 @@ impl Secured {
     }
 
     fn send(&mut self) -> io::Result<usize> {
-        self.session.write_tls(&mut Now(&self.socket))
+        match self.session.write_tls(&mut Now(&self.socket))? {
+            0 => Err(io::ErrorKind::WriteZero.into()),
+            sent => Ok(sent),
+        }
     }
 }
 

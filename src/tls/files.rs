@@ -17,7 +17,10 @@ const FILE_BYTES_MAX: u64 = 4 << 20;
 pub(super) fn identity(cert: &Path, key: &Path) -> Result<CertifiedKey, TlsError> {
     let chain = certificates(cert)?;
     if let Some(Err(error)) = chain.first().map(ParsedCertificate::try_from) {
-        return Err(TlsError::content(cert, format!("the certificate in it is damaged: {error}")));
+        return Err(TlsError::content(
+            cert,
+            format!("the certificate in it cannot be used: {error}"),
+        ));
     }
     let signing = provider().key_provider.load_private_key(private_key(key)?);
     // What the library says of a key is not repeated.

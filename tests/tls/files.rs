@@ -60,7 +60,7 @@ async fn what_is_in_a_file_has_to_be_what_belongs_there() {
         |_, plan| {
             plan.identity.cert = BROKEN.to_owned();
         },
-        &["node.pem", "damaged"],
+        &["node.pem", "cannot be used"],
     )
     .await;
     let no_key = ["node-key.pem", "no private key"];

@@ -12,7 +12,7 @@ use lethe::config::{Config, UserRules};
 use lethe::node::{Node, NodeOptions};
 use lethe::resp::Words;
 use lethe::session::{Client, Session};
-use lethe::store::Store;
+use lethe::store::{Held, Matcher, Store};
 use tokio::runtime::Runtime;
 
 use crate::http::{Answer, send};
@@ -20,6 +20,7 @@ use crate::http::{Answer, send};
 /// A node over a store in memory, with a runtime of its own. Stops when dropped.
 pub(crate) struct House {
     pub(crate) address: SocketAddr,
+    store: Store,
     node: Option<Node>,
     runtime: Option<Runtime>,
     /// Who furnishes it, where somebody has to log in.
@@ -83,7 +84,7 @@ impl House {
             .unnamed(here)
             .is_none()
             .then(|| runtime.block_on(users.log_in(here, "root", b"geheim")).unwrap());
-        Self { address, node: Some(node), runtime: Some(runtime), root }
+        Self { address, store: store.clone(), node: Some(node), runtime: Some(runtime), root }
     }
 
     /// Runs a command in a namespace, as a client does who may do everything.
@@ -171,6 +172,14 @@ impl House {
                 drop(tokio::time::timeout(Duration::ZERO, guess).await);
             }
         });
+    }
+
+    /// Does this, until a commit with this label is about to be made, and holds it.
+    pub(crate) fn until(&self, label: &str, done: impl FnOnce()) -> Held {
+        let held = self.store.faults().unwrap().hold(Matcher::any().label(label));
+        done();
+        self.runtime.as_ref().unwrap().block_on(held.arrived());
+        held
     }
 
     /// Which commands have run how often, and how they ended.

@@ -158,8 +158,47 @@ fn what_is_out_of_the_ordinary_reads_well_too() {
     }
     house.done("PURGE.RESUME");
     house.done("BUCKET.REMOVE users REASON to-be-purged");
-    house.done("BUCKET.PURGE users");
-    look_at(&mut browser, &house, &[("reclaim", "reclaim"), ("audit-purge", "audit?action=purge")]);
+    let purging = format!("removal?id={}", house.removal());
+    let held = house.until("reclaim-done", || drop(house.done("BUCKET.PURGE users")));
+    for (name, page) in [
+        ("reclaim", "reclaim"),
+        ("purging-removal", &purging),
+        ("purging-bin", "bin"),
+        ("purging-overview", ""),
+        ("audit-purge", "audit?action=purge"),
+    ] {
+        look_at(&mut browser, &house, &[(name, page)]);
+    }
+    drop(held.release());
+}
+
+#[test]
+fn what_a_policy_says_reads_well() {
+    let Some(mut browser) = Browser::start() else { return };
+    let house = House::build();
+    house.done("NAMESPACE CREATE ledger.2026");
+    house.done(
+        "NAMESPACE POLICY ledger SET retention 90d retention-min 30d tombstone-retention 30d",
+    );
+    house.done("NAMESPACE POLICY ledger.2026 SET quota-documents 100 quota-bytes 1000000");
+    for bucket in ["entries", "drafts"] {
+        house.done_in("ledger.2026", ["BUCKET.CREATE", bucket]);
+        house.done_in("ledger.2026", ["BUCKET.INSERT", bucket, "DOCS", "{}", "{}"]);
+    }
+    house.done_in("ledger.2026", ["BUCKET.REMOVE", "drafts"]);
+    let kept = house.removal();
+    house.done("NAMESPACE POLICY ledger SET lock compliance");
+    house.done_in("ledger.2026", ["BUCKET.CREATE", "closed"]);
+    house.done_in("ledger.2026", ["BUCKET.REMOVE", "closed"]);
+    let locked = house.removal();
+    for (name, page) in [
+        ("policy-namespace", "namespace?name=ledger.2026"),
+        ("policy-bucket", "bucket?namespace=ledger.2026&name=entries"),
+        ("policy-removal", &format!("removal?id={locked}")),
+        ("policy-purge", &format!("purge?id={kept}")),
+    ] {
+        look_at(&mut browser, &house, &[(name, page)]);
+    }
 }
 
 #[test]

@@ -152,6 +152,51 @@ fn members_shards_replicas_reclaim_and_the_audit_log_have_their_pages() {
 }
 
 #[test]
+fn what_a_policy_says_and_where_from_is_shown() {
+    let house = House::build();
+    house.done("NAMESPACE CREATE ledger.2026");
+    house.done("NAMESPACE POLICY ledger SET retention 90d retention-min 30d lock compliance");
+    house.done("NAMESPACE POLICY ledger.2026 SET quota-documents 10");
+    house.done_in("ledger.2026", ["BUCKET.CREATE", "entries"]);
+    house.done_in("ledger.2026", ["BUCKET.INSERT", "entries", "DOCS", "{}", "{}"]);
+    let mut visitor = house.visitor();
+    for page in ["namespace?name=ledger.2026", "bucket?namespace=ledger.2026&name=entries"] {
+        let page = visitor.page(&format!("/console/{page}"));
+        for text in
+            ["90 d", "at least 30 d", "(of namespace ledger)", "compliance", "of 10 documents"]
+        {
+            assert!(page.contains(text), "{text}: {page}");
+        }
+    }
+    house.done_in("ledger.2026", ["BUCKET.REMOVE", "entries"]);
+    let removal = house.removal();
+    let page = visitor.page(&format!("/console/removal?id={removal}"));
+    assert!(page.contains("A lock of compliance keeps it: nobody can purge it before"), "{page}");
+    assert!(!page.contains("/console/purge?"), "{page}");
+    let refused = visitor.fill(&format!("/console/purge?id={removal}"), &[("name", "entries")]);
+    assert_eq!(refused.status, 409, "{}", refused.body);
+}
+
+#[test]
+fn what_was_purged_is_shown_until_its_bytes_are_given_back() {
+    let (house, removal) = furnished();
+    let mut visitor = house.visitor();
+    let held = house.until("reclaim-done", || drop(house.done("BUCKET.PURGE old")));
+    let reclaim = visitor.page("/console/reclaim");
+    for text in [">old<", "bucket in global", "Given back", "Purged"] {
+        assert!(reclaim.contains(text), "{text}: {reclaim}");
+    }
+    let page = visitor.page(&format!("/console/removal?id={removal}"));
+    assert!(page.contains("purging") && !page.contains("/console/restore?"), "{page}");
+    assert!(visitor.page("/console").contains("1 object"));
+    drop(held.release());
+    let done = ["PURGE.STATUS"];
+    house.wait_for(done, |jobs| *jobs == lethe::command::Reply::Array(Vec::new()));
+    assert!(visitor.page("/console/reclaim").contains("Nothing is being reclaimed"));
+    assert_eq!(visitor.ask(&format!("/console/removal?id={removal}"), "").status, 404);
+}
+
+#[test]
 fn deleted_documents_are_listed_with_who_and_why() {
     let (house, _) = furnished();
     let page = house.visitor().page("/console/deleted?namespace=global&bucket=users");

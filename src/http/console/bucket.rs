@@ -8,7 +8,7 @@ use super::page::{Live, Page, Place};
 use super::removal::Removal;
 use super::reply::{Row, paged, rows};
 use super::request::address;
-use super::{bin, namespace, replicas, show};
+use super::{bin, namespace, policy, replicas, show};
 
 pub(super) async fn page(desk: &mut Desk) -> Result<Page, Fault> {
     let name = desk.query.required("name")?.to_owned();
@@ -111,9 +111,7 @@ fn settings(row: Row<'_>) -> Markup {
             header { h2 { "Settings" } }
             div class="body" {
                 dl class="facts" {
-                    dt { "Kept after removal" } dd { (show::kept(&row.text("retention"))) }
-                    dt { "Deleted documents are kept" }
-                    dd { (show::kept(&row.text("tombstone_retention"))) }
+                    @if let Some(policy) = row.row("policy") { (policy::facts(policy)) }
                     @if let Some(ttl) = row.row("ttl") {
                         dt { "Time to live" } dd { (ttl.text("after")) " after " code { (ttl.text("field")) } }
                     }

@@ -35,6 +35,7 @@ mod login;
 mod namespace;
 mod overview;
 mod page;
+mod policy;
 mod reclaim;
 mod removal;
 mod replicas;

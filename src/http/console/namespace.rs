@@ -5,6 +5,7 @@ use maud::{Markup, html};
 use super::desk::Desk;
 use super::fault::Fault;
 use super::page::{Live, Page, Place};
+use super::policy;
 use super::removal::Removal;
 use super::reply::{Row, paged, rows, texts};
 use super::request::address;
@@ -207,7 +208,6 @@ pub(super) async fn page(desk: &mut Desk) -> Result<Page, Fault> {
                             dd { @if removed.count == 0 { "nothing" } @else { (removed.link(&path)) } }
                         }
                     }
-                    div { dt { "Kept after removal" } dd { (show::kept(&described.text("retention"))) } }
                     div { dt { "Created" } dd { (show::ago(now, described.instant("created_at"))) } }
                 }
             }
@@ -233,6 +233,12 @@ pub(super) async fn page(desk: &mut Desk) -> Result<Page, Fault> {
                             @if more_children.is_some() { li class="quiet" { "and more" } }
                         }
                     }
+                }
+            }
+            @if let Some(policy) = described.row("policy") {
+                section class="card" aria-labelledby="policy" {
+                    header { h2 id="policy" { "What applies here" } }
+                    div class="body" { dl class="facts" { (policy::facts(policy)) } }
                 }
             }
             section class="card" aria-labelledby="buckets" {

@@ -28,7 +28,33 @@ pub(super) struct Hold {
     pub(super) owner: String,
     pub(super) reason: String,
     pub(super) review_at: Option<i64>,
+    is_overdue: bool,
     pub(super) since: Option<i64>,
+}
+
+/// What else keeps it from being purged.
+#[derive(Clone, Debug)]
+pub(super) struct Lock {
+    pub(super) name: String,
+    /// `None`: for ever.
+    until: Option<i64>,
+}
+
+impl Lock {
+    /// What it means.
+    pub(super) fn text(&self, now: i64) -> Markup {
+        html! {
+            @match self.name.as_str() {
+                "governance" => "A lock of governance keeps it: who may all the same purges it with a client, by BYPASS-GOVERNANCE. Without that nobody can purge it ",
+                "compliance" => "A lock of compliance keeps it: nobody can purge it ",
+                _ => "The policy of its namespace keeps it: nobody can purge it ",
+            }
+            @match self.until {
+                Some(at) => { "before " (show::exactly(at)) " (" (show::in_text(now, at)) ")." }
+                None => { "as long as the lock is there." }
+            }
+        }
+    }
 }
 
 /// A bucket or a namespace that was removed.
@@ -48,6 +74,7 @@ pub(super) struct Removal {
     pub(super) reason: Option<String>,
     pub(super) expires_at: Option<i64>,
     pub(super) hold: Option<Hold>,
+    pub(super) lock: Option<Lock>,
     pub(super) documents: Option<i64>,
     pub(super) bytes: Option<i64>,
     pub(super) witnessed: i64,
@@ -61,6 +88,7 @@ impl Removal {
             owner: hold.text("owner").into_owned(),
             reason: hold.text("reason").into_owned(),
             review_at: hold.instant("review_at"),
+            is_overdue: hold.is_true("review_overdue"),
             since: hold.instant("since"),
         });
         Self {
@@ -75,6 +103,10 @@ impl Removal {
             reason: row.maybe("reason").map(Into::into),
             expires_at: row.instant("expires_at"),
             hold,
+            lock: row.row("locked").map(|locked| Lock {
+                name: locked.text("lock").into_owned(),
+                until: locked.instant("until"),
+            }),
             documents: row.number("documents"),
             bytes: row.number("bytes"),
             witnessed: row.number("witnessed").unwrap_or(0),
@@ -281,7 +313,7 @@ pub(super) async fn page(desk: &mut Desk) -> Result<Page, Fault> {
             (facts(&removal, now))
             @if let Some(witnesses) = &witnesses { (barrier(now, &rows(witnesses))) }
         }
-        @if may.purge { (danger(&removal)) }
+        @if may.purge { (danger(&removal, now)) }
     };
     let live = if removal.is_purging { Live::Moving } else { Live::Events };
     Ok(Page::new(Place::Bin, format!("{} (removed)", removal.name()), body).live(live))
@@ -351,6 +383,7 @@ pub(super) fn facts(removal: &Removal, now: i64) -> Markup {
                                 @if let Some(at) = hold.review_at { ", to be reviewed " (show::exactly(at)) }
                                 ")"
                             }
+                            @if hold.is_overdue { " " (show::badge("wait", "review overdue")) }
                         }
                     }
                     dt { "Removal" } dd { code { (removal.handle) } }
@@ -436,7 +469,7 @@ fn busy(now: i64, rows: &[Row<'_>]) -> Markup {
     }
 }
 
-fn danger(removal: &Removal) -> Markup {
+fn danger(removal: &Removal, now: i64) -> Markup {
     html! {
         @if !removal.is_purging {
             section class="card danger-zone" aria-labelledby="danger" {
@@ -445,11 +478,13 @@ fn danger(removal: &Removal) -> Markup {
                     p {
                         @if removal.hold.is_some() {
                             "It is on hold: nobody can purge it until the hold is lifted."
+                        } @else if let Some(lock) = &removal.lock {
+                            (lock.text(now))
                         } @else {
                             "Erases it for good, before its time. This can't be undone."
                         }
                     }
-                    @if removal.hold.is_none() {
+                    @if removal.hold.is_none() && removal.lock.is_none() {
                         a class="button danger" href=(removal.action("purge")) { "Purge…" }
                     }
                 }

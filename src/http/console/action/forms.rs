@@ -158,6 +158,8 @@ pub(super) fn purge(
             p class="notice wait" {
                 strong { "It is on hold." } " Nobody can purge it until the hold is lifted."
             }
+        } @else if let Some(lock) = &removal.lock {
+            p class="notice wait" { (lock.text(now)) }
         }
         div class="card what danger-zone" {
             ul class="will" {

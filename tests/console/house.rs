@@ -66,7 +66,8 @@ impl House {
         house.wait_for(["CLUSTER.MEMBERS"], |members| {
             format!("{members:?}").matches("\"lost\"").count() > 0
         });
-        // It stops in the middle of everything: nobody says that it leaves.
+        // From now on it reaches nothing; then it stops in the middle of everything.
+        store.faults().unwrap().outage("lost");
         if let Some(runtime) = lost.runtime.take() {
             runtime.shutdown_background();
         }

@@ -93,6 +93,8 @@ mutations! {
     TtlByOwnClock => ttl_by_own_clock,
     /// TTL deletes though all destruction is paused.
     TtlIgnoresPause => ttl_ignores_pause,
+    /// A swap does not wait for the last changes of its source.
+    SwapIgnoresTail => swap_ignores_tail,
 }
 
 #[cfg(test)]

@@ -241,9 +241,11 @@ fn enter_work(world: &mut World, node: &'static str, bucket: BucketId) {
     let member = world.cluster.node(node).cluster();
     let shard = member.owned_shards().borrow().keys().next().copied();
     let scope = shard.filter(|_| by_shard).map_or(Scope::Member, Scope::Shard);
-    let work = member.work().enter(bucket, scope, "simulated work");
+    world.works += 1;
+    let what = format!("simulated work {}", world.works);
+    let work = member.work().enter(bucket, scope, what.as_str());
     let incarnation = member.incarnation();
-    world.entered.push(Open { node, incarnation, bucket, work });
+    world.entered.push(Open { node, incarnation, bucket, what, work });
 }
 
 /// The second half.

@@ -274,4 +274,25 @@ pub const TALES: &[(u32, Tale)] = &[
             vacuum(one),
         ]
     }),
+    // Writes meet the swap itself, on other nodes.
+    (4, |dice, one, _| {
+        let insert = |dice: &mut Dice| {
+            let document = dice.document();
+            order(Effect::Insert, format!("BUCKET.INSERT {one} DOCS {document}"))
+        };
+        let serial = dice.serial();
+        let gone = Effect::Remove { serial, retain: None };
+        vec![
+            order(gone, format!("BUCKET.REMOVE c REASON c{serial}")),
+            insert(dice),
+            order(Effect::Copy, format!("BUCKET.COPY {one} c")),
+            insert(dice),
+            order(Effect::Copy, format!("BUCKET.SWAP {one} c TIMEOUT 3000")),
+            insert(dice),
+            delete(dice, one, r#"{"k":0}"#, None),
+            insert(dice),
+            undelete(one, "{}"),
+            insert(dice),
+        ]
+    }),
 ];

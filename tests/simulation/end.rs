@@ -38,7 +38,7 @@ impl World {
         self.replace_the_ended().await?;
         self.look(true).await?;
         claim!(self.flying.is_empty(), "a command was never answered");
-        self.model.acknowledged(&self.last)?;
+        self.model.acknowledged()?;
         let mut seat = Seat::at(&self.cluster, "A");
         seat.done("CLUSTER.CLOCK CONFIRM").await?;
         seat.done("PURGE.RESUME").await?;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use lethe::clock::milliseconds;
 use lethe::codec::record::{ChangeOp, IndexStatus};
 use lethe::codec::{BucketId, Sequence};
+use lethe::store::limits::TRANSACTION_TIME_MAX;
 
 use crate::cluster::{Claim, claim};
 use crate::commands::Effect;
@@ -39,10 +40,12 @@ impl Past {
         }
     }
 
-    /// What cluster time had surely reached then.
-    fn reached(&self, at: Duration) -> i64 {
+    /// What every node knew then that cluster time had reached. What a node knows it has read
+    /// in a transaction, and it may have stood still between that one's snapshot and its end.
+    fn known(&self, at: Duration) -> i64 {
         let before = self.times.iter().rev().find(|(looked, _)| *looked <= at);
-        before.map_or(i64::MIN, |(_, time)| time.saturating_sub(TOLERANCE))
+        let behind = TOLERANCE + milliseconds(TRANSACTION_TIME_MAX);
+        before.map_or(i64::MIN, |(_, time)| time.saturating_sub(behind))
     }
 
     /// What cluster time has surely not passed yet.
@@ -104,8 +107,10 @@ impl Looks<'_> {
 impl Model {
     /// Compares what was kept of deleted documents with what is.
     pub fn kept(&mut self, looks: &Looks<'_>) -> Claim {
-        // A copy follows later.
-        if looks.is_copy() {
+        // A copy follows later, and one that came and took the place of its source meanwhile
+        // has brought along what was there before.
+        let new = !looks.before.buckets.contains_key(&looks.bucket.0);
+        if looks.is_copy() || new && self.asked(looks, |effect| *effect == Effect::Copy) {
             return Ok(());
         }
         let since = looks.since();
@@ -160,14 +165,13 @@ impl Model {
     fn back(&self, looks: &Looks<'_>, since: &BTreeMap<Oid, Vec<ChangeOp>>) -> Claim {
         let asked = self.told.all_under_way(looks.before.at, looks.now.at);
         let asked = asked.filter(|sent| sent.effect.brings_back()).map(|sent| sent.asked).min();
-        let clock = asked.map_or(i64::MIN, |asked| self.past.reached(asked));
+        let clock = asked.map_or(i64::MIN, |asked| self.past.known(asked));
         let clock = clock.saturating_sub(looks.now.stood_still(looks.bucket.0));
         for (oid, ops) in since.iter().filter(|(_, ops)| ops.contains(&ChangeOp::Undelete)) {
             let id = shown(oid);
             claim!(asked.is_some(), "{id} came back, and nobody asked for it");
             tally::event("deleted document came back");
             let Some(document) = looks.is.documents.get(oid) else { continue };
-            // A copy that came and took the place of its source meanwhile brought all along.
             let new = !looks.before.buckets.contains_key(&looks.bucket.0);
             if ops.len() > 1 || new {
                 continue;

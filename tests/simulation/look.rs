@@ -11,9 +11,10 @@ use lethe::codec::record::{
     ShardRecord, State, TombstoneRecord,
 };
 use lethe::codec::{BucketId, NamespaceId, Sequence, Versionstamp, keys};
-use lethe::store::{RangeRead, Read, Store, Transaction};
+use lethe::store::{Read, Store, Transaction};
 use serde::de::DeserializeOwned;
 
+use crate::cluster::look::rows;
 use crate::cluster::{Claim, fail};
 
 pub type Oid = [u8; 12];
@@ -75,19 +76,8 @@ pub struct Look {
 }
 
 /// Reads all there is of one kind.
-async fn rows(txn: &Transaction, prefix: Vec<u8>) -> Claim<Vec<(Bytes, Bytes)>> {
-    let mut rows = Vec::new();
-    let mut next = Some(RangeRead::prefix(prefix).snapshot());
-    while let Some(range) = next {
-        let page = txn.range(range.clone()).await.map_err(fail)?;
-        next = range.after(&page);
-        rows.extend(page.rows);
-    }
-    Ok(rows)
-}
-
 async fn of_kind(txn: &Transaction, kind: u16) -> Claim<Vec<(Bytes, Bytes)>> {
-    rows(txn, keys::kind_prefix(kind)).await
+    rows(txn, &keys::kind_prefix(kind)).await
 }
 
 fn numbered(key: &[u8]) -> Claim<u64> {

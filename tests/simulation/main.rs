@@ -38,6 +38,7 @@ mod mirror;
 mod mistakes;
 mod model;
 mod runner;
+mod swaps;
 mod tally;
 mod told;
 mod world;

@@ -15,8 +15,9 @@ use crate::cluster::{Claim, EPOCH, SILENT_AFTER, claim};
 use crate::commands::Effect;
 use crate::kept::{Looks, Past, decoded, is_chosen};
 use crate::look::{Content, Look, Oid};
+use crate::swaps::Swap;
 use crate::tally;
-use crate::told::Told;
+use crate::told::{Spell, Told};
 
 /// Without RETAIN.
 const DEFAULT_RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -45,8 +46,18 @@ pub struct Model {
     homes: BTreeMap<Oid, BTreeSet<u64>>,
     /// In which namespaces a bucket or a namespace was seen last.
     lineages: BTreeMap<u64, Vec<u64>>,
-    /// Buckets that are no more.
-    gone: BTreeSet<u64>,
+    /// What a bucket was ever called.
+    called: BTreeMap<u64, BTreeSet<String>>,
+    /// Copies of a bucket that were seen.
+    copies: BTreeMap<u64, BTreeSet<u64>>,
+    /// Copies that took the place of their source since the last thorough look.
+    swaps: Vec<Swap>,
+    /// Buckets and namespaces that are no more, and when that was seen.
+    gone: BTreeMap<u64, Duration>,
+    /// When it was last looked what lies in a bucket.
+    looked_into: BTreeMap<u64, Duration>,
+    /// What change logs have told of documents.
+    logged: BTreeMap<Oid, Vec<ChangeOp>>,
     /// When a member's heart beat last: incarnation, counter, not before this.
     hearts: BTreeMap<String, (u64, i64, Duration)>,
     /// Incarnations that were members no more soon after a beat.
@@ -97,6 +108,13 @@ impl Model {
         for id in now.buckets.keys().chain(now.namespaces.keys()) {
             self.lineages.insert(*id, now.lineage(*id));
         }
+        for (id, record) in &now.buckets {
+            self.called.entry(*id).or_default().insert(record.name.clone());
+            if let Some(of) = record.copy {
+                self.copies.entry(of.source.0).or_default().insert(*id);
+            }
+        }
+        self.swaps.extend(Swap::between(before, now));
         self.instances(before, now)?;
         self.removals(before, now);
         self.purges(before, now)?;
@@ -110,7 +128,7 @@ impl Model {
         let mut names = BTreeSet::new();
         for (id, bucket) in &now.buckets {
             let id = BucketId(*id);
-            claim!(!self.gone.contains(&id.0), "{id} was purged and is there again");
+            claim!(!self.gone.contains_key(&id.0), "{id} was purged and is there again");
             let removal = now.own_removal_of(id.0);
             let removed = bucket.state == State::Removed;
             claim!(removed == removal.is_some(), "{id} is {:?}, removal {removal:?}", bucket.state);
@@ -122,7 +140,11 @@ impl Model {
             claim!(self.is_buried(id.0, now), "{id} is gone and has no grave");
         }
         for (removal, grave) in &now.graves {
-            self.gone.insert(grave.object.number());
+            self.gone.entry(grave.object.number()).or_insert(now.at);
+            // Also one that came and went between two looks.
+            if let Some(bucket) = grave.object.bucket() {
+                self.called.entry(bucket.0).or_default().insert(grave.name.clone());
+            }
             let known = before.removals.get(removal);
             let same = known.is_none_or(|(_, known)| known.object == grave.object);
             claim!(same, "the purge of {} took another object", RemovalId(*removal));
@@ -153,17 +175,23 @@ impl Model {
             let retain = milliseconds(retain.unwrap_or(DEFAULT_RETENTION));
             let since = before.at;
             let until = true_time(since).saturating_add(retain);
-            let promise = self.promises.entry(*id).or_insert(Promise { since, until });
-            for sent in &self.told.sent {
-                if let Effect::Retain(name, retain) = sent.effect
-                    && name == removal.name
-                    && sent.over.is_none_or(|over| over >= promise.since)
-                {
-                    let from = true_time(sent.asked.max(promise.since));
-                    promise.until = promise.until.min(from + milliseconds(retain));
-                }
+            self.promises.entry(*id).or_insert(Promise { since, until });
+        }
+    }
+
+    /// The earliest true time at which a removal of this name may be purged unasked. Also a RETAIN that
+    /// was not answered yet may have shortened it.
+    fn until(&self, promise: &Promise, name: &str) -> i64 {
+        let mut until = promise.until;
+        for sent in self.told.all_under_way(promise.since, Duration::MAX) {
+            if let Effect::Retain(of, retain) = sent.effect
+                && of == name
+            {
+                let from = true_time(sent.asked.max(promise.since));
+                until = until.min(from + milliseconds(retain));
             }
         }
+        until
     }
 
     /// Nothing is purged that nobody asked to purge and that has not expired, whatever
@@ -179,7 +207,8 @@ impl Model {
             );
             // One that came and went between two looks: its promise is not known.
             let expired = self.promises.get(id).is_none_or(|promise| {
-                promise.until <= true_time(now.at).saturating_add(self.ahead + TOLERANCE)
+                self.until(promise, &grave.name)
+                    <= true_time(now.at).saturating_add(self.ahead + TOLERANCE)
             });
             claim!(
                 asked || expired || self.went_with_another(grave.object.number(), now),
@@ -270,6 +299,12 @@ impl Model {
             for oid in content.documents.keys() {
                 self.homes.entry(*oid).or_default().insert(*id);
             }
+            for (_, change) in &content.changes {
+                let ops = self.logged.entry(change.oid).or_default();
+                if !ops.contains(&change.op) {
+                    ops.push(change.op);
+                }
+            }
             let Some(record) = now.buckets.get(id) else {
                 let above = self.lineages.get(id).into_iter().flatten();
                 let objects: BTreeSet<u64> = above.copied().chain([*id]).collect();
@@ -280,6 +315,7 @@ impl Model {
                 claim!(purging, "{bucket} is no more, and {} keys of it are", content.rows);
                 continue;
             };
+            self.looked_into.insert(*id, now.at);
             if let Some(removal) = now.removal_of(*id) {
                 let (removed, _) = now.removals[&removal];
                 for (version, change) in &content.changes {
@@ -308,7 +344,7 @@ impl Model {
             self.counted(content)?;
             self.epochs(before, content)?;
         }
-        Ok(())
+        self.swaps.drain(..).try_for_each(|swap| swap.lost_nothing(now, is))
     }
 
     /// A worker writes nothing once its shard has another epoch [4].
@@ -369,43 +405,71 @@ impl Model {
         Ok(())
     }
 
-    /// At the end: what was acknowledged is in its bucket's change log, or went with the bucket.
-    pub fn acknowledged(&self, end: &Look) -> Claim {
-        let logged = |oid: &Oid, wanted: ChangeOp| {
-            end.contents.iter().flatten().any(|(_, content)| {
-                let mut changes = content.changes.iter().map(|(_, change)| change);
-                changes.any(|change| change.oid == *oid && change.op == wanted)
-            })
-        };
-        let purged = |oid: &Oid| match self.homes.get(oid) {
-            Some(homes) => {
-                homes.iter().any(|home| self.gone.contains(home) || !end.buckets.contains_key(home))
+    /// At the end: what was acknowledged stood in a change log at some look, or went with a bucket
+    /// into which nobody looked after it.
+    pub fn acknowledged(&self) -> Claim {
+        let told = &self.told;
+        for (all, op) in [
+            (&told.inserted, ChangeOp::Insert),
+            (&told.deleted, ChangeOp::Delete),
+            (&told.undeleted, ChangeOp::Undelete),
+        ] {
+            for (oid, spell) in all {
+                let id = bson::oid::ObjectId::from_bytes(*oid);
+                let logged = self.logged.get(oid).is_some_and(|ops| ops.contains(&op));
+                claim!(
+                    logged || self.went_unseen(*spell),
+                    "{op:?} of {id} was acknowledged, and nothing tells of it: it is lost"
+                );
+                tally::event(if logged {
+                    "acknowledged and seen"
+                } else {
+                    "acknowledged and purged"
+                });
             }
-            // It came and went with its bucket between two looks.
-            None => !self.gone.is_empty(),
-        };
-        for oid in &self.told.inserted {
-            let id = bson::oid::ObjectId::from_bytes(*oid);
-            let there = logged(oid, ChangeOp::Insert) || purged(oid);
-            claim!(there, "{id} was inserted, as was acknowledged, and is lost");
-        }
-        for oid in self.told.deleted.keys() {
-            let id = bson::oid::ObjectId::from_bytes(*oid);
-            let there = logged(oid, ChangeOp::Delete) || purged(oid);
-            claim!(there, "{id} was deleted, as was acknowledged, and nothing tells of it");
-        }
-        for oid in &self.told.undeleted {
-            let id = bson::oid::ObjectId::from_bytes(*oid);
-            let there = logged(oid, ChangeOp::Undelete) || purged(oid);
-            claim!(there, "{id} came back, as was acknowledged, and nothing tells of it");
         }
         Ok(())
     }
 
+    /// Whether a bucket of the name that was written to is no more, and nobody looked into it since.
+    fn went_unseen(&self, spell: Spell) -> bool {
+        let script = &self.told.sent[spell.number].script;
+        let words: BTreeSet<&str> = script.iter().flat_map(|line| line.split(' ')).collect();
+        let buried = |bucket: &u64| {
+            let above = self.lineages.get(bucket).into_iter().flatten();
+            above.chain([bucket]).filter_map(|object| self.gone.get(object)).min()
+        };
+        self.called.iter().any(|(bucket, names)| {
+            let looked = self.looked_into.get(bucket);
+            names.iter().any(|name| words.contains(name.as_str()))
+                && buried(bucket).is_some_and(|buried| *buried >= spell.asked)
+                && looked.is_none_or(|looked| *looked < spell.answered)
+        })
+    }
+
+    /// Where a document may be: where it was seen, and in all copies of that. One of an id
+    /// that clients choose may be anywhere.
+    fn homes_of(&self, oid: &Oid) -> Option<BTreeSet<u64>> {
+        let mut left: Vec<u64> = self.homes.get(oid)?.iter().copied().collect();
+        let mut homes = BTreeSet::new();
+        while let Some(home) = left.pop() {
+            if homes.insert(home) {
+                left.extend(self.copies.get(&home).into_iter().flatten());
+            }
+        }
+        (!is_chosen(oid)).then_some(homes)
+    }
+
     /// A command was given no document of a bucket that was removed all the while [1, 2].
     pub fn given(&self, given: &Given<'_>, now: &Look) -> Claim {
+        let copied = self.told.sent.iter().any(|sent| sent.effect == Effect::Copy);
         for oid in given.documents {
-            let Some(homes) = self.homes.get(oid) else { continue };
+            let Some(mut homes) = self.homes_of(oid) else { continue };
+            // A copy may have come and taken the place of its source since the last thorough look.
+            if copied {
+                let all = now.buckets.keys();
+                homes.extend(all.filter(|bucket| !self.looked_into.contains_key(bucket)));
+            }
             let removed = |home: &u64| {
                 let Some(Some(removal)) = given.before.get(home) else { return false };
                 now.removal_of(*home) == Some(*removal) || now.graves.contains_key(removal)

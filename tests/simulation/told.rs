@@ -67,18 +67,27 @@ pub struct Sent {
     pub over: Option<Duration>,
 }
 
+/// When something happened: not before it was asked for, not after it was answered.
+#[derive(Clone, Copy, Debug)]
+pub struct Spell {
+    /// Which command asked.
+    pub number: usize,
+    pub asked: Duration,
+    pub answered: Duration,
+}
+
 /// All that was said.
 #[derive(Debug, Default)]
 pub struct Told {
     pub sent: Vec<Sent>,
     /// Documents whose insertion was acknowledged.
-    pub inserted: BTreeSet<Oid>,
-    /// Documents whose deletion was acknowledged, and when that was asked for.
-    pub deleted: BTreeMap<Oid, Duration>,
+    pub inserted: BTreeMap<Oid, Spell>,
+    /// Documents whose deletion was acknowledged.
+    pub deleted: BTreeMap<Oid, Spell>,
     /// How many increments of a document were acknowledged.
     pub increments: BTreeMap<Oid, i64>,
     /// Documents of which it was acknowledged that they came back.
-    pub undeleted: BTreeSet<Oid>,
+    pub undeleted: BTreeMap<Oid, Spell>,
     /// By the name of the bucket: the DELETEs that somebody was told of.
     pub removals: BTreeMap<String, Vec<RemovalId>>,
     /// What these have deleted, where all of it was told.
@@ -119,9 +128,12 @@ impl Told {
             return Ok(());
         }
         let ids = replies.iter().flat_map(object_ids);
+        let spell = Spell { number, asked: sent.asked, answered: at };
         match sent.effect.clone() {
-            Effect::Insert => self.inserted.extend(ids),
-            Effect::Delete { .. } | Effect::Undelete => self.deleted_or_back(number, replies)?,
+            Effect::Insert => self.inserted.extend(ids.map(|id| (id, spell))),
+            Effect::Delete { .. } | Effect::Undelete => {
+                self.deleted_or_back(number, replies, spell)?;
+            }
             Effect::Increment => {
                 for id in ids {
                     *self.increments.entry(id).or_default() += 1;
@@ -134,8 +146,8 @@ impl Told {
 
     /// Notes the answers to DELETE and UNDELETE. By the id of a DELETE comes back
     /// what that deleted, and nothing else.
-    fn deleted_or_back(&mut self, number: usize, replies: &[Reply]) -> Claim {
-        let Sent { script, asked, .. } = &self.sent[number];
+    fn deleted_or_back(&mut self, number: usize, replies: &[Reply], spell: Spell) -> Claim {
+        let Sent { script, .. } = &self.sent[number];
         let mut own = None;
         for (command, reply) in script.iter().zip(replies) {
             let ids = object_ids(reply);
@@ -152,9 +164,9 @@ impl Told {
                     other.is_none(),
                     "'{command}' brought {other:?} back, which it had not taken"
                 );
-                self.undeleted.extend(ids);
+                self.undeleted.extend(ids.into_iter().map(|id| (id, spell)));
             } else if command.starts_with("BUCKET.DELETE") || command.starts_with("BUCKET.ADV") {
-                self.deleted.extend(ids.iter().map(|id| (*id, *asked)));
+                self.deleted.extend(ids.iter().map(|id| (*id, spell)));
                 own = removal_of(reply).or(own);
                 let Some(removal) = own else { continue };
                 let told = self.of_removal.entry(removal).or_default();

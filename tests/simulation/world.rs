@@ -48,6 +48,8 @@ pub struct Open {
     pub node: &'static str,
     pub incarnation: u64,
     pub bucket: BucketId,
+    /// What it is called.
+    pub what: String,
     pub work: Work,
 }
 
@@ -62,6 +64,8 @@ pub struct World {
     pub dice: Dice,
     pub model: Model,
     pub open: Vec<Open>,
+    /// How many pieces of work there have been.
+    pub works: u32,
     /// Work that was entered and has not looked yet whether its bucket is active.
     pub entered: Vec<Open>,
     /// What is sent when its time has come.
@@ -121,6 +125,7 @@ impl World {
             dice,
             model: Model::default(),
             open: Vec::new(),
+            works: 0,
             entered: Vec::new(),
             follow,
             mirrors: (0..).zip(["x", "y", "x"]).map(|(n, name)| Mirror::new(n, name)).collect(),
@@ -328,17 +333,19 @@ impl World {
     /// As long as a node is a member its open work keeps what it works on, and so
     /// does what it has reported as busy.
     fn nothing_open_is_purged(&self, look: &Look) -> Claim {
-        for Open { node, incarnation, bucket, .. } in &self.entered {
+        for Open { node, incarnation, bucket, what, .. } in &self.entered {
             let live = look.members.get(*node).is_some_and(|m| m.incarnation == *incarnation);
-            let busy = self.last.busy.iter().any(|(object, busy, row)| {
-                (*object, busy.as_str(), row.incarnation) == (bucket.0, *node, *incarnation)
+            // A row that does not name it is that of other work, and may go with it.
+            let busy = self.last.busy.iter().any(|(object, member, row)| {
+                (*object, member.as_str(), row.incarnation) == (bucket.0, *node, *incarnation)
+                    && row.what.contains(what)
             });
             claim!(
                 !live || !busy || !self.model.is_buried(bucket.0, look),
                 "{bucket} was purged while {node} had reported work on it as busy"
             );
         }
-        for Open { node, incarnation, bucket, work } in &self.open {
+        for Open { node, incarnation, bucket, work, .. } in &self.open {
             let live = look.members.get(*node).is_some_and(|m| m.incarnation == *incarnation);
             claim!(
                 !live || !self.model.is_buried(bucket.0, look),

@@ -13,7 +13,7 @@
 #[path = "cluster/finish.rs"]
 mod finish;
 #[path = "cluster/look.rs"]
-mod look;
+pub mod look;
 
 use std::cell::Cell;
 use std::collections::BTreeMap;

@@ -248,13 +248,14 @@ impl Lifecycle {
                 reserve_name: false,
             };
             let plan = &plan;
+            let mistaken = self.options().mutations.swap_ignores_tail;
             let swapped = self
                 .swap_transaction("swap", caller, |txn: Transaction| async move {
                     if Instant::now() >= end {
                         return Err(too_long());
                     }
                     let pair = Pair::find(&txn, request).await?;
-                    if pair.is_behind(&txn).await? {
+                    if pair.is_behind(&txn, mistaken).await? {
                         return Ok((None, None));
                     }
                     // In a box, as it is larger than what a stack should hold on FoundationDB.
@@ -403,9 +404,12 @@ impl Pair {
     }
 
     /// Whether anything stands in the log that the copy has not followed, with conflict on its coming there.
-    async fn is_behind(&self, txn: &Transaction) -> Result<bool> {
+    async fn is_behind(&self, txn: &Transaction, mistaken: bool) -> Result<bool> {
         if self.progress.phase != CopyPhase::Following {
             return Ok(true);
+        }
+        if mistaken {
+            return Ok(false);
         }
         let home = Home::of_record(self.source.id, &self.source.record);
         for (shard, position) in home.shards().iter().zip(&self.progress.positions) {

@@ -3,9 +3,21 @@
 use lethe::cluster::view::ClusterView;
 use lethe::codec::record::{self, AuditRecord};
 use lethe::codec::{BucketId, keys};
-use lethe::store::{RangeRead, Read};
+use lethe::store::{RangeRead, Read, Transaction};
 
 use super::{Claim, Cluster, Removed, claim, fail};
+
+/// All rows below a prefix, in the snapshot of a transaction.
+pub async fn rows(txn: &Transaction, prefix: &[u8]) -> Claim<Vec<(bytes::Bytes, bytes::Bytes)>> {
+    let mut rows = Vec::new();
+    let mut next = Some(RangeRead::prefix(prefix).snapshot());
+    while let Some(range) = next {
+        let page = txn.range(range.clone()).await.map_err(fail)?;
+        next = range.after(&page);
+        rows.extend(page.rows);
+    }
+    Ok(rows)
+}
 
 impl Cluster {
     /// The documents of an instance, whatever its state.
@@ -20,15 +32,7 @@ impl Cluster {
 
     /// All rows below a prefix.
     pub async fn rows(&self, prefix: &[u8]) -> Claim<Vec<(bytes::Bytes, bytes::Bytes)>> {
-        let txn = self.store.begin("scan");
-        let mut rows = Vec::new();
-        let mut next = Some(RangeRead::prefix(prefix).snapshot());
-        while let Some(range) = next {
-            let page = txn.range(range.clone()).await.map_err(fail)?;
-            next = range.after(&page);
-            rows.extend(page.rows);
-        }
-        Ok(rows)
+        rows(&self.store.begin("scan"), prefix).await
     }
 
     /// One value.

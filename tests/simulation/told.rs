@@ -148,16 +148,19 @@ impl Told {
     /// what that deleted, and nothing else.
     fn deleted_or_back(&mut self, number: usize, replies: &[Reply], spell: Spell) -> Claim {
         let Sent { script, .. } = &self.sent[number];
-        let mut own = None;
+        let (mut own, mut failed) = (None, false);
         for (command, reply) in script.iter().zip(replies) {
             let ids = object_ids(reply);
+            failed |= matches!(reply, Reply::Error(_));
             if command.contains("UNDELETE") {
                 let wanted = match command.split_once(" REMOVAL ") {
                     Some((_, rest)) if rest.starts_with('@') => own,
                     Some((_, rest)) => rest.split(' ').next().and_then(RemovalId::parse),
                     None => None,
                 };
-                let all = wanted.and_then(|removal| self.of_removal.get(&removal));
+                // What failed may have happened, so that nobody knows all that it deleted.
+                let all = wanted.filter(|removal| !failed || own != Some(*removal));
+                let all = all.and_then(|removal| self.of_removal.get(&removal));
                 let other = all.and_then(|all| ids.iter().find(|id| !all.contains(*id)));
                 let other = other.map(|id| ObjectId::from_bytes(*id));
                 claim!(
@@ -177,9 +180,7 @@ impl Told {
                 }
             }
         }
-        // What failed may have happened: nobody knows all that it deleted.
-        if let Some(removal) = own.filter(|_| replies.iter().any(|r| matches!(r, Reply::Error(_))))
-        {
+        if let Some(removal) = own.filter(|_| failed) {
             self.of_removal.remove(&removal);
         }
         Ok(())

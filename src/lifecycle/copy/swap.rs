@@ -233,9 +233,12 @@ impl Lifecycle {
             ))
         };
         let too_long = &too_long;
+        let mistaken = self.options().mutations.swap_ignores_tail;
         loop {
-            let drained = timeout_at(end, self.drain(source, copy)).await;
-            drained.map_err(|_| too_long())??;
+            if !mistaken {
+                let drained = timeout_at(end, self.drain(source, copy)).await;
+                drained.map_err(|_| too_long())??;
+            }
             let now = self.catalog().now();
             let plan = Plan {
                 caller,
@@ -248,7 +251,6 @@ impl Lifecycle {
                 reserve_name: false,
             };
             let plan = &plan;
-            let mistaken = self.options().mutations.swap_ignores_tail;
             let swapped = self
                 .swap_transaction("swap", caller, |txn: Transaction| async move {
                     if Instant::now() >= end {

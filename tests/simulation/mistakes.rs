@@ -37,7 +37,7 @@ const FOUND: &[(Mutation, u64)] = &[
     (Mutation::VacuumForgetsFloor, 4),
     (Mutation::TtlByOwnClock, 35),
     (Mutation::TtlIgnoresPause, 40),
-    (Mutation::SwapIgnoresTail, 87),
+    (Mutation::SwapIgnoresTail, 22),
 ];
 
 /// Not of the protocol's: only what a session is told is wrong then. The random

@@ -87,6 +87,9 @@ impl Cluster {
                 "{removal} was both restored and purged"
             );
         }
+        if trimmed {
+            return Ok(());
+        }
         let of = |kind| keys::kind_prefix(kind);
         let purged = counted.keys().filter(|(action, _)| action == "purge").count();
         let graves = self.rows(&of(keys::kind::GRAVE)).await?.len();

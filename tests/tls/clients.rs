@@ -165,6 +165,12 @@ async fn our_own_program_trusts_whom_it_is_told_to() {
     bin.env("LETHE_CACERT", &authority).env("LETHE_CERT", &cert).env("LETHE_KEY", &key);
     assert!(run(bin).await.unwrap().status.success());
 
+    let mut backup = lethe(&house, "127.0.0.1", &["backup", "--node"]);
+    backup.arg(format!("rediss://{}", house.address())).arg(house.file("copy"));
+    backup.env("LETHE_CACERT", &authority).env("LETHE_CERT", &cert).env("LETHE_KEY", &key);
+    let output = run(backup).await.unwrap();
+    assert!(text(&output.stdout).starts_with("copied "), "{output:?}");
+
     let mut without = lethe(&house, "127.0.0.1", &["ls", "--cacert"]);
     without.arg(&authority);
     let output = run(without).await.unwrap();

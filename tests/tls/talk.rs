@@ -39,6 +39,21 @@ async fn requests_and_replies_larger_than_all_buffers_go_through_whole() {
     house.node.stop().await;
 }
 
+/// A record for each byte, hundreds of them in what is read at a time.
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_in_the_smallest_pieces_are_put_together() {
+    let house = House::open().await;
+    let mut talk = house.enter(&house.trusting()).await.unwrap();
+    let word = "smallest ".repeat(300);
+    for byte in format!("*2\r\n$4\r\nECHO\r\n${}\r\n{word}\r\n", word.len()).bytes() {
+        talk.0.write_all(&[byte]).await.unwrap();
+    }
+    talk.0.flush().await.unwrap();
+    assert_eq!(talk.line().await.unwrap(), format!("${}", word.len()));
+    assert_eq!(talk.line().await.unwrap(), word);
+    house.node.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn who_says_that_nothing_follows_still_gets_what_he_asked_for() {
     let house = House::open().await;

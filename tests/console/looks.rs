@@ -61,6 +61,18 @@ const NAMELESS: &str = r#"Array.from(document.querySelectorAll("input:not([type=
   .filter((e) => !(e.labels && e.labels.length) && !e.innerText.trim() && !e.getAttribute("aria-label"))
   .map((e) => e.outerHTML)"#;
 
+/// Words that are cut off by what they stand in.
+const CUT: &str = r#"Array.from(document.querySelectorAll("main *"))
+  .filter((e) => e.children.length === 0 && e.textContent.trim() && e.checkVisibility())
+  .filter((e) => {
+    for (let at = e.parentElement; at.tagName !== "MAIN"; at = at.parentElement) {
+      const hides = getComputedStyle(at).overflowX === "hidden";
+      if (hides && e.getBoundingClientRect().right > at.getBoundingClientRect().right + 1) return true;
+    }
+    return false;
+  })
+  .map((e) => e.textContent)"#;
+
 /// Looks at the page that is open.
 fn look(browser: &mut Browser, name: &str) {
     for (size, width, height) in [("desk", 1280, 800), ("phone", 360, 740)] {
@@ -70,6 +82,8 @@ fn look(browser: &mut Browser, name: &str) {
             browser.picture(&format!("{name}-{size}-{theme}"));
             let wide = browser.evaluate("document.documentElement.scrollWidth");
             assert!(wide.as_u64() <= Some(width.into()), "{name} {size}: {wide}");
+            let cut = browser.evaluate(CUT);
+            assert_eq!(cut, serde_json::json!([]), "{name} {size}");
             let faint = browser.evaluate(FAINT);
             assert_eq!(faint, serde_json::json!([]), "{name} {size} {theme}");
         }

@@ -187,7 +187,7 @@ fn what_was_purged_is_shown_until_its_bytes_are_given_back() {
         assert!(reclaim.contains(text), "{text}: {reclaim}");
     }
     let page = visitor.page(&format!("/console/removal?id={removal}"));
-    assert!(page.contains("purging") && !page.contains("/console/restore?"), "{page}");
+    assert!(page.contains("It is purged.") && !page.contains("/console/restore?"), "{page}");
     assert!(visitor.page("/console").contains("1 object"));
     drop(held.release());
     let done = ["PURGE.STATUS"];

@@ -310,6 +310,13 @@ pub(super) async fn page(desk: &mut Desk) -> Result<Page, Fault> {
             (main_actions(&removal, may))
         }
         div data-part="removal" class="parts" {
+            @if removal.is_purging {
+                p class="notice wait" {
+                    strong { "It is purged." } " Nobody can restore it any more. Its bytes are being given back"
+                    @if desk.menu.contains(&Place::Reclaim) { ", as " a href=(address("reclaim", &[])) { "Reclaim" } " shows" }
+                    "."
+                }
+            }
             (facts(&removal, now))
             @if let Some(witnesses) = &witnesses { (barrier(now, &rows(witnesses))) }
         }

@@ -183,12 +183,12 @@ mod tests {
         let (logins, users) = (Logins::default(), Users::new(false));
         logins.open("a", logged_in(&users, DEFAULT).await);
         for _ in 0..3 {
-            tokio::time::advance(IDLE - Duration::from_secs(1)).await;
+            tokio::time::advance(IDLE.saturating_sub(Duration::from_secs(1))).await;
             assert!(logins.find(&users, "a", true).is_some());
         }
         // A live page alone keeps nobody in.
         for _ in 0..2 {
-            tokio::time::advance(IDLE / 2 - Duration::from_secs(1)).await;
+            tokio::time::advance((IDLE / 2).saturating_sub(Duration::from_secs(1))).await;
             assert!(logins.find(&users, "a", false).is_some());
         }
         tokio::time::advance(Duration::from_secs(2)).await;

@@ -113,6 +113,7 @@ const ELSEWHERE: &[Mutation] = &[
     Mutation::VacuumForgetsFloor,
     Mutation::TtlByOwnClock,
     Mutation::TtlIgnoresPause,
+    Mutation::SwapIgnoresTail,
 ];
 
 #[test]

@@ -140,7 +140,9 @@ impl Model {
             }
             let id = shown(&deleted.0);
             let expires_at = kept.record.expires_at;
-            let expired = expires_at.is_some_and(|at| at <= clock);
+            // Its document went before; what is left of it waited for a reader, and for nothing else.
+            let stripped = kept.stored.is_empty();
+            let expired = stripped || expires_at.is_some_and(|at| at <= clock);
             let ops = since.get(&deleted.0).map_or(&[][..], Vec::as_slice);
             let back = undeleting && ops.contains(&ChangeOp::Undelete);
             claim!(

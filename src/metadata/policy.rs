@@ -171,8 +171,11 @@ impl Limits {
         {
             self.min = Some(at(value));
         }
+        // One that would shorten what a lock above keeps does not count.
+        let default = self.default.as_ref();
         if let Some(value) = given(max)
             && self.max.as_ref().is_none_or(|set| set.value > value)
+            && (!locked || default.is_some_and(|set| value >= set.value))
         {
             self.max = Some(at(value));
         }

@@ -45,6 +45,7 @@ tests! {
     a_refusal_is_the_same_whether_the_thing_is_there_or_not
     who_may_restore_his_own_sees_nothing_of_others
     who_may_remove_cannot_destroy_by_a_short_retention
+    who_may_set_policies_cannot_destroy_by_one
     who_passes_by_a_lock_could_lift_it
     a_bad_rule_changes_nothing
     nobody_locks_everybody_out
@@ -338,6 +339,26 @@ async fn who_may_remove_cannot_destroy_by_a_short_retention() -> Claim {
     ada.expect("BUCKET.RETAIN users 60d", "OK").await?;
     ada.expect_start("BUCKET.RETAIN users 1s", "NOPERM").await?;
     ada.expect("BUCKET.RESTORE users", "OK").await?;
+    cluster.finish().await
+}
+
+async fn who_may_set_policies_cannot_destroy_by_one() -> Claim {
+    let cluster = with_ada(&["A"], "~n* +@read +@write +@remove +@admin").await?;
+    cluster.expect("A", "NAMESPACE CREATE n.x", "OK").await?;
+    let mut ada = ada_at(&cluster, "A").await?;
+    for change in ["retention 1s", "retention-max 1s", "tombstone-retention 0s"] {
+        let said = ada.say(&format!("NAMESPACE POLICY n SET {change}")).await;
+        claim!(said.ends_with("it takes @purge"), "'{change}' answered '{said}'");
+    }
+    ada.expect("NAMESPACE POLICY n SET retention 30d", "OK").await?;
+    ada.expect_start("NAMESPACE POLICY n UNSET retention", "NOPERM").await?;
+    // A lock keeps what lies below it from a shorter maximum, whoever sets it.
+    cluster.expect("A", "NAMESPACE POLICY n SET lock compliance", "OK").await?;
+    for change in ["retention-max 5s", "tombstone-retention-max 5s"] {
+        let change = format!("NAMESPACE POLICY n.x SET {change}");
+        let said = cluster.run("A", &change).await?;
+        claim!(line(&said).starts_with("HELD"), "'{change}' answered '{}'", line(&said));
+    }
     cluster.finish().await
 }
 

@@ -1,6 +1,7 @@
 //! NAMESPACE POLICY SET and UNSET.
 
-use super::{Limits, Name, Policy, Settings, Value, ms};
+use super::{Kept, Limits, Name, Policy, Settings, Value, ms};
+use crate::access::Right;
 use crate::cluster::journal;
 use crate::codec::duration::Retention;
 use crate::codec::record::{
@@ -20,7 +21,7 @@ pub type Change = (Name, Option<Value>);
 ///
 /// # Errors
 /// `NOSUCHNAMESPACE`, `NAMESPACEBEINGREMOVED`; `RETENTIONOUTOFRANGE` for limits that
-/// contradict each other; `HELD` for what would loosen a lock of compliance that still
+/// contradict each other; `NOPERM` for a shorter retention without the right to purge; `HELD` for what would loosen a lock of compliance that still
 /// holds something.
 pub async fn change(
     txn: &Transaction,
@@ -50,6 +51,14 @@ pub async fn change(
         return Ok(());
     }
     let after = Policy::below(&above, Some((id, &record)));
+    // To keep all that goes from now on for less is to destroy it sooner.
+    let shorter = |kept| {
+        let applied = |policy: &Policy| policy.applied(kept, None, settings.of(kept)).ms;
+        applied(&after) < applied(&before)
+    };
+    if shorter(Kept::Objects) || shorter(Kept::Documents) {
+        caller.expect(Right::Purge)?;
+    }
     expect_consistent(&after, &old, &record.policy)?;
     if before.lock() == Lock::Compliance
         && !after.is_as_strict_as(&before, settings)
@@ -116,7 +125,7 @@ fn pin(limits: &Limits, [default, min, max]: [&mut Option<KeepRecord>; 3], setti
     *max = max.or_else(|| limits.max.as_ref().map(|set| keep(set.value)));
 }
 
-/// Refuses a new default that is shorter than that of a lock above, where it would not count.
+/// Refuses a new default or maximum that is shorter than the default of a lock above, where it would not count.
 fn expect_not_below_lock(
     above: &Policy,
     path: &Path,
@@ -126,11 +135,13 @@ fn expect_not_below_lock(
     let Some(lock) = above.lock.as_ref().filter(|lock| lock.value != Lock::None) else {
         return Ok(());
     };
-    let defaults = [
+    let shorter = [
         (&above.objects, old.retention, new.retention),
+        (&above.objects, old.retention_max, new.retention_max),
         (&above.documents, old.tombstone_retention, new.tombstone_retention),
+        (&above.documents, old.tombstone_retention_max, new.tombstone_retention_max),
     ];
-    for (limits, old, new) in defaults {
+    for (limits, old, new) in shorter {
         if let (Some(new), Some(set)) = (new.filter(|new| Some(*new) != old), &limits.default)
             && ms(new.into()) < set.value
         {

@@ -155,6 +155,9 @@ fn below_a_lock_nothing_is_kept_shorter_and_above_one_of_compliance_nothing_coun
     for locked in [lock(Lock::Governance), lock(Lock::Compliance)] {
         assert_eq!(applied(&[locked.clone(), short.clone()]), 30 * DAY);
         assert_eq!(applied(&[locked.clone(), long.clone()]), 40 * DAY);
+        // Neither does a maximum below it shorten anything.
+        assert_eq!(applied(&[locked.clone(), low.clone()]), 30 * DAY);
+        assert_eq!(applied(&[locked.clone(), low.clone(), short.clone()]), 30 * DAY);
         // A bucket's own counts if it is longer.
         let policy = Policy::of(&chain(&[locked]));
         let own = |days: u64| Some(Retention::For(Duration::from_secs(days * 86_400)));

@@ -11,7 +11,7 @@
 //! * a maximum: the shortest counts;
 //! * a lock: the strictest counts. Below one nobody says a shorter default, and at one of
 //!   compliance no maximum counts from above: what it rests on stands in its own record
-//!   ([`change`]), so that nobody loosens it from there;
+//!   ([`change()`]), so that nobody loosens it from there;
 //! * quotas: every one counts, each for all that is below its own namespace.
 //!
 //! Not here: what a lock refuses (`lifecycle::lock`), how much there is (`usage`).

@@ -15,8 +15,11 @@ mod remote;
 mod replicate;
 mod run;
 
+use std::ffi::OsString;
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -33,6 +36,26 @@ pub struct Cli {
     command: Option<Command>,
     #[command(flatten)]
     server: ServerArgs,
+}
+
+/// Reads the arguments of the program.
+///
+/// # Errors
+/// The status to end with, when they ask for help or make no sense, which has been said: with `--json` among them as
+/// other errors are, in one line.
+pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Cli, ExitCode> {
+    let words: Vec<OsString> = words.into_iter().collect();
+    Cli::try_parse_from(&words).map_err(|error| {
+        let asked = words.iter().any(|word| word == "--json");
+        let said = if asked && error.use_stderr() {
+            writeln!(std::io::stderr(), "{}", remote::usage_json(&error.render().to_string()))
+        } else {
+            error.print()
+        };
+        // Nothing is left to be done when even this cannot be written.
+        drop(said);
+        ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+    })
 }
 
 #[derive(Debug, Subcommand)]

@@ -107,6 +107,12 @@ pub enum Error {
     WritesPaused { bucket: BucketId, pause: PauseOf },
     #[error("{0}")]
     NoPermission(String),
+    #[error(
+        "HELLO must be called with the client already authenticated, otherwise the \
+         HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and \
+         select the RESP protocol version at the same time"
+    )]
+    HelloNotLoggedIn,
     #[error("unsupported protocol version")]
     UnsupportedProtocol,
     /// The connection has not logged in, or its user is gone.
@@ -166,7 +172,7 @@ impl Error {
             Self::NoCommitVersion => "NO_COMMIT_VERSION",
             Self::WritesPaused { .. } => "TRYAGAIN",
             Self::NoPermission(_) => "NOPERM",
-            Self::NotLoggedIn => "NOAUTH",
+            Self::NotLoggedIn | Self::HelloNotLoggedIn => "NOAUTH",
             Self::UnsupportedProtocol => "NOPROTO",
             Self::WrongPassword => "WRONGPASS",
             Self::Store(error) => store_code(error),

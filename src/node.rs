@@ -29,7 +29,7 @@ use tracing::{error, info, warn};
 use crate::access;
 use crate::clock::{Clock, milliseconds};
 use crate::cluster::mutation::Mutations;
-use crate::cluster::{Cluster, ClusterOptions, Ended, Listener, Stop};
+use crate::cluster::{Cluster, ClusterOptions, Ended, FIRST_ID_MAX, Listener, Stop};
 use crate::codec::record::Event;
 use crate::codec::{BucketId, Versionstamp};
 use crate::command::Services;
@@ -87,6 +87,8 @@ pub struct NodeOptions {
     pub name: Option<String>,
     /// Nobody else can reach the store, so all other members are dead.
     pub exclusive: bool,
+    /// Where the ids of a new store begin; by default anywhere below [`FIRST_ID_MAX`].
+    pub first_id: Option<u64>,
     /// Deliberate mistakes, for the tests that must find them.
     pub mutations: Mutations,
 }
@@ -259,6 +261,7 @@ impl Node {
                 drain_grace: config.cluster.drain_grace,
                 drain_limit: config.cluster.drain_limit,
                 exclusive: options.exclusive,
+                first_id: options.first_id.unwrap_or_else(|| rand::random_range(1..FIRST_ID_MAX)),
                 mutations: options.mutations,
             },
         )

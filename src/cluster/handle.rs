@@ -117,7 +117,7 @@ impl Cluster {
         if options.shards == 0 {
             return Err(Error::Setting("cluster.shards must be at least 1".to_owned()));
         }
-        let ids = IdBlocks::new(store.clone());
+        let ids = IdBlocks::new(store.clone(), options.first_id);
         let joined = membership::join(&store, &ids, clock.as_ref(), &options).await?;
         let own = (!joined.alone).then(|| Arc::clone(&clock));
         let shards: OwnedShards = Arc::new(joined.shards);

@@ -13,7 +13,12 @@ use crate::store::{Read, Resolve, Store, Transaction};
 /// How many ids are reserved at a time.
 pub const BLOCK: u64 = 1_000;
 
-/// Makes ids that no other caller of any node gets, now or ever: 1 and up.
+/// Where a new store's ids begin: anywhere below this. So that an id of one cluster, pasted into another, is not
+/// the id of something there: of two stores with a million ids each, two in a million have one in common. Small
+/// enough to stay short in keys.
+pub const FIRST_ID_MAX: u64 = 1 << 40;
+
+/// Makes ids that no other caller of any node gets, now or ever.
 ///
 /// A node reserves them in blocks, so that making one costs no transaction and
 /// contends with nobody. What is left of a block when the node ends is wasted,
@@ -26,6 +31,7 @@ pub struct IdBlocks {
 #[derive(Debug)]
 struct Inner {
     store: Store,
+    first: u64,
     state: Mutex<State>,
     refilled: Notify,
 }
@@ -44,9 +50,10 @@ enum Step {
 }
 
 impl IdBlocks {
-    /// Of this store. Reserves nothing yet.
-    pub fn new(store: Store) -> Self {
-        Self { inner: Arc::new(Inner { store, state: Mutex::default(), refilled: Notify::new() }) }
+    /// Of this store. Reserves nothing yet. If nobody has, ids begin at `first`.
+    pub fn new(store: Store, first: u64) -> Self {
+        let (state, refilled) = (Mutex::default(), Notify::new());
+        Self { inner: Arc::new(Inner { store, first, state, refilled }) }
     }
 
     /// An id that was never given before.
@@ -91,17 +98,18 @@ impl Inner {
     }
 
     async fn reserve(&self) -> Result<Range<u64>> {
-        let outcome = self.store.run("reserve-ids", Resolve::Idempotent, reserve).await?;
+        let body = |txn| reserve(txn, self.first);
+        let outcome = self.store.run("reserve-ids", Resolve::Idempotent, body).await?;
         Ok(outcome.value)
     }
 }
 
 /// Takes the next block. Run twice it takes two.
-async fn reserve(txn: Transaction) -> Result<Range<u64>> {
+async fn reserve(txn: Transaction, first: u64) -> Result<Range<u64>> {
     let key = keys::next_id();
     let wrong = || Error::from(DecodeError { what: "next-id", detail: "no counter".to_owned() });
     let first = match txn.get(&key, Read::Conflict).await? {
-        None => 1,
+        None => first,
         Some(value) => {
             <[u8; 8]>::try_from(value.as_ref()).map(u64::from_le_bytes).map_err(|_| wrong())?
         }
@@ -130,9 +138,9 @@ mod tests {
     use crate::store::Matcher;
 
     #[tokio::test(start_paused = true)]
-    async fn ids_start_at_one_and_never_repeat_over_nodes() {
+    async fn ids_begin_where_the_first_node_says_and_never_repeat_over_nodes() {
         let store = Store::memory();
-        let (a, b) = (IdBlocks::new(store.clone()), IdBlocks::new(store.clone()));
+        let (a, b) = (IdBlocks::new(store.clone(), 1), IdBlocks::new(store.clone(), 7));
         assert_eq!(a.next().await.unwrap(), 1);
         let mut all = BTreeSet::from([1]);
         for _ in 0..2 * BLOCK {
@@ -144,7 +152,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn many_callers_share_one_reservation() {
         let store = Store::memory();
-        let ids = IdBlocks::new(store.clone());
+        let ids = IdBlocks::new(store.clone(), 1);
         let mut tasks = tokio::task::JoinSet::new();
         for _ in 0..BLOCK {
             let ids = ids.clone();
@@ -158,7 +166,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_reservation_with_unknown_result_wastes_a_block_and_repeats_none() {
         let store = Store::memory();
-        let ids = IdBlocks::new(store.clone());
+        let ids = IdBlocks::new(store.clone(), 1);
         let lost = store.faults().unwrap().lose(Matcher::any().label("reserve-ids"));
         let first = ids.next().await.unwrap();
         assert_eq!(first, 1, "the lost reservation had not landed");
@@ -169,7 +177,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_caller_that_gives_up_leaves_the_reservation_to_the_next() {
         let store = Store::memory();
-        let ids = IdBlocks::new(store.clone());
+        let ids = IdBlocks::new(store.clone(), 1);
         let held = store.faults().unwrap().hold(Matcher::any().label("reserve-ids"));
         let task = tokio::spawn({
             let ids = ids.clone();

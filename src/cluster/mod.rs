@@ -74,6 +74,7 @@ pub mod work;
 
 pub use errors::{Error, Result};
 pub use handle::Cluster;
+pub use ids::FIRST_ID_MAX;
 pub use membership::FORMAT;
 pub use progress::Progress;
 pub use types::{ClusterOptions, Controls, Ended, Listener, OwnedShards, Stop};

@@ -30,6 +30,8 @@ pub struct ClusterOptions {
     pub drain_limit: Duration,
     /// No other process can reach the store: all other members are dead.
     pub exclusive: bool,
+    /// Where the ids of a store begin that has given none yet.
+    pub first_id: u64,
     /// Deliberate mistakes, for tests of the tests.
     pub mutations: Mutations,
 }
@@ -48,6 +50,7 @@ impl ClusterOptions {
             drain_grace: Duration::from_secs(2),
             drain_limit: Duration::from_secs(60),
             exclusive: false,
+            first_id: 1,
             mutations: Mutations::default(),
         }
     }

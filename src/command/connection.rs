@@ -139,6 +139,9 @@ async fn hello(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
     // Nothing is changed unless all of it can be.
     if let Some((user, password)) = credentials {
         log_in(ctx, user, password).await?;
+    } else if ctx.session.account(&ctx.services.users).is_none() {
+        // What the server is and which connection this is are nothing for strangers.
+        return Err(Error::HelloNotLoggedIn);
     }
     if let Some(name) = name {
         ctx.session.client().set_name(name);

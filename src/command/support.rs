@@ -62,7 +62,8 @@ pub(super) fn retention(text: &str) -> Result<Retention> {
 pub(super) fn instant(text: &str) -> Result<i64> {
     duration::parse_instant(text).ok_or_else(|| {
         Error::syntax(format!(
-            "Invalid time '{text}': give ISO 8601 with a zone, such as 2026-11-21T18:44:32Z"
+            "Invalid time '{text}': give ISO 8601 with a zone, such as 2026-11-21T18:44:32Z, \
+             at most 9999-12-30T22:00:00Z"
         ))
     })
 }

@@ -30,7 +30,15 @@ pub enum ConfigError {
         /// Why not.
         source: std::io::Error,
     },
-    /// An unknown key, or a value of the wrong type.
+    /// An unknown key, or a value of the wrong type, in the file.
+    #[error("in {}: {source}", path.display())]
+    Text {
+        /// The file that was asked for.
+        path: PathBuf,
+        /// What is wrong.
+        source: config::ConfigError,
+    },
+    /// A value of the wrong type in a variable or a flag.
     #[error("{0}")]
     Source(#[from] config::ConfigError),
 }

@@ -30,6 +30,9 @@ pub fn load(
         let text = std::fs::read_to_string(path)
             .map_err(|source| ConfigError::File { path: path.to_owned(), source })?;
         layers = layers.add_source(File::from_str(&text, FileFormat::Toml));
+        // On its own, so that what is wrong in the file is told as that.
+        let alone = layers.build_cloned().and_then(|layers| layers.try_deserialize::<RawConfig>());
+        alone.map_err(|source| ConfigError::Text { path: path.to_owned(), source })?;
     }
     let keys: Vec<(String, String)> = RawConfig::default().entries();
     let variables = variables

@@ -18,6 +18,17 @@ fn from(
     load(Some(file.path()), variables, flags)
 }
 
+#[test]
+fn a_file_that_is_no_toml_or_has_an_unknown_key_is_named() {
+    for text in ["[server", "[server]\ncolour = 1", "[server]\nport = []"] {
+        let mut file = tempfile::NamedTempFile::with_suffix(".toml").unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+        let error = load(Some(file.path()), [], &[]).unwrap_err().to_string();
+        let name = file.path().file_name().unwrap().to_str().unwrap();
+        assert!(error.contains(name), "{text}: {error}");
+    }
+}
+
 /// The error has to name all of these.
 fn check_refused(text: &str, named: &[&str]) {
     let error = from_text(text).unwrap_err().to_string();

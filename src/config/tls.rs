@@ -100,7 +100,11 @@ impl RawTls {
                 return Err(refuse(key, file, what));
             }
             if !needed && !file.is_empty() {
-                let nobody = "\"\", while nothing uses it: see server.tls_bind, http.tls and tls_client_certificates";
+                let nobody = if key == "tls.client_ca_file" {
+                    "leave it empty, nothing uses it: set server.tls_client_certificates or http.tls_client_certificates"
+                } else {
+                    "leave it empty, nothing uses it: set server.tls_bind or http.tls"
+                };
                 return Err(refuse(key, file, nobody));
             }
         }

@@ -18,6 +18,7 @@ pub(super) async fn check(services: &Services) -> Result<(), String> {
     let Ok(lifecycle) = services.lifecycle() else {
         return Err("the node is starting".to_owned());
     };
+    lifecycle.catalog().store().writable().map_err(|error| error.to_string())?;
     let cluster = lifecycle.catalog().cluster();
     let progress = cluster.progress();
     if progress.ended {

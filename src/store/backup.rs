@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
-use super::embedded::{Restoring, io, sync_folder, write_synced};
+use super::embedded::{Restoring, io, make_private, sync_folder, write_synced};
 use super::limits::SYSTEM;
 use super::shared::Pin;
 use super::{Error, Result, Store};
@@ -81,7 +81,7 @@ async fn blocking<T: Send + 'static>(
 }
 
 fn refuse_used(folder: &Path) -> Result<()> {
-    std::fs::create_dir_all(folder).map_err(io("create", folder))?;
+    make_private(folder)?;
     let mut entries = std::fs::read_dir(folder).map_err(io("list", folder))?;
     match entries.next() {
         None => Ok(()),

@@ -104,6 +104,15 @@ impl AnyEngine {
         }
     }
 
+    pub(super) fn writable(&self) -> Result<()> {
+        match self {
+            Self::Local(local) => local.writable(),
+            // Each commit asks the servers.
+            #[cfg(feature = "foundationdb")]
+            Self::FoundationDb(_) => Ok(()),
+        }
+    }
+
     pub(super) fn stats(&self) -> Stats {
         match self {
             Self::Local(local) => local.stats(),

@@ -138,6 +138,11 @@ impl Local {
         }
     }
 
+    /// Why nothing is committed any more, if so.
+    pub(super) fn writable(&self) -> Result<()> {
+        self.shared().stopped.get().map_or(Ok(()), |error| Err(error.clone()))
+    }
+
     pub(super) fn stats(&self) -> Stats {
         match &self.committer {
             Committer::Memory { landing, .. } => landing.shared.stats(),

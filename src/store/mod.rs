@@ -175,6 +175,14 @@ impl Store {
         self.engine.reclaimed(prefix, told).await
     }
 
+    /// Whether commits are still taken, without a word to the disk or a server.
+    ///
+    /// # Errors
+    /// What has ended them for good: [`Error::Stopped`] after a failed sync or a full disk, or that it was closed.
+    pub fn writable(&self) -> Result<()> {
+        self.engine.writable()
+    }
+
     /// Counters since the store was opened.
     pub fn stats(&self) -> Stats {
         Stats { transactions: self.calls.read(), ..self.engine.stats() }

@@ -161,7 +161,6 @@ pub(super) struct Sequencer<E> {
     engine: E,
     history: History,
     open: VecDeque<Open>,
-    stopped: Option<Error>,
 }
 
 impl<E: Engine> Sequencer<E> {
@@ -170,21 +169,16 @@ impl<E: Engine> Sequencer<E> {
         let published = shared.published.load_full();
         let version = published.version;
         let open = Open { version, published: Arc::downgrade(&published), superseded: None };
-        Self { engine, history: History::new(version), open: VecDeque::from([open]), stopped: None }
+        Self { engine, history: History::new(version), open: VecDeque::from([open]) }
     }
 
     pub(super) const fn engine(&mut self) -> &mut E {
         &mut self.engine
     }
 
-    /// Refuses all further commits.
-    pub(super) fn stop(&mut self, error: Error) {
-        self.stopped.get_or_insert(error);
-    }
-
     /// Ends everything: nothing is committed and no state can be read any more.
     pub(super) fn close(&mut self, shared: &Shared) {
-        self.stop(closed());
+        shared.stop(closed());
         for open in self.open.drain(..) {
             if let Some(published) = open.published.upgrade() {
                 published.close();
@@ -241,7 +235,7 @@ impl<E: Engine> Sequencer<E> {
         intents: &mut [Intent],
         forgotten: Vec<Bytes>,
     ) -> Vec<Result<Committed>> {
-        if let Some(stopped) = &self.stopped {
+        if let Some(stopped) = shared.stopped.get() {
             return intents.iter().map(|_| Err(stopped.clone())).collect();
         }
         self.expire();
@@ -270,7 +264,7 @@ impl<E: Engine> Sequencer<E> {
         let view = match self.engine.apply(&batch, &base) {
             Ok(view) => view,
             Err(error) => {
-                self.stopped = Some(error.clone());
+                shared.stop(error.clone());
                 return results.into_iter().map(|result| result.and(Err(error.clone()))).collect();
             }
         };

@@ -1,16 +1,16 @@
 //! What the handles of one local store have in common.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::{Notify, Semaphore};
 
-use super::Result;
 use super::types::{Stats, Transactions};
 use super::view::{Published, RowSink, View};
 use super::watch::WatchTable;
+use super::{Error, Result};
 use crate::codec::Versionstamp;
 use crate::meter::{Sizes, Times};
 
@@ -27,6 +27,8 @@ pub(super) struct Shared {
     pub(super) reclaimed: Arc<Notify>,
     /// Snapshots held for longer than transactions may: what they show must not be destroyed.
     pub(super) pins: AtomicU64,
+    /// Why nothing is committed any more.
+    pub(super) stopped: OnceLock<Error>,
     /// Bounds the threads that long scans take from the blocking pool.
     pub(super) scans: Semaphore,
 }
@@ -39,8 +41,14 @@ impl Shared {
             counters: Counters::default(),
             reclaimed: Arc::new(Notify::new()),
             pins: AtomicU64::new(0),
+            stopped: OnceLock::new(),
             scans: Semaphore::new(SCANS_MAX),
         }
+    }
+
+    /// Refuses all further commits, for the first reason that is given.
+    pub(super) fn stop(&self, error: Error) {
+        let _first = self.stopped.set(error);
     }
 
     pub(super) fn stats(&self) -> Stats {

@@ -43,6 +43,7 @@ async fn a_full_disk_stops_writing_and_loses_nothing() {
     };
     let path = disk.folder.path().join("store");
     let store = open(&path).await.unwrap();
+    store.writable().unwrap();
     let mut acknowledged = 0u32;
     let error = loop {
         let txn = store.begin("fill");
@@ -67,6 +68,7 @@ async fn a_full_disk_stops_writing_and_loses_nothing() {
     let txn = store.begin("again");
     txn.set(b"small", b"").unwrap();
     assert!(matches!(txn.commit().await, Err(Error::Stopped { .. })));
+    assert!(matches!(store.writable(), Err(Error::Stopped { .. })));
     store.close().await;
 
     disk.grow(200);

@@ -29,6 +29,9 @@ fn what_cannot_be_meant_is_a_usage_error_and_says_why() {
         ran.expect(2, &said);
         assert!(!ran.err.contains("geheim"), "{ran:?}");
     }
+    let ran = Ran::of(&mut lethe(&["rm", "--json"]));
+    ran.expect(2, &["PATH"]);
+    assert_eq!((ran.err.lines().count(), &ran.error()["code"]), (1, &json!("USAGE")), "{ran:?}");
     let help = Ran::of(lethe(&["ls", "--help"]).env("LETHE_URL", "redis://ada:geheim@h"));
     assert!(help.out.contains("LETHE_URL") && !help.out.contains("geheim"), "{help:?}");
 }
@@ -51,6 +54,20 @@ fn bad_input_that_a_node_sees_changes_nothing() {
         assert!(ran.err.contains(said), "{words:?}: {ran:?}");
         assert_eq!(ran.out, "", "{words:?}");
     }
+}
+
+#[test]
+fn an_id_of_another_cluster_means_nothing_here() {
+    let (here, there) = (TestNode::start(), TestNode::start());
+    for node in [&here, &there] {
+        node.play("BUCKET.CREATE users");
+    }
+    let removed = there.json(&["rm", "users"]);
+    here.ok(&["rm", "users"]);
+    let id = removed["removed"][0]["removal_id"].as_str().unwrap();
+    let ran = here.lethe(&["restore", id, "--json"]);
+    assert_eq!(ran.error()["code"], "NOSUCHREMOVAL", "{ran:?}");
+    there.ok(&["restore", id]);
 }
 
 #[test]

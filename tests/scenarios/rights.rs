@@ -453,6 +453,7 @@ async fn nobody_locks_everybody_out() -> Claim {
     root.expect("ACL SETUSER default off", "OK").await?;
     // Who never said who he was has to say so now.
     root.expect("PING", "NOAUTH Authentication required.").await?;
+    root.expect_start("HELLO 3", "NOAUTH HELLO must be called").await?;
     root.expect("AUTH root geheim", "OK").await?;
     root.expect_start("ACL DELUSER root", refused).await?;
     root.expect("ACL WHOAMI", "root").await?;

@@ -226,6 +226,7 @@ impl Cluster {
         let options = NodeOptions {
             name: Some(name.to_owned()),
             exclusive: false,
+            first_id: Some(1),
             mutations: self.mutations,
         };
         let (store, config) = (self.store.as_client(name), Arc::clone(&self.config));

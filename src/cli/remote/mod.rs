@@ -124,6 +124,13 @@ pub(super) async fn run(remote: &Remote) -> Outcome {
     }
 }
 
+/// What is wrong with the arguments, as an error in JSON; of several paragraphs the first, which says it.
+pub(super) fn usage_json(text: &str) -> String {
+    let said = text.split("\n\n").next().unwrap_or_default();
+    let said: Vec<&str> = said.trim_start_matches("error: ").split_whitespace().collect();
+    Error::usage(said.join(" ")).json()
+}
+
 /// Where results and errors go, and in which form.
 #[derive(Debug, Clone, Copy)]
 struct Out {

@@ -8,7 +8,7 @@ use super::error::{Error, Result, Why};
 use super::hints::{explain, removals};
 use super::path::{Place, escape};
 use super::rows::{Entry, Kind, flag, maybe_text, number, text};
-use super::show::{Tone, count, cut, many, minute, size};
+use super::show::{Tone, cut, many, minute, size};
 use super::{Out, RemoteArgs, Session, ask, ls};
 use crate::cli::line::Line;
 use crate::client::Answer;
@@ -222,7 +222,7 @@ async fn agree(doomed: &Doomed, args: &PurgeArgs, out: Out) -> Result<()> {
 fn holds(entry: &Entry) -> String {
     match (entry.documents, entry.bytes) {
         (Some(documents), Some(bytes)) => {
-            format!(" ({} documents, {})", count(documents), size(bytes))
+            format!(" ({}, {})", many(documents, "document"), size(bytes))
         }
         _ if entry.kind == Kind::Namespace => ", with all that is in it".to_owned(),
         _ => String::new(),

@@ -5,7 +5,7 @@ use super::error::{Error, Result};
 use super::hints::explain;
 use super::path::{Place, path};
 use super::rows::{Entry, Kind, flag, maybe_text, text};
-use super::show::{Tone, count, size};
+use super::show::{Tone, many, size};
 use super::{Out, RemoteArgs, Session, ls};
 use crate::client::Answer;
 
@@ -80,7 +80,7 @@ async fn one(session: &mut Session, args: &RestoreArgs, out: Out) -> Result<()> 
         let head = paint.text(Tone::Head, &format!("{done} {}", path(&to, bucket.as_deref())));
         let of = match (restored["documents"].as_i64(), restored["bytes"].as_i64()) {
             (Some(documents), Some(bytes)) => {
-                format!(" ({} documents, {})", count(documents), size(bytes))
+                format!(" ({}, {})", many(documents, "document"), size(bytes))
             }
             _ => ", with all that was in it".to_owned(),
         };

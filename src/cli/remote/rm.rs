@@ -6,7 +6,7 @@ use super::error::{Error, Result, Why};
 use super::hints::explain;
 use super::path::{Place, path};
 use super::rows::{Kind, maybe_text, number, text};
-use super::show::{Paint, Tone, count, many, minute, size};
+use super::show::{Paint, Tone, many, minute, size};
 use super::{Out, RemoteArgs, Session, ask, ls};
 use crate::codec::duration::{Retention, parse_retention};
 
@@ -173,7 +173,7 @@ fn line(removed: &Outcome, dry_run: bool, paint: Paint) -> String {
     let done = if dry_run { "would remove" } else { "removed" };
     let of = match (removed.documents, removed.bytes) {
         (Some(documents), Some(bytes)) => {
-            format!(" ({} documents, {})", count(documents), size(bytes))
+            format!(" ({}, {})", many(documents, "document"), size(bytes))
         }
         _ => String::new(),
     };

@@ -135,7 +135,7 @@ pub(super) fn start(
             if interval.is_some_and(|interval| end || synced.elapsed() >= interval) {
                 synced = Instant::now();
                 if let Err(error) = sequencer.engine().sync() {
-                    sequencer.stop(error);
+                    shared.stop(error);
                 }
             }
             if end {

@@ -3,7 +3,7 @@
 use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use fjall::{Database, Keyspace, PersistMode, Readable, Snapshot};
@@ -20,6 +20,13 @@ use crate::store::{Error, Result};
 const SEALED_MAX: usize = 3;
 const YOUNG_TABLES_MAX: usize = 18;
 const BACKPRESSURE_STEP: Duration = Duration::from_millis(2);
+
+/// After so many batches, but not more often than this, what is in memory is written to a table. A scan passes every
+/// version of a key that is in memory, and rows like heartbeats get one again and again: in a node that stores little
+/// nothing else would end that before memory is full. A table has only what is still seen of them, by what the engine
+/// knows of open snapshots: it looks at those after every 10,000 that were closed, and each batch closes one.
+const BATCHES_MAX: u32 = 12_000;
+const TABLE_EVERY: Duration = Duration::from_secs(10);
 
 /// The handles of an open fjall database with its one keyspace.
 #[derive(Clone)]
@@ -59,6 +66,9 @@ pub(super) struct FjallEngine {
     fsyncs: Arc<AtomicU64>,
     /// Batches written and not yet synced.
     dirty: bool,
+    /// Batches written since what was in memory was last written to a table for their number, and when that was.
+    batches: u32,
+    tabled: Instant,
 }
 
 impl FjallEngine {
@@ -80,6 +90,8 @@ impl FjallEngine {
             durability,
             fsyncs,
             dirty: false,
+            batches: 0,
+            tabled: Instant::now(),
         }
     }
 
@@ -120,6 +132,17 @@ impl FjallEngine {
         {
             self.handles.healthy()?;
             std::thread::park_timeout(BACKPRESSURE_STEP);
+        }
+        Ok(())
+    }
+
+    /// Has fjall's workers write a table when memory holds too many versions.
+    fn end_versions(&mut self) -> Result<()> {
+        self.batches = self.batches.saturating_add(1);
+        if self.batches >= BATCHES_MAX && self.tabled.elapsed() >= TABLE_EVERY {
+            self.handles.data.rotate_memtable().map_err(stopped)?;
+            self.batches = 0;
+            self.tabled = Instant::now();
         }
         Ok(())
     }
@@ -189,6 +212,7 @@ impl FjallEngine {
 impl Engine for FjallEngine {
     fn apply(&mut self, batch: &Batch, base: &Published) -> Result<Box<dyn View>> {
         self.write(batch, base)?;
+        self.end_versions()?;
         match self.durability {
             Durability::Sync => self.note_synced()?,
             Durability::Interval(_) => self.dirty = true,

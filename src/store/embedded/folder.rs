@@ -9,8 +9,9 @@
 //!
 //! FORMAT is written last when a store is created, so that a folder without one is a creation that never finished.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::Write;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use xxhash_rust::xxh3::xxh3_64;
@@ -36,7 +37,7 @@ pub(super) struct Folder {
 impl Folder {
     /// Creates the folder if need be and locks it.
     pub(super) fn lock(path: &Path) -> Result<Self> {
-        std::fs::create_dir_all(path).map_err(io("create", path))?;
+        make_private(path)?;
         let path = path.canonicalize().map_err(io("open", path))?;
         let foreign = foreign_entries(&path)?;
         if !path.join(FORMAT_FILE).exists() && !foreign.is_empty() {
@@ -137,6 +138,12 @@ fn parse_format(text: &[u8]) -> Option<u32> {
     (format_text(format) == text).then_some(format)
 }
 
+/// Makes a folder, and those on the way to it, that only this user may look into: all documents lie in it. One that is
+/// there stays as its owner made it.
+pub(in crate::store) fn make_private(path: &Path) -> Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io("create", path))
+}
+
 /// Writes a file so that after a crash it is there whole or not at all.
 pub(in crate::store) fn write_synced(folder: &Path, name: &str, bytes: &[u8]) -> Result<()> {
     let path = folder.join(name);
@@ -184,6 +191,16 @@ mod tests {
         std::fs::write(folder.path().join(FORMAT_FILE), format_text(0)).unwrap();
         let older = locked.check_format().unwrap_err().to_string();
         assert!(older.contains("lethe backup"), "{older}");
+    }
+
+    #[test]
+    fn nobody_else_may_look_into_a_new_folder() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a/b");
+        let _lock = Folder::lock(&path).unwrap();
+        let mode = path.metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700);
     }
 
     #[test]

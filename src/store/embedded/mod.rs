@@ -45,7 +45,7 @@ use self::committed::{Committed as Synced, CommittedFile};
 use self::committer::Queue;
 use self::engine::{FjallEngine, Handles, unreadable};
 use self::folder::Folder;
-pub(super) use self::folder::{io, sync_folder, write_synced};
+pub(super) use self::folder::{io, make_private, sync_folder, write_synced};
 use self::journal::{Scanned, SetAside, Tail};
 use self::reclaim::{Board, Condemned, CondemnedFactory, Reclaimer};
 pub(super) use self::restore::Restoring;

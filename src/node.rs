@@ -289,9 +289,10 @@ impl Node {
                 mutations: options.mutations,
             },
         );
+        services.make_first_users(lifecycle.catalog()).await?;
+        services.reload_users_of(lifecycle.catalog()).await?;
+        // Not before: HTTP is open, and until now it knew only a default user that asks for nothing.
         services.attach(lifecycle.clone());
-        services.make_first_users().await?;
-        services.reload_users().await?;
         // The configuration may have made a default user that asks for nothing.
         expect_protected(&config, services.users.unnamed(Ipv4Addr::LOCALHOST.into()).is_some())?;
         let workers = Workers {

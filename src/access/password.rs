@@ -67,8 +67,6 @@ impl Digest {
 pub struct Hasher {
     places: Arc<Semaphore>,
     waiting: AtomicUsize,
-    /// Stands for the password of a user who isn't there, so that guessing a name takes as long.
-    nobody: tokio::sync::OnceCell<String>,
 }
 
 impl Default for Hasher {
@@ -77,7 +75,6 @@ impl Default for Hasher {
         Self {
             places: Arc::new(Semaphore::new((cores / 2).clamp(1, PARALLEL_MAX))),
             waiting: AtomicUsize::new(0),
-            nobody: tokio::sync::OnceCell::new(),
         }
     }
 }
@@ -101,6 +98,12 @@ fn fits(digest: &Digest, stored: &str) -> bool {
     let Ok(stored) = PasswordHash::new(stored) else { return false };
     // The parameters are those that it was made with.
     argon2().is_ok_and(|argon2| argon2.verify_password(digest.0.as_bytes(), &stored).is_ok())
+}
+
+/// Takes as long as checking a password of a user who isn't there, or has fewer than another.
+fn pretend(digest: &Digest) {
+    // What comes of it is of nobody.
+    drop(std::hint::black_box(hash(digest)));
 }
 
 /// Whether this can be what is stored of a password.
@@ -144,25 +147,23 @@ impl Hasher {
         self.work(move || hash(&digest)).await?
     }
 
-    /// Which of these is of this password.
-    pub async fn find(&self, digest: &Digest, stored: &[String]) -> Result<Option<String>> {
-        if stored.is_empty() {
-            return Ok(None);
-        }
+    /// Which of these is of this password. That none is takes as long as looking at `at_least` of
+    /// them, so that it does not tell how many there are.
+    pub async fn find(
+        &self,
+        digest: &Digest,
+        stored: &[String],
+        at_least: usize,
+    ) -> Result<Option<String>> {
         let (digest, stored) = (digest.clone(), stored.to_vec());
-        self.work(move || stored.into_iter().find(|stored| fits(&digest, stored))).await
-    }
-
-    /// Takes as long as checking one password does.
-    pub async fn pretend(&self, digest: &Digest) -> Result<()> {
-        let nobody = self
-            .nobody
-            .get_or_try_init(|| async {
-                let random: [u8; 32] = rand::random();
-                let unknown = Digest::of(&random);
-                self.hash(unknown.as_ref().unwrap_or(digest)).await
-            })
-            .await?;
-        self.find(digest, std::slice::from_ref(nobody)).await.map(drop)
+        self.work(move || {
+            let pretended = at_least.saturating_sub(stored.len());
+            let found = stored.into_iter().find(|stored| fits(&digest, stored));
+            if found.is_none() {
+                (0..pretended).for_each(|_| pretend(&digest));
+            }
+            found
+        })
+        .await
     }
 }

@@ -1,5 +1,7 @@
 use std::sync::Arc;
 
+use arc_swap::ArcSwapOption;
+
 use super::right::{Need, Place, Right};
 use super::user::User;
 use super::users::Account;
@@ -16,6 +18,8 @@ struct Inner {
     command: &'static str,
     needs: Vec<Need>,
     own_only: bool,
+    /// What the snapshot that was held last knew of the user, where that was something newer.
+    newer: ArcSwapOption<User>,
 }
 
 impl Permit {
@@ -51,7 +55,8 @@ impl Permit {
     ) -> Self {
         // In full, so that it is judged again by that.
         let needs = if own_only { needs } else { needs.into_iter().map(in_full).collect() };
-        Self(Arc::new(Inner { account: Arc::clone(account), command, needs, own_only }))
+        let newer = ArcSwapOption::empty();
+        Self(Arc::new(Inner { account: Arc::clone(account), command, needs, own_only, newer }))
     }
 
     /// Whether it is what the same command of the same user gets that needs its rights in this
@@ -97,12 +102,13 @@ impl Permit {
     pub async fn hold(&self, txn: &Transaction) -> Result<()> {
         let account = &self.0.account;
         if account.is_current(txn).await? {
+            self.0.newer.store(None);
             return Ok(());
         }
-        match account.now(txn).await? {
-            Some(user) => self.judge_again(&user),
-            None => Err(Error::NotLoggedIn),
-        }
+        let Some(user) = account.now(txn).await? else { return Err(Error::NotLoggedIn) };
+        self.judge_again(&user)?;
+        self.0.newer.store(Some(Arc::new(user)));
+        Ok(())
     }
 
     /// Judges the same command by what has become of the user.
@@ -110,20 +116,24 @@ impl Permit {
     /// # Errors
     /// As [`Permit::hold`].
     pub fn judge_again(&self, user: &User) -> Result<()> {
-        if user.born != self.user().born || !user.enabled {
+        let asked_for_nothing = self.0.account.is_silent() && !user.nopass;
+        if user.born != self.user().born || !user.enabled || asked_for_nothing {
             return Err(Error::NotLoggedIn);
         }
         user.judge(self.0.command, &self.0.needs)
     }
 
-    /// Expects another right in the same places: of what a command turns out to do.
+    /// Expects another right in the same places: of what a command turns out to do. It is judged by
+    /// what the snapshot knew of the user that was [held](Permit::hold) last.
     ///
     /// # Errors
     /// `NOPERM`.
     pub fn expect(&self, right: Right) -> Result<()> {
+        let newer = self.0.newer.load();
+        let user = newer.as_deref().unwrap_or_else(|| self.user());
         for need in &self.0.needs {
             let besides = Need::besides(right, need.place.clone());
-            self.user().judge(self.0.command, std::slice::from_ref(&besides))?;
+            user.judge(self.0.command, std::slice::from_ref(&besides))?;
         }
         Ok(())
     }

@@ -157,7 +157,7 @@ impl Rules {
             let step = match rule {
                 Rule::AddPassword(digest) => {
                     let here = added.iter().any(|(other, _)| *other == digest);
-                    if here || hasher.find(&digest, &known).await?.is_some() {
+                    if here || hasher.find(&digest, &known, 0).await?.is_some() {
                         continue;
                     }
                     let hash = hasher.hash(&digest).await?;
@@ -168,7 +168,7 @@ impl Rules {
                     let here = added.iter().position(|(other, _)| *other == digest);
                     let found = match here {
                         Some(at) => Some(added.swap_remove(at).1),
-                        None => hasher.find(&digest, &known).await?,
+                        None => hasher.find(&digest, &known, 0).await?,
                     };
                     Step::RemoveHash(found.ok_or_else(|| wrong(&word, NO_PASSWORD))?)
                 }

@@ -27,6 +27,8 @@ pub struct Account {
     stored: Option<Bytes>,
     /// The newest metadata version at which the store was seen to hold that record.
     seen: Mutex<Option<Versionstamp>>,
+    /// Of connections that have said nothing: they are this user only while it asks for nothing.
+    silent: bool,
 }
 
 /// Without the record, which has the hashes.
@@ -38,7 +40,19 @@ impl std::fmt::Debug for Account {
 
 impl Account {
     fn new(user: User, stored: Option<Bytes>, seen: Option<Versionstamp>) -> Self {
-        Self { key: keys::user(&user.name), user, stored, seen: Mutex::new(seen) }
+        Self { key: keys::user(&user.name), user, stored, seen: Mutex::new(seen), silent: false }
+    }
+
+    /// The same user, for those who have said nothing.
+    fn silent(&self) -> Arc<Self> {
+        let seen = *self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let user = self.user.clone();
+        Arc::new(Self { silent: true, ..Self::new(user, self.stored.clone(), seen) })
+    }
+
+    /// Whether it is of those who have said nothing.
+    pub(super) const fn is_silent(&self) -> bool {
+        self.silent
     }
 
     /// Whether this is the user as of the transaction's snapshot. The commit of the transaction
@@ -108,6 +122,20 @@ impl Login {
 struct Table {
     generation: u64,
     accounts: BTreeMap<String, Arc<Account>>,
+    /// Who has said nothing, if that is allowed.
+    silent: Option<Arc<Account>>,
+    /// Most passwords that a user has, at least one.
+    passwords: usize,
+}
+
+impl Table {
+    fn new(generation: u64, accounts: BTreeMap<String, Arc<Account>>) -> Self {
+        let default = accounts.get(DEFAULT).filter(|account| account.user.is_open());
+        let silent = default.map(|account| account.silent());
+        let users = accounts.values().filter(|account| account.user.enabled);
+        let passwords = users.map(|account| account.user.passwords.len()).max().unwrap_or(0).max(1);
+        Self { generation, accounts, silent, passwords }
+    }
 }
 
 /// All users, as this node knows them.
@@ -128,7 +156,7 @@ impl Users {
         let default = Arc::new(Account::new(User::open_to_all(), None, None));
         let accounts = BTreeMap::from([(DEFAULT.to_owned(), default)]);
         Self {
-            table: ArcSwap::from_pointee(Table { generation: 1, accounts }),
+            table: ArcSwap::from_pointee(Table::new(1, accounts)),
             hasher: Hasher::default(),
             guesses: Guesses::default(),
             turn: tokio::sync::Mutex::new(()),
@@ -158,9 +186,9 @@ impl Users {
     #[must_use]
     pub fn unnamed(&self, from: IpAddr) -> Option<Login> {
         let table = self.table.load();
-        let account = table.accounts.get(DEFAULT)?;
+        let account = table.silent.as_ref()?;
         let trusted = self.insecure || from.to_canonical().is_loopback();
-        (account.user.is_open() && trusted).then(|| Login {
+        trusted.then(|| Login {
             account: Arc::clone(account),
             generation: table.generation,
             proven: false,
@@ -176,9 +204,11 @@ impl Users {
             return true;
         }
         let known = &login.account.user;
-        let Some(account) = table.accounts.get(&known.name) else { return false };
+        let account =
+            if login.proven { table.accounts.get(&known.name) } else { table.silent.as_ref() };
+        let Some(account) = account else { return false };
         let user = &account.user;
-        if user.born != known.born || !user.enabled || !(login.proven || user.nopass) {
+        if user.born != known.born || !user.enabled {
             return false;
         }
         login.account = Arc::clone(account);
@@ -194,9 +224,9 @@ impl Users {
     pub async fn log_in(&self, from: IpAddr, name: &str, password: &[u8]) -> Result<Login> {
         let wait = self.guesses.charge(from).map_err(|error| Error::syntax(error.to_string()))?;
         tokio::time::sleep(wait).await;
-        let (generation, account) = {
+        let (generation, account, most) = {
             let table = self.table.load();
-            (table.generation, table.accounts.get(name).cloned())
+            (table.generation, table.accounts.get(name).cloned(), table.passwords)
         };
         let (account, password) = match account {
             // The default user without a password is for those on this machine.
@@ -206,7 +236,7 @@ impl Users {
                 (account, None)
             }
             account => {
-                let (account, password) = self.check(account, password).await?;
+                let (account, password) = self.check(account, password, most).await?;
                 (account, Some(password))
             }
         };
@@ -214,11 +244,12 @@ impl Users {
         Ok(Login { account, generation, proven: true, password })
     }
 
-    /// Gives also what is stored of the password.
+    /// Gives also what is stored of the password. A wrong one takes as long as looking at `most` does.
     async fn check(
         &self,
         account: Option<Arc<Account>>,
         password: &[u8],
+        most: usize,
     ) -> Result<(Arc<Account>, String)> {
         // An empty or an endless password is of nobody, which takes as long to find out.
         let digest = Digest::of(password);
@@ -226,10 +257,10 @@ impl Users {
             account.filter(|account| account.user.enabled && !account.user.passwords.is_empty());
         let (Some(account), Some(digest)) = (&known, &digest) else {
             let stand_in = Digest::of(b"nobody").ok_or(Error::WrongPassword)?;
-            self.hasher.pretend(digest.as_ref().unwrap_or(&stand_in)).await?;
+            self.hasher.find(digest.as_ref().unwrap_or(&stand_in), &[], most).await?;
             return Err(Error::WrongPassword);
         };
-        let found = self.hasher.find(digest, &account.user.passwords).await?;
+        let found = self.hasher.find(digest, &account.user.passwords, most).await?;
         found.map(|found| (Arc::clone(account), found)).ok_or(Error::WrongPassword)
     }
 
@@ -268,7 +299,7 @@ impl Users {
         changed.extend(old.accounts.keys().filter(|name| !accounts.contains_key(*name)).cloned());
         if !changed.is_empty() {
             let generation = old.generation + 1;
-            self.table.store(Arc::new(Table { generation, accounts }));
+            self.table.store(Arc::new(Table::new(generation, accounts)));
         }
         changed
     }

@@ -9,7 +9,7 @@ use super::gate::Known;
 use super::{Error, Result, Services};
 use crate::access::{self, DEFAULT, Rules, User};
 use crate::codec::keys;
-use crate::metadata::Caller;
+use crate::metadata::{Caller, Catalog};
 use crate::store::{self, Store, Transaction, Watch};
 
 /// The table is read anew at least this often, should a watch be lost.
@@ -22,9 +22,8 @@ impl Services {
     ///
     /// # Errors
     /// A rule that is none, which changes nothing; those of the store.
-    pub async fn make_first_users(&self) -> Result<()> {
+    pub async fn make_first_users(&self, catalog: &Catalog) -> Result<()> {
         let lines = &self.config.first_users.0;
-        let catalog = self.lifecycle()?.catalog();
         let untouched = |txn: Transaction| async move { access::is_untouched(&txn).await };
         if lines.is_empty() || !catalog.read("first-users", untouched).await? {
             return Ok(());
@@ -69,7 +68,15 @@ impl Services {
     /// # Errors
     /// While the node is starting; those of the store.
     pub async fn reload_users(&self) -> Result<()> {
-        let changed = self.users.reload(self.lifecycle()?.catalog().store()).await?;
+        self.reload_users_of(self.lifecycle()?.catalog()).await
+    }
+
+    /// As [`Services::reload_users`], also while the node is starting.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn reload_users_of(&self, catalog: &Catalog) -> Result<()> {
+        let changed = self.users.reload(catalog.store()).await?;
         if !changed.is_empty() {
             for client in self.clients.list() {
                 if changed.contains(&client.user()) {

@@ -158,7 +158,12 @@ async fn change(services: &Services, caller: &Caller, name: &str, rules: Rules) 
         let known = access::read(&txn, name).await?;
         let action = if known.is_some() { "user-changed" } else { "user-created" };
         let mut user = known.unwrap_or_else(|| User::new(name, born));
+        let was_on = user.enabled;
         prepared.apply(&mut user, &Known)?;
+        if was_on && !user.enabled {
+            // Who was logged in before is so no more, also when it is switched on again at once.
+            user.born = born;
+        }
         access::write(&txn, &user, now, &caller.actor.user).await?;
         told(&txn, caller, now, action, name, 0)
     };

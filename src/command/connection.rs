@@ -161,8 +161,8 @@ async fn hello(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
 async fn auth(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
     match args.len() {
         1 => {
-            let default = ctx.services.users.get(DEFAULT);
-            if default.is_some_and(|account| account.user.is_open()) {
+            let from = ctx.session.client().address().ip();
+            if ctx.services.users.unnamed(from).is_some() {
                 return Err(Error::syntax(
                     "AUTH <password> called without any password configured for the default user. \
                      Are you sure your configuration is correct?",

@@ -31,8 +31,8 @@ pub fn load(
             .map_err(|source| ConfigError::File { path: path.to_owned(), source })?;
         layers = layers.add_source(File::from_str(&text, FileFormat::Toml));
         // On its own, so that what is wrong in the file is told as that.
-        let alone = layers.build_cloned().and_then(|layers| layers.try_deserialize::<RawConfig>());
-        alone.map_err(|source| ConfigError::Text { path: path.to_owned(), source })?;
+        let alone = layers.build_cloned().and_then(config::Config::try_deserialize::<RawConfig>);
+        alone.map_err(|error| ConfigError::of_text(path, &error))?;
     }
     let keys: Vec<(String, String)> = RawConfig::default().entries();
     let variables = variables

@@ -29,6 +29,30 @@ fn a_file_that_is_no_toml_or_has_an_unknown_key_is_named() {
     }
 }
 
+#[test]
+fn an_error_repeats_no_password() {
+    for text in [
+        "[auth]\nusers = [\"admin on >geheim ~* +@all]",
+        "[auth]\nusers = \"admin on >geheim ~* +@all\"",
+        "[auth]\nusers = [\"admin on >geheim ~* +@all\", 7]",
+        "[auth]\nusers = { admin = \">geheim\" }",
+        "[auth]\nuser = [\"admin on >geheim\"]",
+        "[auth]\nusers = [\"\"\"\nadmin on\n >geheim ~* +@all]",
+        "auth = \"admin on >geheim ~* +@all\"",
+        "[auth]\nusers_file = [\">geheim\"]",
+    ] {
+        let told = match from_text(text) {
+            Ok(config) => format!("{config:?}"),
+            Err(error) => {
+                let error = error.to_string();
+                assert!(error.contains("line") || error.contains("auth"), "{text}: {error}");
+                format!("{error} {error:?}")
+            }
+        };
+        assert!(!told.contains("geheim"), "{text}: {told}");
+    }
+}
+
 /// The error has to name all of these.
 fn check_refused(text: &str, named: &[&str]) {
     let error = from_text(text).unwrap_err().to_string();

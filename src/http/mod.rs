@@ -20,6 +20,7 @@
 mod console;
 mod metrics;
 mod ready;
+mod seats;
 mod serve;
 
 use std::net::SocketAddr;

@@ -6,17 +6,20 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::http::{Method, Request};
 use axum::{Extension, Router};
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::seats::{Seat, Seats};
 use crate::tls::{Certificates, Port};
 
 /// Connections that may wait to be taken.
@@ -31,6 +34,9 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a connection lives, however slowly its client reads; who wants more connects again.
 const LIFE: Duration = Duration::from_secs(60);
+
+/// How much longer a request may take that is being answered then: a purge that waits, a long undelete.
+const WORK_MAX: Duration = Duration::from_mins(10);
 
 /// How long a connection that is to end may take to finish the answer under way.
 const LAST_CALL: Duration = Duration::from_secs(1);
@@ -67,11 +73,11 @@ pub(super) async fn run(
     connections_max: usize,
     stop: CancellationToken,
 ) {
-    let places = Arc::new(Semaphore::new(connections_max));
+    let seats = Seats::new(connections_max);
     let mut loops = JoinSet::new();
     for listener in listeners {
         let (routes, certificates) = (routes.clone(), certificates.clone());
-        loops.spawn(accept(listener, routes, certificates, Arc::clone(&places), stop.clone()));
+        loops.spawn(accept(listener, routes, certificates, Arc::clone(&seats), stop.clone()));
     }
     while loops.join_next().await.is_some() {}
 }
@@ -80,7 +86,7 @@ async fn accept(
     listener: TcpListener,
     routes: Router,
     certificates: Option<Arc<Certificates>>,
-    places: Arc<Semaphore>,
+    seats: Arc<Seats>,
     stop: CancellationToken,
 ) {
     let mut connections = JoinSet::new();
@@ -88,31 +94,29 @@ async fn accept(
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
             Some(_) = connections.join_next() => continue,
-            // A place first: who finds none waits in the queue of the system.
-            accepted = async {
-                let place = Arc::clone(&places).acquire_owned().await;
-                (place, listener.accept().await)
-            } => accepted,
+            accepted = listener.accept() => accepted,
         };
         match accepted {
-            (Ok(place), Ok((stream, address))) => {
+            Ok((stream, address)) => {
+                // While there is none, further ones wait in the queue of the system.
+                let seat = tokio::select! {
+                    () = stop.cancelled() => break,
+                    seat = seats.take() => seat,
+                };
                 let local = stream.local_addr().unwrap_or(address);
                 let tls = certificates.is_some();
                 let routes = routes.clone().layer(Extension(Peer { address, local, tls }));
                 let (certificates, stop) = (certificates.clone(), stop.clone());
                 connections.spawn(async move {
                     match certificates {
-                        None => serve(stream, routes, stop).await,
+                        None => serve(stream, routes, seat, stop).await,
                         Some(certificates) => {
-                            Box::pin(serve_tls(stream, &certificates, routes, stop)).await;
+                            Box::pin(serve_tls(stream, &certificates, routes, seat, stop)).await;
                         }
                     }
-                    drop(place);
                 });
             }
-            // Nobody closes the places.
-            (Err(_), _) => break,
-            (Ok(_), Err(error)) => {
+            Err(error) => {
                 tracing::warn!(%error, "an HTTP connection could not be taken");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
@@ -127,29 +131,48 @@ async fn serve_tls(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     certificates: &Certificates,
     routes: Router,
+    seat: Seat,
     stop: CancellationToken,
 ) {
     let accepted = tokio::select! {
         accepted = certificates.accept(Port::Http, stream) => accepted,
+        () = seat.lost() => None,
         () = stop.cancelled() => None,
     };
     if let Some(stream) = accepted {
-        serve(stream, routes, stop).await;
+        serve(stream, routes, seat, stop).await;
     }
 }
 
 pub(super) async fn serve(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     routes: Router,
+    seat: Seat,
     stop: CancellationToken,
 ) {
+    let seat = Arc::new(seat);
+    let (routes, asked) = (TowerToHyperService::new(routes), Arc::clone(&seat));
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        let seat = Arc::clone(&asked);
+        // A form has yet to come; who takes it says when it is there.
+        if request.method() != Method::POST {
+            seat.begin();
+        }
+        request.extensions_mut().insert(Arc::clone(&seat));
+        let answer = routes.call(request);
+        async move {
+            let answer = answer.await;
+            seat.end();
+            answer
+        }
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
         .max_headers(FIELDS_MAX)
         .max_header_size(HEAD_BYTES_MAX)
         .max_buf_size(HEAD_BYTES_MAX)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes));
+        .serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
     tokio::select! {
         // What a client does wrong is its own affair.
@@ -159,10 +182,20 @@ pub(super) async fn serve(
             }
             return;
         }
+        () = seat.lost() => {
+            tracing::debug!("an HTTP connection that asked for nothing made room for another");
+            return;
+        }
         () = tokio::time::sleep(LIFE) => {}
         () = stop.cancelled() => {}
     }
     connection.as_mut().graceful_shutdown();
+    tokio::select! {
+        _ended = connection.as_mut() => return,
+        () = seat.idle() => {}
+        () = tokio::time::sleep(WORK_MAX) => {}
+        () = stop.cancelled() => {}
+    }
     if tokio::time::timeout(LAST_CALL, connection).await.is_err() {
         tracing::debug!("an HTTP connection was cut off");
     }
@@ -179,9 +212,31 @@ mod tests {
     /// A connection with a page that no buffer of ours holds, and its end.
     fn connection() -> (DuplexStream, tokio::task::JoinHandle<()>, CancellationToken) {
         let (client, server) = duplex(64);
-        let routes = Router::new().route("/", get(|| async { "x".repeat(1 << 20) }));
+        let slow = || async {
+            tokio::time::sleep(2 * LIFE).await;
+            "done"
+        };
+        let routes = Router::new()
+            .route("/", get(|| async { "x".repeat(1 << 20) }))
+            .route("/slow", get(slow));
         let stop = CancellationToken::new();
-        (client, tokio::spawn(serve(server, routes, stop.clone())), stop)
+        let served = {
+            let stop = stop.clone();
+            tokio::spawn(
+                async move { serve(server, routes, Seats::new(1).take().await, stop).await },
+            )
+        };
+        (client, served, stop)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_being_answered_when_the_life_of_its_connection_ends_is_answered() {
+        let (mut client, served, _stop) = connection();
+        client.write_all(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.ends_with("done"), "{answer}");
+        served.await.unwrap();
     }
 
     #[tokio::test(start_paused = true)]

@@ -111,6 +111,11 @@ impl Scanner {
         }
     }
 
+    /// Has other limits from here on, also for what is left of a request that has begun.
+    pub const fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
     /// Takes the next complete request off the front of `buffer`, or gives `None`: then call
     /// again after appending to the buffer, and change it in no other way in between.
     ///

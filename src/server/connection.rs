@@ -34,6 +34,10 @@ const LINGER_BRIEFLY: Duration = Duration::from_millis(100);
 /// How long commands that are under way when the server stops are still answered, with an error.
 const LAST_CALL: Duration = Duration::from_millis(100);
 
+/// Words and bytes of a request of somebody who has yet to log in: what that takes, and no memory that others need.
+const STRANGERS_WORDS_MAX: usize = 10;
+const STRANGERS_BYTES_MAX: usize = 16 * 1024;
+
 /// Commands that try to make a browser's request look like ours: nobody who speaks the protocol sends them first.
 const OF_A_BROWSER: [&[u8]; 2] = [b"POST", b"HOST:"];
 
@@ -50,12 +54,8 @@ pub(super) async fn serve(
         client: Arc::clone(&client),
         link: Link::new(stream, Arc::clone(&client), share),
         session: Session::new(Arc::clone(&client), Arc::clone(&services.config)),
-        scanner: Scanner::new(Limits {
-            frame_bytes: config.request_bytes_max,
-            arguments: config.arguments_max,
-            nesting: config.nesting_max,
-            inline_bytes: config.inline_bytes_max,
-        }),
+        scanner: Scanner::new(limits(config, false)),
+        is_known: false,
         alert: Alert::new(client.alert()),
         idle: config.idle_timeout.map(|after| Box::pin(tokio::time::sleep(after))),
         active: Instant::now(),
@@ -71,6 +71,17 @@ pub(super) async fn serve(
     }
     // The list is left first and the socket closed then, so whoever sees the end finds the place free.
     services.clients.disconnect(id);
+}
+
+/// What a request may have; that of somebody who is not known less.
+fn limits(config: &ServerConfig, is_known: bool) -> Limits {
+    let most = |all: usize, strangers: usize| if is_known { all } else { all.min(strangers) };
+    Limits {
+        frame_bytes: most(config.request_bytes_max, STRANGERS_BYTES_MAX),
+        arguments: most(config.arguments_max, STRANGERS_WORDS_MAX),
+        nesting: config.nesting_max,
+        inline_bytes: most(config.inline_bytes_max, STRANGERS_BYTES_MAX),
+    }
 }
 
 /// How a connection ends.
@@ -90,6 +101,8 @@ struct Connection {
     link: Link,
     session: Session,
     scanner: Scanner,
+    /// Whether somebody has logged in, or needs not to: the scanner has the limits of that.
+    is_known: bool,
     alert: Alert,
     idle: Option<Pin<Box<Sleep>>>,
     /// When something last came.
@@ -196,6 +209,12 @@ impl Connection {
             if count.is_multiple_of(TURN) {
                 // Others on this thread get their turn.
                 tokio::task::coop::consume_budget().await;
+            }
+            let is_known =
+                self.session.login().is_some() || self.session.account(&services.users).is_some();
+            if is_known != self.is_known {
+                self.is_known = is_known;
+                self.scanner.set_limits(limits(&services.config.server, is_known));
             }
             let words = match self.scanner.next(&mut self.link.input) {
                 Ok(Some(Request::Command(words))) => words,

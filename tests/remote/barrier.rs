@@ -74,7 +74,7 @@ fn a_purge_shows_whom_it_waits_for_and_is_done_when_they_are_evicted() {
     let stuck = Stuck::new(Duration::from_millis(500));
     let ran = Ran::of(&mut stuck.purge(&[]));
     assert_eq!(ran.status, 0, "{ran:?}");
-    assert!(ran.out.starts_with("purged global/users (1 documents"), "{ran:?}");
+    assert!(ran.out.starts_with("purged global/users (1 document"), "{ran:?}");
 }
 
 #[test]

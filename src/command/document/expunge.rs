@@ -224,6 +224,7 @@ pub(super) async fn vacuum(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
     let (mut begun, mut purged) = (None, 0);
     loop {
         let body = |txn: Transaction, live: LiveBucket| async move {
+            caller.hold(&txn).await?;
             document::vacuum(&txn, &Home::from(&live), now).await
         };
         let paged = Box::pin(place.page("vacuum-now", begun, body)).await;

@@ -8,6 +8,7 @@ use crate::command::support::{actor, caller};
 use crate::command::{Args, Context, Error, Reply, Result};
 use crate::document::mirror::{self, Applying, Batch};
 use crate::document::{Document, Home, NewDocument, Origin};
+use crate::metadata::audit::{self, Entry};
 use crate::metadata::{LiveBucket, name};
 use crate::store::Transaction;
 
@@ -91,6 +92,7 @@ pub(super) async fn apply(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
     let origin = checked(&args, 1)?;
     let sequence = sequence(args.text(2)?)?;
     let batch = &parse_batch(ctx, &args)?;
+    let permit = ctx.session.permit();
     let lifecycle = ctx.services.lifecycle()?;
     let catalog = lifecycle.catalog();
     let ids = catalog.cluster().ids();
@@ -105,6 +107,21 @@ pub(super) async fn apply(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
     let body = |txn: Transaction, live: LiveBucket| async move {
         let retention = live.tombstone_retention(how.retention);
         let how = Applying { retention, ..how.clone() };
+        if let Some(permit) = permit {
+            permit.hold(&txn).await?;
+        }
+        if !batch.purged.is_empty() {
+            let entry = Entry {
+                action: "expunge",
+                namespace: live.path(),
+                bucket: live.name(),
+                id: Some(live.id().into()),
+                removal: None,
+                reason: Some("purged where it is replicated from"),
+            };
+            let count = i64::try_from(batch.purged.len()).unwrap_or(i64::MAX);
+            audit::append(&txn, 0, &how.by, how.at, &entry, "OK", count)?;
+        }
         mirror::apply(&txn, &Home::from(&live), batch, &how).await
     };
     let namespace = &ctx.session.namespace;

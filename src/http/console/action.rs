@@ -264,7 +264,9 @@ async fn refused(action: Action, desk: &mut Desk, id: &str) -> Result<Fault, Fau
     words.extend(match action {
         Action::Retain => vec!["1d".to_owned()],
         Action::Hold => vec!["REASON".to_owned(), "none".to_owned()],
-        _ => Vec::new(),
+        // Should the right be granted in between, nothing is destroyed or brought back unseen.
+        Action::Purge | Action::Restore => vec!["DRYRUN".to_owned()],
+        Action::Unhold | Action::Undelete => Vec::new(),
     });
     match desk.permit(&words).await? {
         // Nothing is done unseen, also by those who may.

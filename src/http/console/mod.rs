@@ -52,6 +52,7 @@ use axum::http::{HeaderMap, Method};
 use axum::response::Response;
 use tokio::sync::Semaphore;
 
+use super::seats::Seat;
 use super::serve::Peer;
 use crate::command::Services;
 use desk::{Desk, Standing};
@@ -119,7 +120,8 @@ impl Console {
         let standing = self.standing(&visitor, peer, &parts.headers)?;
         let mut desk = Desk::open(&self.services, peer, visitor, standing, query, here);
         let answered = if posted {
-            self.take(path, &mut desk, &parts.headers, body).await
+            let seat = parts.extensions.get::<Arc<Seat>>().map(Arc::as_ref);
+            self.take(path, &mut desk, (&parts.headers, body), seat).await
         } else {
             self.show(path, &mut desk, &parts.headers).await
         };
@@ -174,11 +176,15 @@ impl Console {
         &self,
         path: &str,
         desk: &mut Desk,
-        headers: &HeaderMap,
-        body: Body,
+        (headers, body): (&HeaderMap, Body),
+        seat: Option<&Seat>,
     ) -> Result<Response, Fault> {
         request::check_origin(headers)?;
         let form = request::form(headers, body).await?;
+        if seat.is_some_and(|seat| !seat.begin()) {
+            // Nobody will read it: nothing is begun that would be broken off.
+            return Err(Fault::gone_connection());
+        }
         desk.visitor.check_token(&form)?;
         match path {
             "theme" => return page::set_theme(&form),

@@ -3,10 +3,11 @@
 use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use fjall::{Database, Keyspace, PersistMode, Readable, Snapshot};
+use tokio::time::Instant;
 
 use super::committed::{Committed, CommittedFile};
 use super::state::{Chain, Kind, STATE_KEY, State, dropped_key};

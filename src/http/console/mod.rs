@@ -68,7 +68,7 @@ pub(super) const ROOT: &str = "/console";
 /// Bytes of an address that one is led back to after the login.
 const BACK_BYTES_MAX: usize = 2_000;
 
-/// Live pages that may wait for something to change; the rest of the connections stays free.
+/// Live pages that may wait for something to change, but no more than half of all connections; the rest stays free.
 const WAITING_MAX: usize = 24;
 
 /// What all requests to the console share.
@@ -82,7 +82,8 @@ pub(super) struct Console {
 
 impl Console {
     pub(super) fn new(services: Arc<Services>) -> Self {
-        let (secret, waiting) = (Secret::random(), Semaphore::new(WAITING_MAX));
+        let waiting = WAITING_MAX.min(services.config.http.max_connections / 2);
+        let (secret, waiting) = (Secret::random(), Semaphore::new(waiting));
         Self { services, secret, logins: Logins::default(), waiting }
     }
 

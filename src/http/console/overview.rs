@@ -177,7 +177,7 @@ fn namespaces(walk: &Walk) -> Markup {
                 @if walk.is_cut { p { "There are more: open a namespace to see all of it." } }
             }
             @if walk.namespaces.is_empty() {
-                (show::empty("There is no namespace yet", "The first bucket that is created brings the first one."))
+                (show::empty("No namespace to show", "The first bucket that is created brings the first one; you see those that you may read."))
             } @else {
                 (show::table("Namespaces with their buckets", &columns, &html! {
                     @for listed in &walk.namespaces {

@@ -86,6 +86,7 @@ mod mutations;
 mod namespace_purge;
 mod namespace_sets;
 mod namespaces;
+mod obey;
 mod policy;
 mod purge;
 mod race;

@@ -39,11 +39,6 @@ tests! {
     a_right_that_is_taken_away_counts_on_every_node_at_once
     a_write_under_way_does_not_commit_when_its_right_is_taken_away
     a_purge_under_way_does_not_commit_when_its_right_is_taken_away
-    what_a_command_turns_out_to_need_is_judged_by_who_the_user_is_now
-    a_password_for_everybody_counts_at_once_for_those_who_gave_none
-    who_was_switched_off_has_to_log_in_again
-    a_vacuum_and_what_a_replica_applies_obey_at_once
-    a_stranger_may_not_send_much
     who_waits_for_changes_is_told_when_his_right_is_taken_away
     a_user_who_is_deleted_is_logged_out_everywhere
     without_its_right_no_command_does_anything
@@ -129,94 +124,6 @@ async fn a_purge_under_way_does_not_commit_when_its_right_is_taken_away() -> Cla
     claim!(said.starts_with("NOPERM User ada has no permissions"), "answered '{said}'");
     cluster.expect("A", &format!("BUCKET.RESTORE {}", removed.removal), "OK").await?;
     cluster.finish().await
-}
-
-async fn what_a_command_turns_out_to_need_is_judged_by_who_the_user_is_now() -> Claim {
-    let rules = "~global +@read +@write +@remove +@restore +@purge";
-    let cluster = with_ada(&["A", "B"], rules).await?;
-    cluster.expect("A", "BUCKET.CREATE users", "OK").await?;
-    cluster.expect("A", "BUCKET.CREATE kept", "OK").await?;
-    cluster.expect("A", "NAMESPACE POLICY global SET retention 60d", "OK").await?;
-    cluster.expect("A", "BUCKET.REMOVE users", "OK").await?;
-    let mut ada = ada_at(&cluster, "B").await?;
-    ada.expect("BUCKET.RETAIN users 50d", "OK").await?;
-    cluster.expect("A", "ACL SETUSER ada -@purge", "OK").await?;
-    // The node of hers knows her as she was.
-    for command in ["BUCKET.RETAIN users 1d", "BUCKET.REMOVE kept RETAIN 30d"] {
-        let said = ada.say(command).await;
-        claim!(said.ends_with("it takes @purge"), "'{command}' answered '{said}'");
-    }
-    cluster.finish().await
-}
-
-async fn a_password_for_everybody_counts_at_once_for_those_who_gave_none() -> Claim {
-    let cluster = Cluster::new(&["A", "B"]).await?;
-    cluster.expect("A", "BUCKET.CREATE users", "OK").await?;
-    let mut silent = Seat::at(&cluster, "B");
-    silent.done("BUCKET.INSERT users DOCS {}").await?;
-    let mut root = Seat::at(&cluster, "A");
-    root.expect("ACL SETUSER root on >geheim ~* +@all", "OK").await?;
-    root.expect("AUTH root geheim", "OK").await?;
-    root.expect("ACL SETUSER default resetpass >offen", "OK").await?;
-    // Not even a watch has had time to fire.
-    silent.expect("BUCKET.INSERT users DOCS {}", "NOAUTH Authentication required.").await?;
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    silent.expect("AUTH offen", "OK").await?;
-    silent.expect_documents("BUCKET.QUERY users {}", 1).await?;
-    root.expect("ACL SETUSER default nopass", "OK").await?;
-    cluster.finish().await
-}
-
-async fn who_was_switched_off_has_to_log_in_again() -> Claim {
-    let cluster = with_ada(&["A"], "~global +@read").await?;
-    let mut ada = ada_at(&cluster, "A").await?;
-    ada.done("BUCKET.LIST").await?;
-    cluster.expect("A", "ACL SETUSER ada off", "OK").await?;
-    cluster.expect("A", "ACL SETUSER ada on", "OK").await?;
-    ada.expect("BUCKET.LIST", "NOAUTH Authentication required.").await?;
-    ada.expect("AUTH ada geheim", "OK").await?;
-    ada.done("BUCKET.LIST").await?;
-    cluster.finish().await
-}
-
-async fn a_vacuum_and_what_a_replica_applies_obey_at_once() -> Claim {
-    let rules = "~global +@read +@write +@remove +@purge";
-    let cluster = with_ada(&["A", "B"], rules).await?;
-    cluster.expect("A", "BUCKET.CREATE users", "OK").await?;
-    let mut ada = ada_at(&cluster, "B").await?;
-    let apply = |number: u32| {
-        let id = format!("{number:024x}");
-        format!("BUCKET.REPLICA APPLY users x/b_1 {number:024x} PURGE {id}")
-    };
-    cluster.run("A", "BUCKET.REPLICA ORIGIN users ADD x/b_1").await?;
-    ada.done("BUCKET.VACUUM users").await?;
-    ada.done(&apply(1)).await?;
-    let rows = line(&cluster.run("A", "AUDIT.LOG").await?);
-    claim!(rows.contains("purged where it is replicated from"), "the log has '{rows}'");
-    cluster.expect("A", "ACL SETUSER ada -@write -@purge", "OK").await?;
-    for command in ["BUCKET.VACUUM users".to_owned(), apply(2)] {
-        ada.expect_start(&command, "NOPERM").await?;
-    }
-    cluster.finish().await
-}
-
-async fn a_stranger_may_not_send_much() -> Claim {
-    let rules = vec!["root on >geheim ~* +@all".to_owned()];
-    let node = start(|config| config.first_users = UserRules(rules)).await.map_err(fail)?;
-    let address = SocketAddr::from(([127, 0, 0, 1], node.addresses()[0].port()));
-    let words = "PING ".repeat(11);
-    let long = format!("PING {}", "x".repeat(17_000));
-    for hostile in [&words, &long] {
-        let mut client = Connection::open(address).await?;
-        let said = client.send(hostile).await?;
-        claim!(said.starts_with("-ERR Protocol error"), "it answers '{said}'");
-    }
-    let mut client = Connection::open(address).await?;
-    client.expect("AUTH root geheim", "+OK").await?;
-    let said = client.send(&long.replace("PING", "ECHO")).await?;
-    claim!(said.starts_with('$'), "it answers '{said}'");
-    node.stop().await;
-    Ok(())
 }
 
 async fn who_waits_for_changes_is_told_when_his_right_is_taken_away() -> Claim {
@@ -639,7 +546,7 @@ async fn guessing_is_slowed() -> Claim {
     cluster.finish().await
 }
 
-async fn start(change: impl FnOnce(&mut Config)) -> Result<Node, StartError> {
+pub async fn start(change: impl FnOnce(&mut Config)) -> Result<Node, StartError> {
     let mut config = Config::default();
     config.server.listen = vec![SocketAddr::from(([0, 0, 0, 0], 0))];
     config.http.listen = Vec::new();

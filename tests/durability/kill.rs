@@ -11,6 +11,8 @@ use super::{open, put, rows};
 
 const FOLDER: &str = "LETHE_TEST_WRITER_FOLDER";
 const FIRST: &str = "LETHE_TEST_WRITER_FIRST";
+/// Set where tables are made after a few batches.
+const SOON: &str = "LETHE_TEST_WRITER_TABLES_SOON";
 const WRITERS: u32 = 8;
 
 /// The child's part: eight tasks that each write row after row, and say so once the store has acknowledged it.
@@ -19,7 +21,11 @@ async fn writer_process() {
     let Ok(folder) = std::env::var(FOLDER) else { return };
     let first: u32 = std::env::var(FIRST).unwrap().parse().unwrap();
     // Small tables, so that flushes and compactions are under way when the kill comes.
-    let options = EmbeddedOptions { memtable_bytes: 256 << 10, ..EmbeddedOptions::default() };
+    let mut options = EmbeddedOptions { memtable_bytes: 256 << 10, ..EmbeddedOptions::default() };
+    if std::env::var_os(SOON).is_some() {
+        options.table_batches = 20;
+        options.table_every = Duration::ZERO;
+    }
     let store = Store::open(Path::new(&folder), options).await.unwrap();
     let tasks = (0..WRITERS).map(|writer| {
         let store = store.clone();
@@ -35,8 +41,12 @@ async fn writer_process() {
     }
 }
 
-fn start_writer(folder: &Path, first: u32) -> Child {
-    Command::new(std::env::current_exe().unwrap())
+fn start_writer(folder: &Path, first: u32, soon: bool) -> Child {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    if soon {
+        command.env(SOON, "1");
+    }
+    command
         .args(["--exact", "kill::writer_process", "--nocapture"])
         .env(FOLDER, folder)
         .env(FIRST, first.to_string())
@@ -69,9 +79,9 @@ async fn acknowledged_commits_survive_a_kill() {
     let folder = tempfile::tempdir().unwrap();
     let mut version = 0;
     let mut acknowledged = Vec::new();
-    for round in 0..4u32 {
+    for round in 0..6u32 {
         let first = round * 1_000_000;
-        acknowledged.extend(kill_after(start_writer(folder.path(), first), 1500));
+        acknowledged.extend(kill_after(start_writer(folder.path(), first, round % 2 == 1), 1500));
         let store = open(folder.path()).await.unwrap();
         let rows = rows(&store).await.unwrap();
         for (writer, n) in &acknowledged {
@@ -104,6 +114,34 @@ async fn wait_until_free(folder: &Path) {
             Err(_) => tokio::task::yield_now().await,
         }
     }
+}
+
+#[tokio::test]
+async fn many_versions_of_one_row_become_a_table_and_the_last_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = EmbeddedOptions {
+        table_batches: 10,
+        table_every: Duration::ZERO,
+        ..EmbeddedOptions::default()
+    };
+    let store = Store::open(folder.path(), options).await.unwrap();
+    let mut rows_of = Vec::new();
+    for n in 0..500u32 {
+        put(&store, b"beat", &n.to_be_bytes()).await;
+        if n % 100 == 99 {
+            rows_of.push(rows(&store).await.unwrap()[b"beat".as_slice()].clone());
+        }
+    }
+    let beats: Vec<_> = [99u32, 199, 299, 399, 499].map(|n| n.to_be_bytes().to_vec()).into();
+    assert_eq!(rows_of, beats);
+    // At most three may wait to be written when a commit is taken, so that most of the fifty have been.
+    let tables = std::fs::read_dir(folder.path().join("fjall/keyspaces")).unwrap().flatten();
+    let tables = tables.filter_map(|of| std::fs::read_dir(of.path().join("tables")).ok());
+    assert!(tables.flatten().count() >= 1);
+    store.close().await;
+    let store = open(folder.path()).await.unwrap();
+    assert_eq!(rows(&store).await.unwrap()[b"beat".as_slice()], 499u32.to_be_bytes());
+    store.close().await;
 }
 
 #[tokio::test]

@@ -22,13 +22,6 @@ const SEALED_MAX: usize = 3;
 const YOUNG_TABLES_MAX: usize = 18;
 const BACKPRESSURE_STEP: Duration = Duration::from_millis(2);
 
-/// After so many batches, but not more often than this, what is in memory is written to a table. A scan passes every
-/// version of a key that is in memory, and rows like heartbeats get one again and again: in a node that stores little
-/// nothing else would end that before memory is full. A table has only what is still seen of them, by what the engine
-/// knows of open snapshots: it looks at those after every 10,000 that were closed, and each batch closes one.
-const BATCHES_MAX: u32 = 12_000;
-const TABLE_EVERY: Duration = Duration::from_secs(10);
-
 /// The handles of an open fjall database with its one keyspace.
 #[derive(Clone)]
 pub(super) struct Handles {
@@ -70,6 +63,8 @@ pub(super) struct FjallEngine {
     /// Batches written since what was in memory was last written to a table for their number, and when that was.
     batches: u32,
     tabled: Instant,
+    table_batches: u32,
+    table_every: Duration,
 }
 
 impl FjallEngine {
@@ -93,6 +88,8 @@ impl FjallEngine {
             dirty: false,
             batches: 0,
             tabled: Instant::now(),
+            table_batches: options.table_batches,
+            table_every: options.table_every,
         }
     }
 
@@ -140,7 +137,7 @@ impl FjallEngine {
     /// Has fjall's workers write a table when memory holds too many versions.
     fn end_versions(&mut self) -> Result<()> {
         self.batches = self.batches.saturating_add(1);
-        if self.batches >= BATCHES_MAX && self.tabled.elapsed() >= TABLE_EVERY {
+        if self.batches >= self.table_batches && self.tabled.elapsed() >= self.table_every {
             self.handles.data.rotate_memtable().map_err(stopped)?;
             self.batches = 0;
             self.tabled = Instant::now();

@@ -75,11 +75,25 @@ pub struct EmbeddedOptions {
     pub cache_bytes: u64,
     /// Written bytes kept in memory before they become a table. Settled when the store is created.
     pub memtable_bytes: u64,
+    /// After so many batches what is in memory becomes a table as well, but not more often than
+    /// [`table_every`](Self::table_every). A scan passes every version of a key that is in memory, and rows like
+    /// heartbeats get one again and again: in a node that stores little nothing else would end that before memory is
+    /// full. A table has only what is still seen of them, by what fjall knows of open snapshots: it looks at those
+    /// after every 10,000 that were closed, and each batch closes one, so less than that is of no use.
+    pub table_batches: u32,
+    /// See [`table_batches`](Self::table_batches).
+    pub table_every: Duration,
 }
 
 impl Default for EmbeddedOptions {
     fn default() -> Self {
-        Self { durability: Durability::Sync, cache_bytes: 64 << 20, memtable_bytes: 32 << 20 }
+        Self {
+            durability: Durability::Sync,
+            cache_bytes: 64 << 20,
+            memtable_bytes: 32 << 20,
+            table_batches: 12_000,
+            table_every: Duration::from_secs(10),
+        }
     }
 }
 

@@ -110,6 +110,7 @@ fn a_hold_keeps_a_purge_away_until_it_is_lifted() {
         page.contains("an &lt;i&gt;audit&lt;/i&gt;") && page.contains("2031-02-03 00:00:00 UTC")
     );
     assert!(visitor.page("/console/bin").contains("on hold"));
+    assert!(!visitor.page(&at("purge", &removal)).contains("Purge for good"));
     let purge = visitor.fill(&at("purge", &removal), &[("name", "users")]);
     assert_eq!(purge.status, 409, "{}", purge.body);
     location(&visitor.fill(&at("unhold", &removal), &[]));

@@ -140,6 +140,7 @@ async fn ask(
             crumbs: &crumbs,
             fields: &fields,
             wrong: said.as_deref(),
+            is_refused: action == Action::Purge && forms::is_kept(removal),
         },
     );
     Ok(Page::new(Place::Bin, title, body).status(status))
@@ -156,6 +157,8 @@ struct Sheet<'a> {
     crumbs: &'a Markup,
     fields: &'a Markup,
     wrong: Option<&'a str>,
+    /// The page says why it would be: there is nothing to send.
+    is_refused: bool,
 }
 
 fn sheet(desk: &Desk, sheet: &Sheet<'_>) -> Markup {
@@ -179,7 +182,7 @@ fn sheet(desk: &Desk, sheet: &Sheet<'_>) -> Markup {
                 input type="hidden" name="operation" value={ (format!("{operation:032x}")) };
                 (sheet.fields)
                 div class="actions" {
-                    button class=(class) type="submit" { (label) }
+                    @if !sheet.is_refused { button class=(class) type="submit" { (label) } }
                     a class="button" href=(sheet.back) { "Cancel" }
                 }
             }

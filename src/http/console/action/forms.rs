@@ -173,12 +173,20 @@ pub(super) fn purge(
                 li { "Another " (removal.kind()) " that has the name today is not touched." }
             }
         }
-        div class="field" {
-            label for="name" { "Type the name to confirm: " code { (removal.name()) } }
-            input type="text" id="name" name="name" required autocomplete="off" autocapitalize="off" spellcheck="false"
-                aria-invalid=[wrong.map(|_| "true")] aria-describedby=[wrong.map(|_| "wrong")];
+        @if !is_kept(removal) {
+            div class="field" {
+                label for="name" { "Type the name to confirm: " code { (removal.name()) } }
+                input type="text" id="name" name="name" required autocomplete="off" autocapitalize="off"
+                    spellcheck="false" aria-invalid=[wrong.map(|_| "true")]
+                    aria-describedby=[wrong.map(|_| "wrong")];
+            }
         }
     }
+}
+
+/// Whether a hold or a lock keeps it from being purged from here.
+pub(super) const fn is_kept(removal: &Removal) -> bool {
+    removal.hold.is_some() || removal.lock.is_some()
 }
 
 pub(super) fn purge_words(removal: &Removal, form: &Fields) -> Result<Vec<String>, Fault> {

@@ -82,6 +82,7 @@ pub(super) async fn confirm(desk: &mut Desk, wrong: Option<&Fault>) -> Result<Pa
             crumbs: &crumbs,
             fields: &fields,
             wrong: wrong.map(|fault| fault.text.as_str()),
+            is_refused: false,
         },
     );
     let status = wrong.map_or(StatusCode::OK, |fault| fault.status);

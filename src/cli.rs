@@ -10,10 +10,12 @@ mod copy;
 mod generate;
 mod line;
 mod log;
+mod password;
 mod ready;
 mod remote;
 mod replicate;
 mod run;
+mod shown;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -26,7 +28,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::client::{Address, AddressError};
 use crate::config::{Config, ConfigError};
 
+pub use password::NoPassword;
 pub use run::{Failure, Outcome, run};
+pub use shown::harmless;
 
 /// A document database that speaks the Redis protocol and whose deletions are safe.
 #[derive(Debug, Parser)]
@@ -107,7 +111,8 @@ struct BackupArgs {
     /// Folder to copy, while no node has it open
     #[arg(long, default_value = "lethe-data")]
     data_dir: PathBuf,
-    /// Let this running node, on this machine, make the copy: redis://user:password@host:port, rediss:// for TLS
+    /// Let this running node, on this machine, make the copy: redis://user@host:port, rediss:// for TLS. The password is taken from
+    /// LETHE_PASSWORD, or asked for on a terminal
     #[arg(long, value_name = "URL", conflicts_with = "data_dir")]
     node: Option<String>,
     #[command(flatten)]
@@ -142,10 +147,11 @@ impl TrustArgs {
 
 #[derive(Debug, Args)]
 struct ReplicateArgs {
-    /// Where the bucket is that is followed: lethe://host:port/namespace, lethes:// for TLS
+    /// Where the bucket is that is followed: lethe://user@host:port/namespace, lethes:// for TLS. The password is taken from
+    /// LETHE_FROM_PASSWORD, or asked for on a terminal
     #[arg(long, value_name = "URL")]
     from: String,
-    /// Where its changes are taken over
+    /// Where its changes are taken over; the password is taken from LETHE_TO_PASSWORD, or asked for
     #[arg(long, value_name = "URL")]
     to: String,
     /// The bucket that is followed

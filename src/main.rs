@@ -47,6 +47,6 @@ fn start_again() -> ExitCode {
 
 fn failed(error: &dyn std::fmt::Display) -> ExitCode {
     // Nothing is left to be done when even this cannot be written.
-    drop(writeln!(std::io::stderr(), "lethe: {error}"));
+    drop(writeln!(std::io::stderr(), "lethe: {}", cli::harmless(&error.to_string())));
     ExitCode::from(2)
 }

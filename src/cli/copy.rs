@@ -1,6 +1,8 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use super::password::{PASSWORD, with_password};
+use super::shown::escape;
 use super::{BackupArgs, Failure, Outcome, RestoreArgs};
 use crate::client::{self, Address, Answer, Client};
 use crate::store::{self, BackupSummary, EmbeddedOptions, Store};
@@ -8,7 +10,10 @@ use crate::store::{self, BackupSummary, EmbeddedOptions, Store};
 /// `lethe backup`: by the node that runs, or from a folder that no node has open.
 pub(super) async fn backup(args: &BackupArgs) -> Result<Outcome, Failure> {
     match &args.node {
-        Some(node) => Box::pin(by_node(&args.trust.address(node)?, &args.to)).await,
+        Some(node) => {
+            let address = with_password(args.trust.address(node)?, PASSWORD).await?;
+            Box::pin(by_node(&address, &args.to)).await
+        }
         None => from_folder(&args.data_dir, &args.to).await,
     }
 }
@@ -33,10 +38,10 @@ async fn by_node(node: &Address, to: &Path) -> Result<Outcome, Failure> {
     let Some(folder) = to.to_str() else {
         return Err(Failure::Told("the folder's name is not UTF-8".to_owned()));
     };
-    let told = |error: client::Error| Failure::Told(error.to_string());
+    let told = |error: client::Error| Failure::Told(escape(&error.to_string()));
     let mut client = Client::open(node).await.map_err(told)?;
     match client.call(&["BACKUP", folder]).await.map_err(told)? {
-        Answer::Error(error) => Err(Failure::Told(error)),
+        Answer::Error(error) => Err(Failure::Told(escape(&error))),
         Answer::List(fields) => {
             // Names and values in turn: version, rows, bytes.
             let number = |name: &str| {
@@ -54,7 +59,7 @@ async fn by_node(node: &Address, to: &Path) -> Result<Outcome, Failure> {
             };
             tell("copied", &summary, &to)
         }
-        answer => Err(Failure::Told(format!("the node answered {answer:?}"))),
+        answer => Err(Failure::Told(format!("the node answered {}", escape(&answer.line())))),
     }
 }
 

@@ -3,6 +3,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::shown::escape;
 use super::{Failure, Outcome, ReadyArgs, ServerArgs};
 use crate::config::Config;
 use crate::tls::rustls::pki_types::ServerName;
@@ -32,7 +33,9 @@ pub(super) fn ready(args: &ReadyArgs) -> Result<Outcome, Failure> {
         writeln!(out, "ready")?;
         return Ok(Outcome::Done);
     }
-    writeln!(out, "not ready: {}", why.trim_end())?;
+    // Whoever answered may be no node.
+    let why = why.trim_end();
+    writeln!(out, "not ready: {}", escape(why.strip_prefix("not ready: ").unwrap_or(why)))?;
     Ok(Outcome::Findings)
 }
 

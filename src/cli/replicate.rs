@@ -2,7 +2,9 @@ use tokio::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::line::Line;
+use super::password::{FROM_PASSWORD, TO_PASSWORD, with_password};
 use super::run::told_to_stop;
+use super::shown::escape;
 use super::{Failure, Outcome, ReplicateArgs};
 use crate::replicate::{self, Options, Progress};
 
@@ -12,8 +14,8 @@ const TELL_EVERY: Duration = Duration::from_secs(10);
 /// `lethe replicate`: until it is told to stop, or with `--once` until nothing is left.
 pub(super) async fn replicate(args: &ReplicateArgs) -> Result<Outcome, Failure> {
     let options = Options {
-        from: args.trust.address(&args.from)?,
-        to: args.trust.address(&args.to)?,
+        from: with_password(args.trust.address(&args.from)?, FROM_PASSWORD).await?,
+        to: with_password(args.trust.address(&args.to)?, TO_PASSWORD).await?,
         bucket: args.bucket.clone(),
         to_bucket: args.to_bucket.clone().unwrap_or_else(|| args.bucket.clone()),
         name: args.name.clone(),
@@ -35,7 +37,8 @@ pub(super) async fn replicate(args: &ReplicateArgs) -> Result<Outcome, Failure> 
         }
     };
     screen.line.end();
-    result?;
+    // What a node says may be anything.
+    result.map_err(|error| Failure::Told(escape(&error.to_string())))?;
     Ok(Outcome::Done)
 }
 
@@ -51,13 +54,13 @@ struct Screen {
 impl Screen {
     fn new(options: &Options) -> Self {
         let Options { from, to, bucket, to_bucket, .. } = options;
-        let what = format!("{from} {bucket} -> {to} {to_bucket}");
+        let what = escape(&format!("{from} {bucket} -> {to} {to_bucket}"));
         Self { what, line: Line::new(), told: None, behind_since: None }
     }
 
     fn show(&mut self, progress: &Progress) {
         let important = matches!(progress, Progress::Waiting { .. });
-        let text = self.text(progress);
+        let text = escape(&self.text(progress));
         let due = self.told.is_none_or(|told| told.elapsed() >= TELL_EVERY);
         if !self.line.is_terminal() && !important && !due {
             return;

@@ -3,6 +3,7 @@ use std::sync::Arc;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::password::NoPassword;
 use super::{CheckArgs, Cli, Command, ServerArgs, log};
 use crate::check::{self, PAGE_KEYS, Severity};
 use crate::client::AddressError;
@@ -11,7 +12,6 @@ use crate::cluster::Ended;
 use crate::config::{Config, ConfigError, StoreKind};
 use crate::demo::{self, Colours};
 use crate::node::{Node, NodeOptions, StartError};
-use crate::replicate;
 use crate::store::{self, RangeRead, Store};
 
 /// Why a subcommand failed.
@@ -33,7 +33,7 @@ pub enum Failure {
     #[error("{0}")]
     Address(#[from] AddressError),
     #[error("{0}")]
-    Replicate(#[from] replicate::Error),
+    Password(#[from] NoPassword),
     #[error("{0}")]
     Io(#[from] std::io::Error),
     /// Something that is said best in its own words.

@@ -10,6 +10,8 @@ const NOT_SETTINGS: &[&str] = &[
     "LETHE_LOG",
     "LETHE_URL",
     "LETHE_PASSWORD",
+    "LETHE_FROM_PASSWORD",
+    "LETHE_TO_PASSWORD",
     "LETHE_CACERT",
     "LETHE_CERT",
     "LETHE_KEY",

@@ -1,6 +1,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+pub(super) use crate::cli::shown::escape;
 use crate::codec::{BucketId, NamespaceId, RemovalId};
 
 /// What an argument names: `namespace/bucket`, `bucket`, `namespace/`, `/`, or an id.
@@ -108,20 +109,6 @@ fn code_point(letters: &mut std::str::Chars<'_>) -> Option<char> {
     char::from_u32(u32::from_str_radix(digits, 16).ok()?)
 }
 
-/// A text as a terminal may show it: nothing in it moves the cursor, changes the
-/// direction of writing or is unseen.
-pub(super) fn escape(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    // Quotes are harmless, and the one thing that the library escapes all the same.
-    for part in text.split_inclusive(['\'', '"']) {
-        let quote = part.chars().next_back().filter(|letter| ['\'', '"'].contains(letter));
-        let plain = quote.map_or(part, |quote| part.strip_suffix(quote).unwrap_or(part));
-        shown.extend(plain.escape_debug());
-        shown.extend(quote);
-    }
-    shown
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -151,16 +138,5 @@ mod tests {
         for text in ["", "/users", "a\\b", "a\\", "\\u{zz}", "\\u{110000}", "\\u41"] {
             assert!(text.parse::<Place>().is_err(), "{text}");
         }
-    }
-
-    #[test]
-    fn nothing_that_a_terminal_obeys_is_shown_as_it_is() {
-        assert_eq!(escape("a\u{1b}[2J\u{7f}\u{9b}5n"), "a\\u{1b}[2J\\u{7f}\\u{9b}5n");
-        assert_eq!(
-            escape("\u{202e}\u{200b}\u{2028}\u{feff}"),
-            "\\u{202e}\\u{200b}\\u{2028}\\u{feff}"
-        );
-        assert_eq!(escape("a\tb\r\nc\\d"), "a\\tb\\r\\nc\\\\d");
-        assert_eq!(escape("it's \"größe\" 日本"), "it's \"größe\" 日本");
     }
 }

@@ -1,4 +1,3 @@
-use std::io::IsTerminal;
 use std::time::Duration;
 
 use tokio::time::timeout;
@@ -6,7 +5,8 @@ use tokio::time::timeout;
 use super::RemoteArgs;
 use super::error::{Error, Result, Why};
 use super::path::Place;
-use crate::client::{Address, Answer, Client, Secret};
+use crate::cli::password::{NoPassword, PASSWORD, with_password};
+use crate::client::{Address, Answer, Client};
 
 /// How long a node may take for an answer, beyond what a command waits for.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -16,8 +16,6 @@ const DOOR_TIMEOUT: Duration = Duration::from_secs(5);
 const PAGE: &str = "1000";
 /// Most items of a list that is read whole.
 const ITEMS_MAX: usize = 100_000;
-/// Where the password is looked for when the address has none.
-const PASSWORD: &str = "LETHE_PASSWORD";
 
 /// A connection to a node, and the namespace it is in.
 #[derive(Debug)]
@@ -40,7 +38,11 @@ impl Session {
     pub(super) async fn open(args: &RemoteArgs) -> Result<Self> {
         let address = args.trust.address(&args.url);
         let address = address.map_err(|error| Error::usage(format!("--url: {error}")))?;
-        Self::connect(with_password(address).await?).await
+        let address = with_password(address, PASSWORD).await.map_err(|error| match error {
+            NoPassword::Io(error) => Error::from(error),
+            missing @ NoPassword::Nowhere { .. } => Error::usage(missing.to_string()),
+        })?;
+        Self::connect(address).await
     }
 
     async fn connect(address: Address) -> Result<Self> {
@@ -69,7 +71,7 @@ impl Session {
     }
 
     /// Another connection to the same node, when this one is lost.
-    async fn reconnect(&mut self) -> Result<()> {
+    pub(super) async fn reconnect(&mut self) -> Result<()> {
         *self = Self::connect(self.address.clone()).await?;
         Ok(())
     }
@@ -175,13 +177,14 @@ impl Session {
         }
     }
 
-    /// The cluster's time, in milliseconds since 1970.
+    /// The time by the node's clock, in milliseconds since 1970. The cluster's own takes the right `admin`
+    /// to see; the two differ by seconds, unless the clocks are suspect.
     pub(super) async fn now(&mut self) -> Result<i64> {
-        let answer = self.call(&["CLUSTER.DESCRIBE"]).await?;
-        answer
-            .field("cluster_time")
-            .and_then(Answer::text)
-            .and_then(crate::codec::duration::parse_instant)
+        let answer = self.call(&["TIME"]).await?;
+        let [seconds, microseconds] = answer.list() else { return Err(Error::odd(answer.line())) };
+        let number = |part: &Answer| part.text().and_then(|text| text.parse::<i64>().ok());
+        number(seconds)
+            .and_then(|seconds| seconds.checked_mul(1_000)?.checked_add(number(microseconds)? / 1_000))
             .ok_or_else(|| Error::odd(answer.line()))
     }
 }
@@ -190,30 +193,6 @@ fn silent(address: &Address, patience: Duration) -> Error {
     let (place, seconds) = (address.place(), patience.as_secs());
     Error::from(Why::Away(format!("no answer from {place} within {seconds} s")))
         .hinted("does a node of Lethe listen there? --url or LETHE_URL names another")
-}
-
-/// The address with its password: its own, the variable's, or that of a person who is asked.
-async fn with_password(mut address: Address) -> Result<Address> {
-    if address.password.is_some() {
-        return Ok(address);
-    }
-    let variable = std::env::var(PASSWORD).ok().filter(|password| !password.is_empty());
-    let password = match (variable, &address.user) {
-        (Some(password), _) => Some(password),
-        (None, Some(user)) => {
-            if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
-                return Err(Error::usage(format!("there is no password for the user '{user}'"))
-                    .hinted(format!("set {PASSWORD}, or let yourself be asked on a terminal")));
-            }
-            let prompt =
-                format!("Password of {} at {}: ", super::path::escape(user), address.place());
-            let asked = tokio::task::spawn_blocking(|| rpassword::prompt_password(prompt));
-            Some(asked.await.map_err(std::io::Error::other)??)
-        }
-        (None, None) => None,
-    };
-    address.password = password.map(Secret::new);
-    Ok(address)
 }
 
 fn hint_at_the_door(error: Error) -> Error {

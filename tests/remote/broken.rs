@@ -78,8 +78,9 @@ fn a_refusal_says_what_to_do() {
     let check = |words: &[&str], said: &[&str]| node.lethe(words).expect(1, said);
     check(
         &["ls", "global/user"],
-        &["global/user: NOSUCHBUCKET", "did you mean global/users (removed)?"],
+        &["global/user: NOSUCHBUCKET", "`lethe bin` lists what was removed"],
     );
+    check(&["restore", "user"], &["NOSUCHBUCKET", "did you mean global/users (removed)?"]);
     check(&["rm", "order"], &["NOSUCHBUCKET", "did you mean global/orders?"]);
     check(&["rm", "shop"], &["NOSUCHBUCKET", "there is a namespace of this name", "shop/"]);
     check(&["ls", "global/a/b"], &["namespaces are separated by dots", "global.a/b"]);
@@ -180,6 +181,7 @@ fn nothing_that_a_node_says_reaches_the_terminal_as_a_command() {
     const EVIL: &str = "x\u{1b}]0;owned\u{7}\u{1b}[2J\u{202e}\u{9b}1A";
     let address = liar(|command| match command {
         "NAMESPACE CURRENT" => bulk("global"),
+        "TIME" => format!("*2\r\n{}{}", bulk("1800000000"), bulk("0")),
         "CLUSTER.DESCRIBE" => flat(&[
             ("cluster", bulk(EVIL)),
             ("store", bulk(EVIL)),

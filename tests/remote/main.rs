@@ -13,6 +13,10 @@ mod everyday;
 #[path = "../support/mask.rs"]
 mod mask;
 mod pages;
+mod passwords;
+#[path = "../support/report.rs"]
+mod report;
+mod rights;
 
 use std::net::SocketAddr;
 use std::process::{Command, Output, Stdio};
@@ -127,7 +131,15 @@ impl Drop for TestNode {
 /// The program, with nothing of our own environment that it would look at.
 fn lethe(words: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lethe"));
-    for name in ["LETHE_URL", "LETHE_PASSWORD", "LETHE_LOG", "LETHE_CONFIG", "NO_COLOR"] {
+    for name in [
+        "LETHE_URL",
+        "LETHE_PASSWORD",
+        "LETHE_FROM_PASSWORD",
+        "LETHE_TO_PASSWORD",
+        "LETHE_LOG",
+        "LETHE_CONFIG",
+        "NO_COLOR",
+    ] {
         command.env_remove(name);
     }
     command.args(words).stdin(Stdio::null());

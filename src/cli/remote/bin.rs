@@ -2,10 +2,10 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use super::error::{Error, Result};
-use super::hints::explain;
-use super::ls::tone;
-use super::path::{Place, escape};
-use super::rows::{Kind, Removal};
+use super::hints::{Bin, explain};
+use super::ls::{GONE, NAMESPACES_MAX, tone};
+use super::path::{Place, escape, path};
+use super::rows::{Kind, Removal, text};
 use super::show::{Cell, Paint, Side, Table, Tone, count, size, span};
 use super::{Out, RemoteArgs, Session};
 use crate::codec::duration::{format_instant, parse_duration, parse_instant};
@@ -18,7 +18,7 @@ use crate::codec::duration::{format_instant, parse_duration, parse_instant};
     after_help = "Examples:\n  lethe bin\n  lethe bin --by ada --after 2h\n  lethe bin --expiring-within 1d --sort left\n  lethe bin production/"
 )]
 pub(in crate::cli) struct BinArgs {
-    /// Only what was removed under this name, or from this namespace and those below it
+    /// Only what was removed under this name, or from this namespace and those in it; of a namespace that is no more there, that one
     #[arg(value_name = "PATH")]
     place: Option<Place>,
     /// Only what this user removed
@@ -75,11 +75,17 @@ pub(super) async fn run(args: &BinArgs, out: Out) -> Result<()> {
     let mut session = Session::open(&args.remote).await?;
     let now = session.now().await?;
     let listed = list(&mut session, args, now).await;
-    let (mut removals, mut more) = match listed {
+    let Found { mut removals, mut more, closed } = match listed {
         Ok(found) => found,
         Err(error) => {
             let place = args.place.clone().unwrap_or(Place::Root);
-            return Err(explain(&mut session, &place, error).await);
+            let error = match error.code() {
+                "NOPERM" => error.hinted(
+                    "the bin takes the right restore wherever it looks: name a namespace in which you have it",
+                ),
+                _ => error,
+            };
+            return Err(explain(&mut session, &place, error, Bin::Closed).await);
         }
     };
     removals.retain(|removal| !args.held || removal.hold.is_some());
@@ -96,7 +102,7 @@ pub(super) async fn run(args: &BinArgs, out: Out) -> Result<()> {
     }
     more |= removals.len() > args.limit;
     removals.truncate(args.limit);
-    let document = json!({ "removed": removals, "complete": !more });
+    let document = json!({ "removed": removals, "complete": !more && closed.is_empty() });
     out.tell(&document, |paint| lines(&removals, now, args.long, paint))?;
     if removals.is_empty() {
         out.note("the bin is empty, or holds nothing that was asked for");
@@ -104,10 +110,114 @@ pub(super) async fn run(args: &BinArgs, out: Out) -> Result<()> {
     if more {
         out.note("there is more than is shown here: see --limit");
     }
+    if !closed.is_empty() {
+        let closed = closed.join(" ");
+        out.note(&format!("not all of these is shown, which takes the right restore: {closed}"));
+    }
     Ok(())
 }
 
-async fn list(session: &mut Session, args: &BinArgs, now: i64) -> Result<(Vec<Removal>, bool)> {
+/// What was found.
+#[derive(Debug, Default)]
+struct Found {
+    removals: Vec<Removal>,
+    more: bool,
+    /// Paths of namespaces where there may be more that this user may not see.
+    closed: Vec<String>,
+}
+
+/// Reads lists of one kind into what was found.
+struct Lists<'a> {
+    session: &'a mut Session,
+    /// What chooses among removals, as the node takes it.
+    options: Vec<String>,
+    now: i64,
+    found: Found,
+}
+
+impl Lists<'_> {
+    /// Adds a list, of which a part is meant.
+    async fn add(
+        &mut self,
+        kind: Kind,
+        head: &[&str],
+        is_meant: impl Fn(&Removal) -> bool,
+    ) -> Result<()> {
+        let options = self.options.iter().map(String::as_str);
+        let command: Vec<&str> = head.iter().copied().chain(options).collect();
+        let listed = self.session.list(&command).await?;
+        self.found.more |= listed.more;
+        for row in &listed.items {
+            let removal = Removal::read(kind, row, self.now)?;
+            if is_meant(&removal) {
+                self.found.removals.push(removal);
+            }
+        }
+        Ok(())
+    }
+
+    /// Everything.
+    async fn all(&mut self, is_meant: impl Fn(&Removal) -> bool) -> Result<()> {
+        self.add(Kind::Bucket, &["BUCKET.REMOVED", "NAMESPACE", "*"], &is_meant).await?;
+        self.add(Kind::Namespace, &["NAMESPACE", "REMOVED"], &is_meant).await
+    }
+
+    /// What was removed from a namespace and from those in it.
+    async fn below(&mut self, namespace: &str) -> Result<()> {
+        let mut left = vec![namespace.to_owned()];
+        let mut looked = 0;
+        while let Some(here) = left.pop() {
+            if looked == NAMESPACES_MAX {
+                self.found.more = true;
+                return Ok(());
+            }
+            looked += 1;
+            let first = here == namespace;
+            match self.add(Kind::Bucket, &["BUCKET.REMOVED", "NAMESPACE", &here], |_| true).await {
+                Ok(()) => {}
+                Err(error) if first => return Err(error),
+                Err(error) if error.code() == "NOPERM" => {
+                    self.found.closed.push(path(&here, None));
+                    continue;
+                }
+                // Gone since it was listed.
+                Err(error) if GONE.contains(&error.code()) => continue,
+                Err(error) => return Err(error),
+            }
+            match self.add(Kind::Namespace, &["NAMESPACE", "REMOVED", &here], |_| true).await {
+                Ok(()) => {}
+                // It takes the right in all that is below.
+                Err(error) if error.code() == "NOPERM" => {
+                    self.found.closed.push(path(&here, None));
+                }
+                Err(error) if GONE.contains(&error.code()) => {}
+                Err(error) => return Err(error),
+            }
+            let children = match self.session.list(&["NAMESPACE", "LIST", &here]).await {
+                Ok(children) => children,
+                Err(error) if GONE.contains(&error.code()) => continue,
+                Err(error) => return Err(error),
+            };
+            self.found.more |= children.more;
+            left.extend(children.items.iter().map(|name| format!("{here}.{}", name.line())));
+        }
+        Ok(())
+    }
+
+    /// What one id means, and from which namespace that was removed, if this user may know.
+    async fn namespace_of(&mut self, kinds: &[Kind], id: &str) -> Option<(Kind, String)> {
+        for kind in kinds {
+            let mut argv = kind.command("DESCRIBE");
+            argv.push(id.to_owned());
+            if let Ok(row) = self.session.call(&argv).await {
+                return Some((*kind, text(&row, "namespace").ok()?));
+            }
+        }
+        None
+    }
+}
+
+async fn list(session: &mut Session, args: &BinArgs, now: i64) -> Result<Found> {
     let mut options: Vec<String> = Vec::new();
     let mut option = |name: &str, value: String| options.extend([name.to_owned(), value]);
     if let Some(user) = &args.by {
@@ -128,37 +238,58 @@ async fn list(session: &mut Session, args: &BinArgs, now: i64) -> Result<(Vec<Re
     if let Some(pattern) = &args.matching {
         option("MATCH", pattern.clone());
     }
-    let place = args.place.as_ref().map(|place| session.at_home(place));
-    let is_meant = |removal: &Removal| match &place {
-        None | Some(Place::Root) => true,
-        Some(Place::Namespace(namespace)) => {
-            let below = removal.namespace.strip_prefix(namespace.as_str());
-            below.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-        }
-        Some(Place::Bucket { namespace, bucket }) => {
-            Some(&removal.namespace) == namespace.as_ref()
-                && removal.bucket.as_ref() == Some(bucket)
-        }
-        Some(Place::BucketId(id) | Place::NamespaceId(id)) => removal.id.eq_ignore_ascii_case(id),
-        Some(Place::Removal(id)) => removal.removal_id.eq_ignore_ascii_case(id),
+    let place = args.place.as_ref().map_or(Place::Root, |place| session.at_home(place));
+    let mut lists = Lists { session, options, now, found: Found::default() };
+    let id_kinds: &[Kind] = match &place {
+        Place::BucketId(_) => &[Kind::Bucket],
+        Place::NamespaceId(_) => &[Kind::Namespace],
+        _ => &[Kind::Bucket, Kind::Namespace],
     };
-    let (mut removals, mut more) = (Vec::new(), false);
-    for (kind, head) in [
-        (Kind::Bucket, ["BUCKET.REMOVED", "NAMESPACE", "*"].as_slice()),
-        (Kind::Namespace, &["NAMESPACE", "REMOVED"]),
-    ] {
-        let command: Vec<&str> =
-            head.iter().copied().chain(options.iter().map(String::as_str)).collect();
-        let listed = session.list(&command).await?;
-        more |= listed.more;
-        for row in &listed.items {
-            let removal = Removal::read(kind, row, now)?;
-            if is_meant(&removal) {
-                removals.push(removal);
+    match &place {
+        Place::Root => lists.all(|_| true).await?,
+        Place::Bucket { namespace, bucket } => {
+            let namespace = namespace.as_deref().unwrap_or_default();
+            let head = ["BUCKET.REMOVED", bucket, "NAMESPACE", namespace];
+            lists.add(Kind::Bucket, &head, |_| true).await?;
+        }
+        Place::Namespace(namespace) => match lists.below(namespace).await {
+            // It is itself what was removed, or was in it.
+            Err(error) if GONE.contains(&error.code()) => {
+                let inside = |removal: &Removal| {
+                    let below = removal.namespace.strip_prefix(namespace.as_str());
+                    below.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+                };
+                lists.all(inside).await?;
+            }
+            done => done?,
+        },
+        Place::BucketId(id) | Place::NamespaceId(id) | Place::Removal(id) => {
+            let is_meant = |removal: &Removal| {
+                removal.id.eq_ignore_ascii_case(id) || removal.removal_id.eq_ignore_ascii_case(id)
+            };
+            match lists.namespace_of(id_kinds, id).await {
+                Some((Kind::Bucket, namespace)) => {
+                    let head = ["BUCKET.REMOVED", "NAMESPACE", &namespace];
+                    match lists.add(Kind::Bucket, &head, is_meant).await {
+                        // The namespace is removed, too.
+                        Err(error) if GONE.contains(&error.code()) => lists.all(is_meant).await?,
+                        done => done?,
+                    }
+                }
+                Some((Kind::Namespace, namespace)) => {
+                    let parent = namespace.rsplit_once('.').map(|(parent, _)| parent);
+                    let head: Vec<&str> =
+                        ["NAMESPACE", "REMOVED"].into_iter().chain(parent).collect();
+                    match lists.add(Kind::Namespace, &head, is_meant).await {
+                        Err(error) if GONE.contains(&error.code()) => lists.all(is_meant).await?,
+                        done => done?,
+                    }
+                }
+                None => lists.all(is_meant).await?,
             }
         }
     }
-    Ok((removals, more))
+    Ok(lists.found)
 }
 
 /// A time as the node takes it, from a time or from how long ago it was.
@@ -208,7 +339,8 @@ fn row(removal: &Removal, now: i64, long: bool) -> Vec<Cell> {
     let state = removal.condition();
     let left = match (removal.state.as_str(), removal.seconds_left) {
         ("removed", None) => Cell::of("forever"),
-        ("removed", Some(0)) => Cell::of("expired").toned(Tone::Bad),
+        // By the cluster's time, which is not the one that the rest is reckoned by.
+        ("removed", _) if !removal.restorable => Cell::of("expired").toned(Tone::Bad),
         ("removed", Some(left)) => {
             let tone = if left < 86_400 { Tone::Warning } else { Tone::Plain };
             Cell::made(span(left)).toned(tone)

@@ -1,31 +1,57 @@
 //! What to do about a node's refusal. Looking it up may ask the node again; when
 //! that fails there is no hint, and the refusal stands as it was.
+//!
+//! Nothing is asked for here that takes another right than `read`, unless the user has shown to
+//! have it: a refused attempt would stand in the audit log that nobody has made.
 
 use super::error::{Error, Result};
 use super::path::{Place, escape, path};
-use super::rows::{Kind, Removal};
+use super::rows::{Hold, Kind, Removal, maybe_text, number, text};
 use super::session::Session;
-use super::show::span;
+use super::show::{many, minute, span};
+use crate::client::Answer;
+use crate::codec::RemovalId;
 
 /// Names that are offered in place of one that is not there.
 const OFFERED: usize = 3;
+/// Removals of one name that are told apart.
+const CANDIDATES: usize = 10;
 /// How like two names are at least, of 1, for one to be offered.
 const LIKENESS: f64 = 0.8;
 
+/// Whether what is removed may be looked at where the refusal came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Bin {
+    /// The command that was refused takes the right to see it as well.
+    Open,
+    /// Nobody knows.
+    Closed,
+}
+
 /// Adds to an error what it is about and what to do.
-pub(super) async fn explain(session: &mut Session, place: &Place, error: Error) -> Error {
+pub(super) async fn explain(
+    session: &mut Session,
+    place: &Place,
+    error: Error,
+    bin: Bin,
+) -> Error {
     let place = session.at_home(place);
-    match hint(session, &place, &error).await {
+    match hint(session, &place, &error, bin).await {
         Ok(Some(hint)) => error.about(&place).hinted(hint),
         Ok(None) | Err(_) => error.about(&place),
     }
 }
 
-async fn hint(session: &mut Session, place: &Place, error: &Error) -> Result<Option<String>> {
+async fn hint(
+    session: &mut Session,
+    place: &Place,
+    error: &Error,
+    bin: Bin,
+) -> Result<Option<String>> {
     let named = quoted(&error.why.to_string());
     Ok(Some(match error.code() {
         "NOSUCHBUCKET" | "NOSUCHNAMESPACE" | "NOSUCHREMOVAL" => {
-            return similar(session, place, error.code()).await;
+            return similar(session, place, error.code(), bin).await;
         }
         "BUCKETBEINGREMOVED" => {
             format!("it lies in the bin: `lethe restore {place}` brings it back")
@@ -48,7 +74,7 @@ async fn hint(session: &mut Session, place: &Place, error: &Error) -> Result<Opt
             None => return held(session, place).await,
         },
         "QUOTAEXCEEDED" => "NAMESPACE POLICY shows the quotas and how much there is".to_owned(),
-        "AMBIGUOUSREMOVED" => return candidates(session, place).await,
+        "AMBIGUOUSREMOVED" => return candidates(session, place, error, bin).await,
         "REMOVEDEXPIRED" => {
             "--allow-expired brings it back as long as it is not purging".to_owned()
         }
@@ -89,7 +115,12 @@ fn quoted(message: &str) -> String {
 }
 
 /// Names like one that is not there.
-async fn similar(session: &mut Session, place: &Place, code: &str) -> Result<Option<String>> {
+async fn similar(
+    session: &mut Session,
+    place: &Place,
+    code: &str,
+    bin: Bin,
+) -> Result<Option<String>> {
     let in_the_bin = "`lethe bin` lists what was removed, with its ids".to_owned();
     let (namespace, bucket) = match place {
         Place::Bucket { namespace: Some(namespace), bucket } => (namespace, bucket),
@@ -109,13 +140,23 @@ async fn similar(session: &mut Session, place: &Place, code: &str) -> Result<Opt
         let meant = path(bucket, None);
         return Ok(Some(format!("there is a namespace of this name: to mean it, write {meant}")));
     }
-    let rows = session.list(&["BUCKET.LIST", "ALL", "NAMESPACE", namespace]).await?.items;
-    let names = rows.iter().filter_map(|row| {
-        let state = row.field("state")?.text()?;
-        let name = row.field("bucket")?.text()?;
-        Some((path(namespace, Some(name)), like(bucket, name)?, state == "active"))
-    });
-    Ok(Some(offer(names.collect()).unwrap_or(in_the_bin)))
+    let mut names = Vec::new();
+    let mut add = |name: &str, active| {
+        if let Some(like) = like(bucket, name) {
+            names.push((path(namespace, Some(name)), like, active));
+        }
+    };
+    // Who may restore need not be allowed to read.
+    if let Ok(active) = session.list(&["BUCKET.LIST", "NAMESPACE", namespace]).await {
+        active.items.iter().filter_map(Answer::text).for_each(|name| add(name, true));
+    }
+    if bin == Bin::Open {
+        let removed = session.list(&["BUCKET.REMOVED", "NAMESPACE", namespace]).await?;
+        for row in &removed.items {
+            add(&text(row, "bucket")?, false);
+        }
+    }
+    Ok(Some(offer(names).unwrap_or(in_the_bin)))
 }
 
 async fn similar_namespace(session: &mut Session, namespace: &str) -> Result<Option<String>> {
@@ -129,12 +170,6 @@ async fn similar_namespace(session: &mut Session, namespace: &str) -> Result<Opt
         if let Some((name, like)) = row.text().and_then(|name| Some((name, like(last, name)?))) {
             let whole = parent.map_or_else(|| name.to_owned(), |it| format!("{it}.{name}"));
             names.push((path(&whole, None), like, true));
-        }
-    }
-    for row in session.list(&["NAMESPACE", "REMOVED"]).await?.items {
-        let whole = row.field("namespace").and_then(|name| name.text());
-        if let Some((whole, like)) = whole.and_then(|name| Some((name, like(namespace, name)?))) {
-            names.push((path(whole, None), like, false));
         }
     }
     Ok(Some(offer(names).unwrap_or_else(|| "`lethe ls` lists the namespaces".to_owned())))
@@ -189,41 +224,81 @@ pub(super) async fn removals(session: &mut Session, place: &Place) -> Result<Vec
     Ok(removals)
 }
 
+/// The ids that AMBIGUOUSREMOVED names, newest first.
+pub(super) fn candidate_ids(error: &Error) -> Vec<String> {
+    let message = error.why.to_string();
+    let ids = message.rsplit(": ").next().unwrap_or_default();
+    ids.split(' ').filter(|id| RemovalId::parse(id).is_some()).map(str::to_owned).collect()
+}
+
 /// One line for each of several removals of a name.
-async fn candidates(session: &mut Session, place: &Place) -> Result<Option<String>> {
-    let now = session.now().await?;
+async fn candidates(
+    session: &mut Session,
+    place: &Place,
+    error: &Error,
+    bin: Bin,
+) -> Result<Option<String>> {
     let mut lines =
         vec!["--latest takes the first of these; an id in place of the name any:".to_owned()];
-    for removal in removals(session, place).await?.iter().take(10) {
-        let reason =
-            removal.reason.as_deref().map_or_else(String::new, |reason| format!(": {reason}"));
-        lines.push(escape(&format!(
-            "{}  removed {} ago by {}{reason}",
-            removal.removal_id,
-            span(removal.age(now)),
-            removal.removed_by,
-        )));
+    let kind = if let Place::Namespace(_) = place { Kind::Namespace } else { Kind::Bucket };
+    if bin == Bin::Open && kind == Kind::Bucket {
+        let now = session.now().await?;
+        for removal in removals(session, place).await?.iter().take(CANDIDATES) {
+            let reason =
+                removal.reason.as_deref().map_or_else(String::new, |reason| format!(": {reason}"));
+            lines.push(escape(&format!(
+                "{}  removed {} ago by {}{reason}",
+                removal.removal_id,
+                span(removal.age(now)),
+                removal.removed_by,
+            )));
+        }
+    } else {
+        for id in candidate_ids(error).iter().take(CANDIDATES) {
+            let mut argv = kind.command("DESCRIBE");
+            argv.push(id.clone());
+            let row = session.call(&argv).await?;
+            let documents = many(number(&row, "documents").unwrap_or_default(), "document");
+            let until = maybe_text(&row, "expires_at")
+                .map_or_else(|| "for ever".to_owned(), |at| format!("until {}", minute(&at)));
+            lines.push(format!("{id}  {documents}, kept {until}"));
+        }
     }
     Ok(Some(lines.join("\n    ")))
 }
 
 /// Which hold it is.
 async fn held(session: &mut Session, place: &Place) -> Result<Option<String>> {
-    let removals = removals(session, place).await?;
-    let found = removals.iter().find_map(|removal| Some((removal, removal.hold.as_ref()?)));
+    let (kind, target) = match place {
+        Place::Bucket { namespace, bucket } => {
+            let home = session.home().to_owned();
+            session.enter(namespace.as_deref().unwrap_or(&home)).await?;
+            (Kind::Bucket, bucket)
+        }
+        Place::BucketId(id) | Place::Removal(id) => (Kind::Bucket, id),
+        Place::Namespace(path) | Place::NamespaceId(path) => (Kind::Namespace, path),
+        Place::Root => return Ok(None),
+    };
+    let mut argv = kind.command("DESCRIBE");
+    argv.push(target.clone());
+    let row = session.call(&argv).await;
+    let found = row.ok().and_then(|row| {
+        let hold = Hold::of(&row).ok().flatten()?;
+        Some((maybe_text(&row, "removal_id")?, hold))
+    });
     let Some((removal, hold)) = found else {
         return Ok(Some(
             "`lethe bin --held` lists what is on hold; UNHOLD lifts a hold".to_owned(),
         ));
     };
-    let lift = removal.kind.command("UNHOLD").join(" ");
+    let lift = kind.command("UNHOLD").join(" ");
     let since = hold.since.as_deref().map_or_else(String::new, |since| format!(" since {since}"));
     let review = hold
         .review_at
         .as_deref()
         .map_or_else(String::new, |at| format!(", to be reviewed on {at}"));
     Ok(Some(escape(&format!(
-        "held by {}{since}{review}; {lift} {} lifts the hold",
-        hold.owner, removal.removal_id
+        "held by {}{since}{review}; {lift} {removal} lifts the hold",
+        hold.owner
     ))))
 }

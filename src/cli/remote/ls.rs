@@ -2,8 +2,8 @@ use clap::Args;
 use serde_json::json;
 
 use super::error::{Error, Result};
-use super::hints::explain;
-use super::path::Place;
+use super::hints::{Bin, explain};
+use super::path::{Place, path};
 use super::rows::{Entry, Kind, maybe_text};
 use super::show::{Cell, Paint, Side, Table, Tone, count, minute, size, span};
 use super::{Out, RemoteArgs, Session};
@@ -39,13 +39,27 @@ pub(in crate::cli) struct LsArgs {
 }
 
 /// Namespaces that are looked into for one list or one sum.
-const NAMESPACES_MAX: usize = 10_000;
+pub(super) const NAMESPACES_MAX: usize = 10_000;
+
+/// What is said of something that has gone since it was listed.
+pub(super) const GONE: [&str; 4] =
+    ["NOSUCHBUCKET", "BUCKETBEINGREMOVED", "NOSUCHNAMESPACE", "NAMESPACEBEINGREMOVED"];
 
 /// What was found, and whether there was more than is looked at.
 #[derive(Debug, Default)]
 pub(super) struct Found {
     pub(super) entries: Vec<Entry>,
     pub(super) more: bool,
+    /// Namespaces in which this user may not look, only below them.
+    closed: Vec<String>,
+}
+
+impl Found {
+    fn take(&mut self, other: Self) {
+        self.entries.extend(other.entries);
+        self.more |= other.more;
+        self.closed.extend(other.closed);
+    }
 }
 
 pub(super) async fn run(args: &LsArgs, out: Out) -> Result<()> {
@@ -54,7 +68,15 @@ pub(super) async fn run(args: &LsArgs, out: Out) -> Result<()> {
     let listed = list(&mut session, &place, args).await;
     let mut found = match listed {
         Ok(found) => found,
-        Err(error) => return Err(explain(&mut session, &place, error).await),
+        Err(error) => {
+            let error = match error.code() {
+                "NOPERM" if args.removed => error.hinted(
+                    "--removed takes the right restore wherever it looks: name a namespace in which you have it",
+                ),
+                _ => error,
+            };
+            return Err(explain(&mut session, &place, error, Bin::Closed).await);
+        }
     };
     if !args.removed {
         // What is looked at by its id may be removed itself.
@@ -64,18 +86,27 @@ pub(super) async fn run(args: &LsArgs, out: Out) -> Result<()> {
     if args.sum {
         for entry in found.entries.iter_mut().filter(|entry| entry.kind == Kind::Namespace) {
             if entry.state == "active" {
-                found.more |= sum(&mut session, entry).await?;
+                let (more, closed) = sum(&mut session, entry).await?;
+                found.more |= more;
+                found.closed.extend(closed);
             }
         }
     }
     let now = if args.removed { Some(session.now().await?) } else { None };
-    let document = json!({ "entries": found.entries, "complete": !found.more });
+    let complete = !found.more && found.closed.is_empty();
+    let document = json!({ "entries": found.entries, "complete": complete });
     out.tell(&document, |paint| lines(&found.entries, args.long, now, paint))?;
     if found.entries.is_empty() {
         out.note(&format!("there is nothing in {place}"));
     }
     if found.more {
         out.note("there is more than is shown here");
+    }
+    found.closed.sort_unstable();
+    found.closed.dedup();
+    if !found.closed.is_empty() {
+        let closed: Vec<String> = found.closed.iter().map(|it| path(it, None)).collect();
+        out.note(&format!("to see the buckets of these takes the right read: {}", closed.join(" ")));
     }
     Ok(())
 }
@@ -89,9 +120,12 @@ async fn list(session: &mut Session, place: &Place, args: &LsArgs) -> Result<Fou
                 walk(session, &mut found, args.removed).await?;
             } else if args.place.is_none() {
                 let home = session.home().to_owned();
-                let here = level(session, &home, args.removed).await?;
-                found.more |= here.more;
-                found.entries.extend(here.entries);
+                match level(session, &home, args.removed).await {
+                    Ok(here) => found.take(here),
+                    // Nobody has asked for this one.
+                    Err(error) if is_closed(&error, args.removed) => found.closed.push(home),
+                    Err(error) => return Err(error),
+                }
             }
         }
         Place::Bucket { namespace: None, bucket } => {
@@ -116,11 +150,13 @@ async fn list(session: &mut Session, place: &Place, args: &LsArgs) -> Result<Fou
             let row = session.call(&["BUCKET.DESCRIBE", id]).await?;
             found.entries.push(Entry::described(Kind::Bucket, &row)?);
         }
-        Place::NamespaceId(id) => found = inside(session, id).await?,
+        Place::NamespaceId(id) => found = inside(session, id, args.removed).await?,
         Place::Removal(id) => match session.call(&["BUCKET.DESCRIBE", id]).await {
             Ok(row) => found.entries.push(Entry::described(Kind::Bucket, &row)?),
             // It may be a namespace that was removed.
-            Err(error) if error.code() == "NOSUCHREMOVAL" => found = inside(session, id).await?,
+            Err(error) if error.code() == "NOSUCHREMOVAL" => {
+                found = inside(session, id, args.removed).await?;
+            }
             Err(error) => return Err(error),
         },
     }
@@ -160,31 +196,72 @@ async fn namespaces(session: &mut Session, parent: Option<&str>, removed: bool) 
             }
         }
     }
-    Ok(Found { entries, more })
+    Ok(Found { entries, more, closed: Vec::new() })
 }
 
 /// What is directly in a namespace.
 async fn level(session: &mut Session, namespace: &str, removed: bool) -> Result<Found> {
     let mut found = namespaces(session, Some(namespace), removed).await?;
-    let listed = session.list(&["BUCKET.LIST", "ALL", "NAMESPACE", namespace]).await?;
-    found.more |= listed.more;
-    found.entries.extend(buckets(session, namespace, &listed.items, removed).await?);
+    let buckets = if removed {
+        buckets_by_id(session, namespace, namespace).await
+    } else {
+        active_buckets(session, namespace).await
+    };
+    match buckets {
+        Ok((entries, more)) => {
+            found.more |= more;
+            found.entries.extend(entries);
+        }
+        // Who has rights only below it sees what is there.
+        Err(error) if is_closed(&error, removed) && !found.entries.is_empty() => {
+            found.closed.push(namespace.to_owned());
+        }
+        Err(error) => return Err(error),
+    }
     Ok(found)
 }
 
-/// The buckets in rows of BUCKET.LIST ALL, described.
-async fn buckets(
+/// Whether this user may not look somewhere. Who wants what is removed has asked for more than
+/// that, and each such attempt is entered into the audit log: it ends there.
+fn is_closed(error: &Error, removed: bool) -> bool {
+    error.code() == "NOPERM" && !removed
+}
+
+/// The active buckets of a namespace, described, and whether there are more: with the right `read` alone.
+async fn active_buckets(session: &mut Session, namespace: &str) -> Result<(Vec<Entry>, bool)> {
+    let listed = session.list(&["BUCKET.LIST", "NAMESPACE", namespace]).await?;
+    let names: Vec<String> = listed.items.iter().map(Answer::line).collect();
+    if names.is_empty() {
+        return Ok((Vec::new(), listed.more));
+    }
+    // A name is looked up where one is.
+    session.enter(namespace).await?;
+    let about: Vec<Vec<&str>> = names.iter().map(|name| vec!["BUCKET.DESCRIBE", name]).collect();
+    let rows = session.call_all(&about).await?;
+    let mut described = Vec::with_capacity(names.len());
+    for (name, row) in names.iter().zip(rows) {
+        let mut entry = Entry::active(namespace, name);
+        match &row {
+            Answer::Error(line) if GONE.iter().any(|code| line.starts_with(code)) => continue,
+            // What may not be described is there all the same.
+            Answer::Error(_) => {}
+            row => entry.fill(row),
+        }
+        described.push(entry);
+    }
+    Ok((described, listed.more))
+}
+
+/// The buckets of a namespace by its path or id, removed ones too: with the right `restore`.
+async fn buckets_by_id(
     session: &mut Session,
     namespace: &str,
-    rows: &[Answer],
-    removed: bool,
-) -> Result<Vec<Entry>> {
-    let mut entries = Vec::with_capacity(rows.len());
-    for row in rows {
-        let entry = Entry::listed(namespace, row)?;
-        if removed || entry.state == "active" {
-            entries.push(entry);
-        }
+    target: &str,
+) -> Result<(Vec<Entry>, bool)> {
+    let listed = session.list(&["BUCKET.LIST", "ALL", "NAMESPACE", target]).await?;
+    let mut entries = Vec::with_capacity(listed.items.len());
+    for row in &listed.items {
+        entries.push(Entry::listed(namespace, row)?);
     }
     let about: Vec<Vec<String>> = entries
         .iter()
@@ -203,17 +280,22 @@ async fn buckets(
         }
         described.push(entry);
     }
-    Ok(described)
+    Ok((described, listed.more))
 }
 
 /// What is directly in a namespace that is named by an id, removed or not.
-async fn inside(session: &mut Session, id: &str) -> Result<Found> {
+async fn inside(session: &mut Session, id: &str, removed: bool) -> Result<Found> {
     let row = session.call(&["NAMESPACE", "DESCRIBE", id]).await?;
     let itself = Entry::described(Kind::Namespace, &row)?;
-    let listed = session.list(&["BUCKET.LIST", "ALL", "NAMESPACE", id]).await?;
-    let mut entries = buckets(session, &itself.namespace, &listed.items, true).await?;
-    entries.insert(0, itself);
-    Ok(Found { entries, more: listed.more })
+    let namespace = itself.namespace.clone();
+    // In a removed one all is removed.
+    let (entries, more) = if removed || itself.state != "active" {
+        buckets_by_id(session, &namespace, id).await?
+    } else {
+        active_buckets(session, &namespace).await?
+    };
+    let entries = std::iter::once(itself).chain(entries).collect();
+    Ok(Found { entries, more, closed: Vec::new() })
 }
 
 /// Adds what is below the namespaces that were found.
@@ -232,32 +314,31 @@ async fn walk(session: &mut Session, found: &mut Found, removed: bool) -> Result
         let below = match level(session, &namespace, removed).await {
             Ok(below) => below,
             // Gone since it was found.
-            Err(error) if ["NOSUCHNAMESPACE", "NAMESPACEBEINGREMOVED"].contains(&error.code()) => {
+            Err(error) if GONE.contains(&error.code()) => continue,
+            Err(error) if is_closed(&error, removed) => {
+                found.closed.push(namespace);
                 continue;
             }
             Err(error) => return Err(error),
         };
-        found.more |= below.more;
         left.extend(below.entries.iter().rev().filter(is_open).map(|it| it.namespace.clone()));
-        found.entries.extend(below.entries);
+        found.take(below);
     }
     Ok(())
 }
 
 /// What is in a namespace, however deep.
-pub(super) async fn whole(session: &mut Session, namespace: &str) -> Result<Found> {
+async fn whole(session: &mut Session, namespace: &str) -> Result<Found> {
     let mut found = level(session, namespace, false).await?;
     walk(session, &mut found, false).await?;
     Ok(found)
 }
 
-/// Adds up what is in a namespace; gives whether there was more.
-async fn sum(session: &mut Session, entry: &mut Entry) -> Result<bool> {
+/// Adds up what is in a namespace; gives whether there was more, and what could not be looked into.
+async fn sum(session: &mut Session, entry: &mut Entry) -> Result<(bool, Vec<String>)> {
     let found = match whole(session, &entry.namespace).await {
         Ok(found) => found,
-        Err(error) if ["NOSUCHNAMESPACE", "NAMESPACEBEINGREMOVED"].contains(&error.code()) => {
-            return Ok(false);
-        }
+        Err(error) if GONE.contains(&error.code()) => return Ok((false, Vec::new())),
         Err(error) => return Err(error),
     };
     // A namespace shows what is in its buckets.
@@ -265,7 +346,7 @@ async fn sum(session: &mut Session, entry: &mut Entry) -> Result<bool> {
     let add = |of: fn(&Entry) -> Option<i64>| buckets().filter_map(of).sum();
     entry.documents = Some(add(|entry| entry.documents));
     entry.bytes = Some(add(|entry| entry.bytes));
-    Ok(found.more)
+    Ok((found.more, found.closed))
 }
 
 fn lines(entries: &[Entry], long: bool, now: Option<i64>, paint: Paint) -> Vec<String> {

@@ -5,9 +5,9 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::error::{Error, Result, Why};
-use super::hints::{explain, removals};
+use super::hints::{Bin, candidate_ids, explain, removals};
 use super::path::{Place, escape};
-use super::rows::{Entry, Kind, flag, maybe_text, number, text};
+use super::rows::{Entry, Kind};
 use super::show::{Tone, cut, many, minute, size};
 use super::{Out, RemoteArgs, Session, ask, ls};
 use crate::cli::line::Line;
@@ -65,7 +65,7 @@ impl PurgeArgs {
 pub(super) async fn run(args: &PurgeArgs, out: Out) -> Result<()> {
     let mut session = Session::open(&args.remote).await?;
     match one(&mut session, args, out).await {
-        Err(error) => Err(explain(&mut session, &args.place, error).await),
+        Err(error) => Err(explain(&mut session, &args.place, error, Bin::Closed).await),
         done => done,
     }
 }
@@ -74,8 +74,30 @@ pub(super) async fn run(args: &PurgeArgs, out: Out) -> Result<()> {
 struct Doomed {
     entry: Entry,
     removal: String,
-    /// Who removed it and when, for the question.
-    story: String,
+}
+
+impl Doomed {
+    /// By what DESCRIBE says; `None` of what is active.
+    fn described(kind: Kind, row: &Answer) -> Result<Option<Self>> {
+        let entry = Entry::described(kind, row)?;
+        let removal = entry.removal_id.clone();
+        Ok(removal.map(|removal| Self { entry, removal }))
+    }
+
+    /// Of which no more is known than its id: who may purge need not be allowed to read.
+    fn unseen(kind: Kind, id: &str) -> Self {
+        let entry = Entry { kind, path: id.to_owned(), ..Entry::namespace("") };
+        Self { entry, removal: id.to_owned() }
+    }
+
+    /// What has to be typed for it.
+    fn name(&self) -> String {
+        let entry = &self.entry;
+        match entry.bucket.as_ref().unwrap_or(&entry.namespace) {
+            unknown if unknown.is_empty() => self.removal.clone(),
+            name => escape(name),
+        }
+    }
 }
 
 async fn one(session: &mut Session, args: &PurgeArgs, out: Out) -> Result<()> {
@@ -88,7 +110,7 @@ async fn one(session: &mut Session, args: &PurgeArgs, out: Out) -> Result<()> {
     let document = json!({ "purged": {
         "path": entry.path,
         "kind": entry.kind,
-        "namespace": entry.namespace,
+        "namespace": Some(&entry.namespace).filter(|namespace| !namespace.is_empty()),
         "bucket": entry.bucket,
         "id": entry.id,
         "removal_id": doomed.removal,
@@ -119,19 +141,36 @@ async fn find(session: &mut Session, args: &PurgeArgs) -> Result<Doomed> {
     session.enter(&home).await?;
     let kinds = kind.map_or_else(|| vec![Kind::Bucket, Kind::Namespace], |kind| vec![kind]);
     let mut refused = None;
-    for kind in kinds {
-        let mut argv = kind.command("DESCRIBE");
-        argv.push(id.clone());
-        match session.call(&argv).await {
+    for kind in &kinds {
+        match session.call(&command(*kind, "DESCRIBE", id)).await {
             Ok(row) => {
-                let entry = Entry::described(kind, &row)?;
-                let Some(removal) = entry.removal_id.clone() else {
-                    let message = format!("{} is not removed", entry.path);
-                    return Err(Error::usage(message).hinted("`lethe rm` removes it"));
-                };
-                return Ok(Doomed { entry, removal, story: String::new() });
+                let active = Entry::described(*kind, &row)?.path;
+                return Doomed::described(*kind, &row)?.ok_or_else(|| {
+                    let message = format!("{active} is not removed");
+                    Error::usage(message).hinted("`lethe rm` removes it")
+                });
             }
             // The removal may be of the other kind.
+            Err(error) if error.code() == "NOSUCHREMOVAL" => refused = Some(error),
+            Err(error) if error.code() == "NOPERM" => return unseen(session, &kinds, id).await,
+            Err(error) => return Err(error),
+        }
+    }
+    Err(refused.unwrap_or_else(|| Error::usage("it names nothing")))
+}
+
+/// Finds out, without looking, what an id is of that may be purged.
+async fn unseen(session: &mut Session, kinds: &[Kind], id: &str) -> Result<Doomed> {
+    let mut refused = None;
+    for kind in kinds {
+        let mut argv = command(*kind, "PURGE", id);
+        argv.push("DRYRUN".to_owned());
+        match session.call(&argv).await {
+            Ok(_) => return Ok(Doomed::unseen(*kind, id)),
+            // It is asked for, and waited for.
+            Err(error) if error.code() == "BARRIERNOTSATISFIED" => {
+                return Ok(Doomed::unseen(*kind, id));
+            }
             Err(error) if error.code() == "NOSUCHREMOVAL" => refused = Some(error),
             Err(error) => return Err(error),
         }
@@ -139,60 +178,64 @@ async fn find(session: &mut Session, args: &PurgeArgs) -> Result<Doomed> {
     Err(refused.unwrap_or_else(|| Error::usage("it names nothing")))
 }
 
+/// The words of a command on a name, which is looked up in the current namespace, or an id.
+fn command(kind: Kind, verb: &str, target: &str) -> Vec<String> {
+    let mut argv = kind.command(verb);
+    argv.push(target.to_owned());
+    argv
+}
+
+/// What a name means. It is looked at with the right `read`; nothing is asked for that takes more
+/// than that and the right to purge, as long as there is another way.
 async fn by_name(session: &mut Session, place: &Place, latest: bool) -> Result<Doomed> {
-    let found = match removals(session, place).await {
-        Ok(found) => found,
-        // The refusal of the purge itself says it better.
-        Err(error) if error.code().is_empty() => return Err(error),
-        Err(_) => Vec::new(),
-    };
-    let removal = match found.as_slice() {
-        [only] => only,
-        [newest, ..] if latest => newest,
-        _ => {
-            // None or several: the node says which, in its own words.
-            let mut argv = match place {
-                Place::Bucket { namespace, bucket } => {
-                    session.enter(namespace.as_deref().unwrap_or_default()).await?;
-                    let mut argv = Kind::Bucket.command("PURGE");
-                    argv.push(bucket.clone());
-                    argv
-                }
-                other => {
-                    let mut argv = Kind::Namespace.command("PURGE");
-                    argv.push(other.to_string().trim_end_matches('/').to_owned());
-                    argv
-                }
-            };
-            argv.push("DRYRUN".to_owned());
-            let answer = session.call(&argv).await?;
-            return Err(Error::odd(answer.line()));
+    let (kind, name) = match place {
+        Place::Bucket { namespace, bucket } => {
+            session.enter(namespace.as_deref().unwrap_or_default()).await?;
+            (Kind::Bucket, bucket)
         }
+        Place::Namespace(path) => (Kind::Namespace, path),
+        _ => return Err(Error::usage("it names nothing")),
     };
-    let reason =
-        removal.reason.as_deref().map_or_else(String::new, |it| format!(": {}", escape(it)));
-    let story = format!(
-        ", removed {} by {}{reason}",
-        minute(&removal.removed_at),
-        escape(&removal.removed_by)
-    );
-    let entry = Entry {
-        path: removal.path.clone(),
-        kind: removal.kind,
-        bucket: removal.bucket.clone(),
-        id: Some(removal.id.clone()),
-        state: removal.state.clone(),
-        documents: removal.documents,
-        bytes: removal.bytes,
-        ..Entry::namespace(&removal.namespace)
+    match session.call(&command(kind, "DESCRIBE", name)).await {
+        Ok(row) => {
+            if let Some(doomed) = Doomed::described(kind, &row)? {
+                return Ok(doomed);
+            }
+        }
+        Err(error) if error.code() == "NOPERM" => {
+            return Err(error.hinted(
+                "by its name it is purged by who has the right read as well; by its id, as \
+                 `lethe bin` tells it, the right purge is enough",
+            ));
+        }
+        Err(error) if error.code().is_empty() => return Err(error),
+        // What the purge itself is told says it better.
+        Err(_) => {}
+    }
+    // Nothing is removed under the name, or several, or one while something active has it.
+    let mut argv = command(kind, "PURGE", name);
+    argv.push("DRYRUN".to_owned());
+    let newest = match session.call(&argv).await {
+        Err(error) if latest && error.code() == "AMBIGUOUSREMOVED" => {
+            let newest = candidate_ids(&error).into_iter().next();
+            newest.ok_or(error)?
+        }
+        Err(error) if error.code() != "BARRIERNOTSATISFIED" => return Err(error),
+        // Only the list tells which.
+        Ok(_) | Err(_) => match removals(session, place).await?.as_slice() {
+            [only] => only.removal_id.clone(),
+            _ => return Err(Error::usage("what has this name has just changed; try again")),
+        },
     };
-    Ok(Doomed { entry, removal: removal.removal_id.clone(), story })
+    let row = session.call(&command(kind, "DESCRIBE", &newest)).await?;
+    let changed = || Error::usage("what has this name has just changed; try again");
+    Doomed::described(kind, &row)?.ok_or_else(changed)
 }
 
 /// Nothing is destroyed unless somebody has typed its name.
 async fn agree(doomed: &Doomed, args: &PurgeArgs, out: Out) -> Result<()> {
     let entry = &doomed.entry;
-    let name = escape(entry.bucket.as_ref().unwrap_or(&entry.namespace));
+    let name = doomed.name();
     let accepted = |answer: &str| {
         let whole = entry.path.strip_suffix('/').unwrap_or(&entry.path);
         [name.as_str(), whole, &entry.path, &doomed.removal].contains(&answer)
@@ -200,7 +243,10 @@ async fn agree(doomed: &Doomed, args: &PurgeArgs, out: Out) -> Result<()> {
     let answer = match &args.yes {
         Some(answer) => answer.clone(),
         None if out.can_ask() => {
-            let story = format!("{}{}{}", entry.path, holds(entry), doomed.story);
+            let until = entry.expires_at.as_ref().map_or_else(String::new, |at| {
+                format!(", which can be restored until {}", minute(at))
+            });
+            let story = format!("{}{}{until}", entry.path, holds(entry));
             ask(format!(
                 "{story}\nIt will be destroyed for good. Type its name, {name}, to purge it: "
             ))
@@ -256,14 +302,10 @@ async fn wait(session: &mut Session, doomed: &Doomed, args: &PurgeArgs, out: Out
         if args.no_wait {
             return Ok(false);
         }
-        let mut look = doomed.entry.kind.command("BARRIER");
-        look.push(doomed.removal.clone());
-        match session.call(&look).await {
-            Ok(rows) => bar.show(rows.list()),
-            // Purged, or taken back, in between: the next attempt says which.
-            Err(error) if matches!(error.why, Why::Refused { .. }) => {}
-            Err(error) => return Err(error),
+        if bar.shards == 0 {
+            bar.shards = shards(session).await?;
         }
+        bar.show(&refused.why.to_string());
         let left = until.map(|until| until.saturating_duration_since(Instant::now()));
         if left.is_some_and(|left| left.is_zero()) {
             bar.line.end();
@@ -276,21 +318,32 @@ async fn wait(session: &mut Session, doomed: &Doomed, args: &PurgeArgs, out: Out
     }
 }
 
-/// How many shards have let go, and what is missing.
+/// How many shards the cluster has.
+async fn shards(session: &mut Session) -> Result<usize> {
+    let info = session.call(&["INFO", "members"]).await?;
+    let lines = info.text().unwrap_or_default().lines();
+    let mut shards = lines.filter_map(|line| line.trim_end().strip_prefix("shards:"));
+    Ok(shards.find_map(|shards| shards.parse().ok()).unwrap_or_default())
+}
+
+/// How many shards have let go, and what is missing: as the refusal of the purge says, since to see
+/// more takes another right than to purge.
 struct Bar {
     what: String,
     line: Line,
     quiet: bool,
+    shards: usize,
     shown: String,
 }
 
 impl Bar {
     fn new(path: &str, out: Out) -> Self {
-        Self { what: path.to_owned(), line: Line::new(), quiet: out.json, shown: String::new() }
+        let (what, line, shown) = (path.to_owned(), Line::new(), String::new());
+        Self { what, line, quiet: out.json, shards: 0, shown }
     }
 
-    fn show(&mut self, rows: &[Answer]) {
-        let text = self.text(rows);
+    fn show(&mut self, refusal: &str) {
+        let text = self.text(refusal);
         // Elsewhere than on a terminal each state is one line.
         if self.quiet || text == self.shown {
             return;
@@ -302,89 +355,53 @@ impl Bar {
         self.shown = text;
     }
 
-    fn text(&self, rows: &[Answer]) -> String {
-        let is_done = |row: &&Answer| flag(row, "satisfied").unwrap_or_default();
-        let shards = rows.iter().filter(|row| number(row, "shard").is_some()).count();
-        let done = rows.iter().filter(is_done).count();
-        let full = (done * BAR).checked_div(shards).unwrap_or_default().min(BAR);
+    fn text(&self, refusal: &str) -> String {
+        // Behind the version that all have to have seen: who and what is missing.
+        let missing = refusal.splitn(3, ": ").nth(2).unwrap_or_default();
+        let missing: Vec<&str> = missing.split("; ").filter(|part| !part.is_empty()).collect();
+        let lacking = missing.iter().filter(|part| part.starts_with("shard ")).count();
+        let done = self.shards.saturating_sub(lacking);
+        let full = (done * BAR).checked_div(self.shards).unwrap_or_default().min(BAR);
         let bar = format!("{}{}", "#".repeat(full), ".".repeat(BAR - full));
-        let missing: Vec<String> = rows.iter().filter(|row| !is_done(row)).map(missing).collect();
         let waits = if missing.is_empty() {
             String::new()
         } else {
-            format!("; waiting for {}", missing.join(", "))
+            format!("; waiting for {}", escape(&missing.join(", ")))
         };
         format!(
             "purging {}  [{bar}]  {done} of {} have let go{waits}",
             self.what,
-            many(i64::try_from(shards).unwrap_or(i64::MAX), "shard")
+            many(i64::try_from(self.shards).unwrap_or(i64::MAX), "shard")
         )
     }
-}
-
-/// A shard or a member that has not let go, and what it is busy with.
-fn missing(row: &Answer) -> String {
-    let node = maybe_text(row, "node").unwrap_or_default();
-    let who = match number(row, "shard") {
-        Some(shard) => format!("shard {shard} on {node}"),
-        None => format!("member {node}"),
-    };
-    let busy: Vec<String> = row
-        .field("busy")
-        .map(Answer::list)
-        .unwrap_or_default()
-        .iter()
-        .filter_map(|busy| {
-            let since =
-                maybe_text(busy, "since").map_or_else(String::new, |at| format!(" since {at}"));
-            Some(format!("{}{since}", text(busy, "what").ok()?))
-        })
-        .collect();
-    let busy = if busy.is_empty() { String::new() } else { format!(" ({})", busy.join(", ")) };
-    escape(&format!("{who}{busy}"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn word(text: &str) -> Answer {
-        Answer::Text(text.to_owned())
-    }
-
-    fn row(shard: Answer, busy: Vec<Answer>, satisfied: i64) -> Answer {
-        Answer::List(vec![
-            word("shard"),
-            shard,
-            word("node"),
-            word("n\u{1b}1"),
-            word("busy"),
-            Answer::List(busy),
-            word("satisfied"),
-            Answer::Integer(satisfied),
-        ])
-    }
+    use crate::codec::Versionstamp;
 
     #[test]
     fn the_bar_counts_shards_and_names_what_is_missing() {
-        let bar = Bar {
+        let mut bar = Bar {
             what: "global/users".to_owned(),
             line: Line::new(),
             quiet: true,
+            shards: 2,
             shown: String::new(),
         };
-        let busy =
-            Answer::List(vec![word("what"), word("index build"), word("since"), word("noon")]);
-        let rows = [
-            row(Answer::Integer(0), Vec::new(), 1),
-            row(Answer::Integer(1), vec![busy], 0),
-            row(Answer::Null, Vec::new(), 0),
-        ];
+        let refusal = |missing: &str| {
+            let line = crate::error::Error::barrier_not_satisfied(Versionstamp::MIN, missing);
+            Error::refused(&format!("{} {line}", line.code())).why.to_string()
+        };
         assert_eq!(
-            bar.text(&rows),
+            bar.text(&refusal(
+                "shard 1 on n\u{1b}1 busy with index build on n2 since 2027-01-15T08:00:00Z; member n2"
+            )),
             "purging global/users  [##########..........]  1 of 2 shards have let go; waiting for \
-             shard 1 on n\\u{1b}1 (index build since noon), member n\\u{1b}1"
+             shard 1 on n\\u{1b}1 busy with index build on n2 since 2027-01-15T08:00:00Z, member n2"
         );
-        assert!(bar.text(&[]).contains("0 of 0 shards"));
+        bar.shards = 0;
+        assert!(bar.text("nonsense").contains("0 of 0 shards"));
     }
 }

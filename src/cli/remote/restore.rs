@@ -2,7 +2,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::error::{Error, Result};
-use super::hints::explain;
+use super::hints::{Bin, explain};
 use super::path::{Place, path};
 use super::rows::{Entry, Kind, flag, maybe_text, text};
 use super::show::{Tone, many, size};
@@ -40,7 +40,7 @@ pub(in crate::cli) struct RestoreArgs {
 pub(super) async fn run(args: &RestoreArgs, out: Out) -> Result<()> {
     let mut session = Session::open(&args.remote).await?;
     match one(&mut session, args, out).await {
-        Err(error) => Err(explain(&mut session, &args.place, error).await),
+        Err(error) => Err(explain(&mut session, &args.place, error, Bin::Open).await),
         done => done,
     }
 }

@@ -3,9 +3,9 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::error::{Error, Result, Why};
-use super::hints::explain;
+use super::hints::{Bin, explain};
 use super::path::{Place, path};
-use super::rows::{Kind, maybe_text, number, text};
+use super::rows::{Kind, flag, maybe_text, number, text};
 use super::show::{Paint, Tone, many, minute, size};
 use super::{Out, RemoteArgs, Session, ask, ls};
 use crate::codec::duration::{Retention, parse_retention};
@@ -75,7 +75,7 @@ pub(super) async fn run(args: &RmArgs, out: Out) -> Result<()> {
         match one(&mut session, place, args, out).await {
             Ok(one) => removed.push(one),
             Err(error) => {
-                let error = explain(&mut session, place, error).await;
+                let error = explain(&mut session, place, error, Bin::Closed).await;
                 let is_final = error.is_final();
                 // The last error ends the program; those before it are told here.
                 if let Some(earlier) = failed.replace(error) {
@@ -121,8 +121,9 @@ async fn one(session: &mut Session, place: &Place, args: &RmArgs, out: Out) -> R
     let within = bucket.as_ref().map(|_| namespace.as_str());
     let answer = if args.dry_run {
         argv.push("DRYRUN".to_owned());
-        let home = session.home().to_owned();
-        session.enter(within.unwrap_or(&home)).await?;
+        if let Some(namespace) = within {
+            session.enter(namespace).await?;
+        }
         session.call(&argv).await?
     } else {
         argv.push("INFO".to_owned());
@@ -142,26 +143,23 @@ async fn one(session: &mut Session, place: &Place, args: &RmArgs, out: Out) -> R
     })
 }
 
-/// Asks before a namespace goes that has something in it.
+/// Asks before a namespace goes that has something in it: what is in it whoever may remove it may know.
 async fn confirm(session: &mut Session, namespace: &str) -> Result<()> {
-    let found = ls::whole(session, namespace).await?;
-    if found.entries.is_empty() {
+    let plan = session.call(&["NAMESPACE", "REMOVE", namespace, "DRYRUN"]).await?;
+    let below = session.list(&["NAMESPACE", "LIST", namespace]).await?;
+    let of = |name| number(&plan, name).unwrap_or_default();
+    let incomplete = flag(&plan, "incomplete").unwrap_or_default();
+    if of("buckets") == 0 && !incomplete && below.items.is_empty() {
         return Ok(());
     }
-    let of = |kind| {
-        let all = found.entries.iter().filter(|entry| entry.kind == kind).count();
-        i64::try_from(all).unwrap_or(i64::MAX)
-    };
-    let documents: i64 = found.entries.iter().filter_map(|entry| entry.documents).sum();
-    let bytes: i64 = found.entries.iter().filter_map(|entry| entry.bytes).sum();
-    let more = if found.more { "more than " } else { "" };
     let question = format!(
-        "{} holds {more}{} and {}, {} ({}).\nRemove all of it? It can be restored. [y/N] ",
+        "{} holds {}{}, {} ({}), and has {} directly below it.\nRemove all of it? It can be restored. [y/N] ",
         path(namespace, None),
-        many(of(Kind::Namespace), "namespace"),
-        many(of(Kind::Bucket), "bucket"),
-        many(documents, "document"),
-        size(bytes),
+        if incomplete { "more than " } else { "" },
+        many(of("buckets"), "bucket"),
+        many(of("documents"), "document"),
+        size(of("bytes")),
+        many(i64::try_from(below.items.len()).unwrap_or(i64::MAX), "namespace"),
     );
     match ask(question).await?.to_lowercase().as_str() {
         "y" | "yes" => Ok(()),

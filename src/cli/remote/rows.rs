@@ -71,18 +71,24 @@ impl Entry {
         }
     }
 
+    /// A bucket of which no more is known.
+    pub(super) fn active(namespace: &str, bucket: &str) -> Self {
+        Self {
+            path: path(namespace, Some(bucket)),
+            kind: Kind::Bucket,
+            bucket: Some(bucket.to_owned()),
+            ..Self::namespace(namespace)
+        }
+    }
+
     /// A bucket in a row of BUCKET.LIST ALL.
     pub(super) fn listed(namespace: &str, row: &Answer) -> Result<Self> {
-        let bucket = text(row, "bucket")?;
         Ok(Self {
-            path: path(namespace, Some(&bucket)),
-            kind: Kind::Bucket,
-            bucket: Some(bucket),
             id: Some(text(row, "id")?),
             state: text(row, "state")?,
             removal_id: maybe_text(row, "removal_id"),
             expires_at: maybe_text(row, "expires_at"),
-            ..Self::namespace(namespace)
+            ..Self::active(namespace, &text(row, "bucket")?)
         })
     }
 
@@ -130,6 +136,21 @@ pub(super) struct Hold {
     pub(super) review_at: Option<String>,
 }
 
+impl Hold {
+    /// That of something removed, if there is one.
+    pub(super) fn of(row: &Answer) -> Result<Option<Self>> {
+        let Some(hold) = row.field("hold").filter(|hold| **hold != Answer::Null) else {
+            return Ok(None);
+        };
+        Ok(Some(Self {
+            owner: text(hold, "owner")?,
+            reason: text(hold, "reason")?,
+            since: maybe_text(hold, "since"),
+            review_at: maybe_text(hold, "review_at"),
+        }))
+    }
+}
+
 /// A row of REMOVED.
 #[derive(Debug, Clone, Serialize)]
 #[expect(clippy::struct_field_names, reason = "the fields bear the names of the manual")]
@@ -168,15 +189,6 @@ impl Removal {
         let expires_at = maybe_text(row, "expires_at");
         let left =
             expires_at.as_deref().and_then(parse_instant).map(|at| (at - now).max(0) / 1_000);
-        let hold = row.field("hold").filter(|hold| **hold != Answer::Null);
-        let hold = hold.map(|hold| {
-            Ok::<Hold, Error>(Hold {
-                owner: text(hold, "owner")?,
-                reason: text(hold, "reason")?,
-                since: maybe_text(hold, "since"),
-                review_at: maybe_text(hold, "review_at"),
-            })
-        });
         Ok(Self {
             path: path(&namespace, bucket.as_deref()),
             kind,
@@ -189,7 +201,7 @@ impl Removal {
             reason: maybe_text(row, "reason"),
             expires_at,
             seconds_left: left,
-            hold: hold.transpose()?,
+            hold: Hold::of(row)?,
             documents: number(row, "documents"),
             bytes: number(row, "bytes"),
             shards_witnessed: number(row, "witnessed"),

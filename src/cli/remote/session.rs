@@ -45,7 +45,7 @@ impl Session {
         Self::connect(address).await
     }
 
-    async fn connect(address: Address) -> Result<Self> {
+    pub(super) async fn connect(address: Address) -> Result<Self> {
         let place = address.place();
         let client = Client::open(&address)
             .await
@@ -136,14 +136,15 @@ impl Session {
     }
 
     /// Sends a command under an operation id, so that it happens once also when the connection
-    /// is lost before the answer: then it is sent again.
+    /// is lost before the answer: then it is sent again. Without a namespace it names its own: this user may
+    /// have no right in the one that connections start in.
     pub(super) async fn call_once(
         &mut self,
         namespace: Option<&str>,
         mut argv: Vec<String>,
     ) -> Result<Answer> {
         argv.extend(["OPID".to_owned(), format!("{:032x}", rand::random::<u128>())]);
-        let namespace = namespace.map_or_else(|| self.home.clone(), str::to_owned);
+        let namespace = namespace.unwrap_or(&self.current).to_owned();
         self.enter(&namespace).await?;
         let lost = match self.call(&argv).await {
             Err(lost) if matches!(lost.why, Why::Away(_)) => lost,

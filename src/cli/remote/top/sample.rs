@@ -15,7 +15,8 @@ use crate::codec::duration::parse_instant;
 const REMOVALS: &str = "10";
 /// Commands that are told apart.
 const COMMANDS: usize = 8;
-/// The commands of one look itself, which are no work of anybody's.
+/// The commands of one look itself, which are no work of anybody's: first what everybody is allowed, last what takes
+/// the right `purge`.
 const OWN: [&str; 6] = [
     "info",
     "cluster.describe",
@@ -31,10 +32,11 @@ pub(super) struct Sample {
     #[serde(skip)]
     taken: Instant,
     pub(super) address: String,
-    pub(super) cluster: String,
+    /// Null, as are the other figures of the cluster, where only the node was asked.
+    pub(super) cluster: Option<String>,
     pub(super) store: String,
     pub(super) node: String,
-    pub(super) cluster_time: String,
+    pub(super) cluster_time: Option<String>,
     /// Null, or why nothing is purged.
     pub(super) purging_stopped: Option<String>,
     pub(super) uptime_seconds: u64,
@@ -44,9 +46,119 @@ pub(super) struct Sample {
     pub(super) commands: Vec<Command>,
     /// Of the shards of this node.
     pub(super) removed: Counts,
-    pub(super) removals: Vec<Removal>,
-    pub(super) reclaim: Vec<Reclaim>,
-    pub(super) members: Vec<Member>,
+    pub(super) removals: Option<Vec<Removal>>,
+    /// Null as well where this user may not see it.
+    pub(super) reclaim: Option<Vec<Reclaim>>,
+    pub(super) members: Option<Vec<Member>>,
+}
+
+/// What is looked at: that for which the user has the rights, since a look that is refused is
+/// entered into the audit log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sight {
+    /// The node itself, which everybody may look at.
+    Node,
+    /// What takes the right `admin` everywhere.
+    Admin,
+    /// And what takes the right `purge`.
+    Whole,
+}
+
+impl Sight {
+    /// What an administrator may see.
+    pub(super) async fn of_admin(session: &mut Session) -> Result<Self> {
+        // One thing that only an administrator may ask stands for all of them.
+        session.call(&["CLUSTER.DESCRIBE"]).await.map_err(|error| match error.code() {
+            "NOPERM" => error.hinted(
+                "to see the cluster takes the right admin in all namespaces (~*), and the right purge for what is given \
+                 back; `lethe top --node-only` shows what everybody may see",
+            ),
+            _ => error,
+        })?;
+        let name = session.call(&["ACL", "WHOAMI"]).await?.line();
+        let user = match session.call(&["ACL", "GETUSER", &name]).await {
+            // A rule may forbid an administrator this alone.
+            Err(error) if error.code() == "NOPERM" => return Ok(Self::Admin),
+            user => user?,
+        };
+        let selectors = user.field("selectors").map(Answer::list).unwrap_or_default();
+        let purges = std::iter::once(&user).chain(selectors).any(sees_purges);
+        Ok(if purges { Self::Whole } else { Self::Admin })
+    }
+
+    /// What one look sends.
+    fn commands(self) -> &'static [&'static str] {
+        let many = match self {
+            Self::Node => 1,
+            Self::Admin => OWN.len() - 1,
+            Self::Whole => OWN.len(),
+        };
+        OWN.get(..many).unwrap_or_default()
+    }
+}
+
+fn count(commands: &[&str]) -> u64 {
+    u64::try_from(commands.len()).unwrap_or_default()
+}
+
+/// Whether rules as ACL GETUSER tells them allow PURGE.STATUS about everything.
+fn sees_purges(rules: &Answer) -> bool {
+    let words = |name: &str| rules.field(name).and_then(Answer::text).unwrap_or_default();
+    let has = |name: &str, word: &str| words(name).split(' ').any(|it| it == word);
+    let allowed = |word| has("commands", word);
+    has("keys", "~*")
+        && (allowed("+purge.status")
+            || !allowed("-purge.status") && (allowed("+@all") || allowed("+@purge")))
+}
+
+/// What is seen of the cluster.
+#[derive(Default)]
+struct Cluster {
+    name: Option<String>,
+    time: Option<String>,
+    purging_stopped: Option<String>,
+    members: Option<Vec<Member>>,
+    removals: Option<Vec<Removal>>,
+    reclaim: Option<Vec<Reclaim>>,
+}
+
+impl Cluster {
+    async fn look(session: &mut Session, sight: Sight) -> Result<Self> {
+        if sight == Sight::Node {
+            return Ok(Self::default());
+        }
+        let cluster = session.call(&["CLUSTER.DESCRIBE"]).await?;
+        let time = text(&cluster, "cluster_time")?;
+        let now = parse_instant(&time).unwrap_or_default();
+        let members = session.call(&["CLUSTER.MEMBERS"]).await?;
+        let paged = ["COUNT", REMOVALS, "CURSOR", "0"];
+        let mut removals = Vec::new();
+        for (kind, head) in [
+            (Kind::Bucket, ["BUCKET.REMOVED", "NAMESPACE", "*"].as_slice()),
+            (Kind::Namespace, &["NAMESPACE", "REMOVED"]),
+        ] {
+            let argv: Vec<&str> = head.iter().copied().chain(paged).collect();
+            let page = session.call(&argv).await?;
+            for row in page.list().get(1).map(Answer::list).unwrap_or_default() {
+                removals.push(Removal::read(kind, row, now)?);
+            }
+        }
+        let reclaim = match sight {
+            Sight::Whole => {
+                let jobs = session.call(&["PURGE.STATUS"]).await?;
+                Some(jobs.list().iter().map(|row| job(row, now)).collect::<Result<_>>()?)
+            }
+            Sight::Node | Sight::Admin => None,
+        };
+        Ok(Self {
+            name: Some(text(&cluster, "cluster")?),
+            time: Some(time),
+            purging_stopped: maybe_text(&cluster, "purging_stopped"),
+            members: Some(members.list().iter().map(member).collect::<Result<_>>()?),
+            removals: Some(removals),
+            reclaim,
+        })
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -100,29 +212,17 @@ pub(super) struct Member {
 }
 
 impl Sample {
-    pub(super) async fn take(session: &mut Session, last: Option<&Self>) -> Result<Self> {
+    pub(super) async fn take(
+        session: &mut Session,
+        sight: Sight,
+        last: Option<&Self>,
+    ) -> Result<Self> {
         let info = session.call(&["INFO", "default", "commandstats"]).await?;
         let taken = Instant::now();
         let info = Info::read(info.text().ok_or_else(|| Error::odd(info.line()))?);
-        let cluster = session.call(&["CLUSTER.DESCRIBE"]).await?;
-        let cluster_time = text(&cluster, "cluster_time")?;
-        let now = parse_instant(&cluster_time).unwrap_or_default();
-        let members = session.call(&["CLUSTER.MEMBERS"]).await?;
-        let paged = ["COUNT", REMOVALS, "CURSOR", "0"];
-        let mut removals = Vec::new();
-        for (kind, head) in [
-            (Kind::Bucket, ["BUCKET.REMOVED", "NAMESPACE", "*"].as_slice()),
-            (Kind::Namespace, &["NAMESPACE", "REMOVED"]),
-        ] {
-            let argv: Vec<&str> = head.iter().copied().chain(paged).collect();
-            let page = session.call(&argv).await?;
-            for row in page.list().get(1).map(Answer::list).unwrap_or_default() {
-                removals.push(Removal::read(kind, row, now)?);
-            }
-        }
-        let reclaim = session.call(&["PURGE.STATUS"]).await?;
+        let cluster = Cluster::look(session, sight).await?;
         // What is read from another node, or from before it started again, is no base for a rate.
-        let node = text(&cluster, "node")?;
+        let node = info.text("node");
         let total = info.number("total_commands_processed");
         let last = last.filter(|last| last.node == node && last.operations.total <= total);
         let uptime_seconds = info.number("uptime_in_seconds");
@@ -131,24 +231,24 @@ impl Sample {
             |last| taken.duration_since(last.taken).as_secs_f64().max(0.001),
         );
         let since = last.map_or(total, |last| total - last.operations.total);
-        let own = last.map_or(0, |_| u64::try_from(OWN.len()).unwrap_or_default());
+        let own = last.map_or([].as_slice(), |_| sight.commands());
         Ok(Self {
             taken,
             address: session.place(),
-            cluster: text(&cluster, "cluster")?,
-            store: text(&cluster, "store")?,
+            cluster: cluster.name,
+            store: info.text("store"),
             node,
-            cluster_time,
-            purging_stopped: maybe_text(&cluster, "purging_stopped"),
+            cluster_time: cluster.time,
+            purging_stopped: cluster.purging_stopped,
             uptime_seconds,
             clients: info.number("connected_clients"),
             memory_bytes: info.maybe("used_memory_rss"),
             operations: Operations {
                 total,
                 failed: info.number("failed_commands"),
-                per_second: rate(since.saturating_sub(own), seconds),
+                per_second: rate(since.saturating_sub(count(own)), seconds),
             },
-            commands: info.commands(last, seconds),
+            commands: info.commands(last, own, seconds),
             removed: Counts {
                 buckets: info.number("removed_buckets"),
                 documents: info.number("removed_documents"),
@@ -157,9 +257,9 @@ impl Sample {
                 reclaim_pending_bytes: info.number("reclaim_pending_bytes"),
                 reclaim_returned_bytes: info.number("reclaim_returned_bytes"),
             },
-            removals,
-            reclaim: reclaim.list().iter().map(|row| job(row, now)).collect::<Result<_>>()?,
-            members: members.list().iter().map(member).collect::<Result<_>>()?,
+            removals: cluster.removals,
+            reclaim: cluster.reclaim,
+            members: cluster.members,
         })
     }
 }
@@ -208,12 +308,17 @@ impl<'a> Info<'a> {
         self.0.get(name)?.parse().ok()
     }
 
+    /// Nothing where the node does not say it.
+    fn text(&self, name: &str) -> String {
+        self.0.get(name).copied().unwrap_or_default().to_owned()
+    }
+
     fn number(&self, name: &str) -> u64 {
         self.maybe(name).unwrap_or_default()
     }
 
     /// Those that are called most.
-    fn commands(&self, last: Option<&Sample>, seconds: f64) -> Vec<Command> {
+    fn commands(&self, last: Option<&Sample>, own: &[&str], seconds: f64) -> Vec<Command> {
         let mut commands: Vec<Command> = self
             .0
             .iter()
@@ -223,7 +328,7 @@ impl<'a> Info<'a> {
                     value.split(',').filter_map(|field| field.split_once('=')).collect();
                 let calls: u64 = field(&fields, "calls")?;
                 let before = last.map_or(0, |last| last.calls(&name));
-                let own = u64::from(last.is_some() && OWN.contains(&name.as_str()));
+                let own = u64::from(own.contains(&name.as_str()));
                 Some(Command {
                     per_second: rate(calls.saturating_sub(before + own), seconds),
                     name,

@@ -20,10 +20,17 @@ pub(super) fn lines(sample: &Sample, paint: Paint) -> Vec<String> {
             lines.extend(table.lines(paint));
         }
     };
-    add("Members", members(&sample.members));
+    add("Members", sample.members.as_deref().and_then(members));
     add("Removed, the oldest first", removals(sample));
-    add("Given back", reclaim(&sample.reclaim));
+    add("Given back", sample.reclaim.as_deref().and_then(reclaim));
     add("Commands of this node", commands(sample));
+    if sample.reclaim.is_none() {
+        let text = match sample.cluster {
+            Some(_) => "what is given back takes the right purge in all namespaces to see",
+            None => "what is the cluster's takes the right admin in all namespaces to see",
+        };
+        lines.extend([String::new(), paint.text(Tone::Faint, text)]);
+    }
     lines
 }
 
@@ -41,15 +48,20 @@ fn signed(number: u64) -> i64 {
 }
 
 fn head(sample: &Sample, paint: Paint) -> Vec<String> {
-    let title = format!("cluster {} by node {}", escape(&sample.cluster), escape(&sample.node));
+    let node = escape(&sample.node);
+    let title = match &sample.cluster {
+        Some(cluster) => format!("cluster {} by node {node}", escape(cluster)),
+        None => format!("node {node}"),
+    };
+    let time = sample.cluster_time.as_deref();
     let mut lines = vec![
         format!(
-            "{} at {}, store {}, up {}, {}",
+            "{} at {}, store {}, up {}{}",
             paint.text(Tone::Head, &title),
             escape(&sample.address),
             escape(&sample.store),
             span(signed(sample.uptime_seconds)),
-            minute(&sample.cluster_time),
+            time.map_or_else(String::new, |time| format!(", {}", minute(time))),
         ),
         format!(
             "operations  {}/s  ({} in all, {} failed)  {}  memory {}",
@@ -105,7 +117,8 @@ fn members(members: &[Member]) -> Option<Table> {
 }
 
 fn removals(sample: &Sample) -> Option<Table> {
-    let now = parse_instant(&sample.cluster_time).unwrap_or_default();
+    let now = sample.cluster_time.as_deref().and_then(parse_instant).unwrap_or_default();
+    let removals = sample.removals.as_deref().unwrap_or_default();
     let mut table = Table::new(&[
         ("NAME", Side::Left),
         ("STATE", Side::Left),
@@ -114,7 +127,7 @@ fn removals(sample: &Sample) -> Option<Table> {
         ("LEFT", Side::Left),
         ("BARRIER", Side::Left),
     ]);
-    for removal in &sample.removals {
+    for removal in removals {
         let state = removal.condition();
         let left = match (removal.state.as_str(), removal.seconds_left) {
             ("removed", None) => Cell::of("forever"),
@@ -130,7 +143,7 @@ fn removals(sample: &Sample) -> Option<Table> {
             barrier(removal),
         ]);
     }
-    (!sample.removals.is_empty()).then_some(table)
+    (!removals.is_empty()).then_some(table)
 }
 
 /// How many shards have seen a removal.

@@ -13,8 +13,7 @@ const EVIL: &str = "x\u{1b}]0;owned\u{7}\u{1b}[2J\u{202e}\u{9b}1A";
 fn tamed(ran: &Ran) {
     let both = format!("{}{}", ran.out, ran.err);
     assert!(both.contains("\\u{1b}]0;owned"), "{ran:?}");
-    let is_unsafe =
-        |letter: char| letter != '\n' && letter.is_control() || letter == '\u{202e}';
+    let is_unsafe = |letter: char| letter != '\n' && letter.is_control() || letter == '\u{202e}';
     assert_eq!(both.chars().find(|letter| is_unsafe(*letter)), None, "{ran:?}");
 }
 

@@ -185,12 +185,18 @@ fn who_may_only_restore_sees_the_bin_and_empties_nothing() {
     assert_eq!(bin(&["bin", "shop/"]), "shop.orders/gone shop/old");
     assert_eq!(bin(&["bin", "shop.orders/"]), "shop.orders/gone");
     assert_eq!(bin(&["bin", "shop/old"]), "shop/old");
-    assert_eq!(bin(&["bin", "shop/", "--after", "2h", "--expiring-within", "30d"]), "shop.orders/gone shop/old");
+    assert_eq!(
+        bin(&["bin", "shop/", "--after", "2h", "--expiring-within", "30d"]),
+        "shop.orders/gone shop/old"
+    );
     let id = node.json(&["bin", "shop/old"])["removed"][0]["removal_id"].clone();
     let id = id.as_str().unwrap();
     // By an id, whose namespace may be looked up with the right to read alone.
     assert_eq!(node.paths_as("keeper", &["bin", id]), "shop/old");
-    assert_eq!(node.paths_as("keeper", &["ls", "--removed", "shop/"]), "shop.orders/ shop/items shop/old");
+    assert_eq!(
+        node.paths_as("keeper", &["ls", "--removed", "shop/"]),
+        "shop.orders/ shop/items shop/old"
+    );
     assert_eq!(
         node.paths_as("keeper", &["ls", "--removed", "-R", "shop/"]),
         "shop.orders/ shop.orders/gone shop.orders/open shop/items shop/old"
@@ -243,8 +249,7 @@ fn who_may_purge_purges_by_name_if_he_may_read_and_by_id_in_any_case() {
     let purged: Json = serde_json::from_str(&purged).unwrap();
     assert_eq!(purged["purged"]["state"], "purged");
     assert_eq!(purged["purged"]["namespace"], json!(null));
-    node.run_as("purger", &["purge", "r_0000000000000000000000000A", "--yes", "x"])
-        .expect(1, &[]);
+    node.run_as("purger", &["purge", "r_0000000000000000000000000A", "--yes", "x"]).expect(1, &[]);
 
     let purge = |words: &[&str]| node.run_as("destroyer", &[&["purge"], words].concat());
     let told = node.ok_as("destroyer", &["purge", "shop.orders/gone", "--yes", "gone"]);

@@ -29,12 +29,7 @@ pub(super) enum Bin {
 }
 
 /// Adds to an error what it is about and what to do.
-pub(super) async fn explain(
-    session: &mut Session,
-    place: &Place,
-    error: Error,
-    bin: Bin,
-) -> Error {
+pub(super) async fn explain(session: &mut Session, place: &Place, error: Error, bin: Bin) -> Error {
     let place = session.at_home(place);
     match hint(session, &place, &error, bin).await {
         Ok(Some(hint)) => error.about(&place).hinted(hint),

@@ -106,7 +106,10 @@ pub(super) async fn run(args: &LsArgs, out: Out) -> Result<()> {
     found.closed.dedup();
     if !found.closed.is_empty() {
         let closed: Vec<String> = found.closed.iter().map(|it| path(it, None)).collect();
-        out.note(&format!("to see the buckets of these takes the right read: {}", closed.join(" ")));
+        out.note(&format!(
+            "to see the buckets of these takes the right read: {}",
+            closed.join(" ")
+        ));
     }
     Ok(())
 }

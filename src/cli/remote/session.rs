@@ -185,7 +185,9 @@ impl Session {
         let [seconds, microseconds] = answer.list() else { return Err(Error::odd(answer.line())) };
         let number = |part: &Answer| part.text().and_then(|text| text.parse::<i64>().ok());
         number(seconds)
-            .and_then(|seconds| seconds.checked_mul(1_000)?.checked_add(number(microseconds)? / 1_000))
+            .and_then(|seconds| {
+                seconds.checked_mul(1_000)?.checked_add(number(microseconds)? / 1_000)
+            })
             .ok_or_else(|| Error::odd(answer.line()))
     }
 }

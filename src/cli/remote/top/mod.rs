@@ -54,8 +54,7 @@ fn interval(text: &str) -> std::result::Result<Duration, String> {
 
 pub(super) async fn run(args: &TopArgs, out: Out) -> Result<()> {
     let mut session = Session::open(&args.remote).await?;
-    let sight =
-        if args.node_only { Sight::Node } else { Sight::of_admin(&mut session).await? };
+    let sight = if args.node_only { Sight::Node } else { Sight::of_admin(&mut session).await? };
     let first = Sample::take(&mut session, sight, None).await?;
     if out.json || args.once || !std::io::stdout().is_terminal() || !std::io::stdin().is_terminal()
     {

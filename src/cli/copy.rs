@@ -2,6 +2,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use super::password::{PASSWORD, with_password};
+use super::run::told_to_stop;
 use super::shown::escape;
 use super::{BackupArgs, Failure, Outcome, RestoreArgs};
 use crate::client::{self, Address, Answer, Client};
@@ -11,8 +12,16 @@ use crate::store::{self, BackupSummary, EmbeddedOptions, Store};
 pub(super) async fn backup(args: &BackupArgs) -> Result<Outcome, Failure> {
     match &args.node {
         Some(node) => {
+            // Before a password is asked for: without it Ctrl-C would leave a terminal behind that shows nothing.
+            let told = told_to_stop();
             let address = with_password(args.trust.address(node)?, PASSWORD).await?;
-            Box::pin(by_node(&address, &args.to)).await
+            tokio::select! {
+                done = Box::pin(by_node(&address, &args.to)) => done,
+                () = told => Err(Failure::Told(format!(
+                    "stopped; what is in {} is a copy only if it has a MANIFEST",
+                    args.to.display()
+                ))),
+            }
         }
         None => from_folder(&args.data_dir, &args.to).await,
     }

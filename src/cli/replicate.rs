@@ -13,6 +13,8 @@ const TELL_EVERY: Duration = Duration::from_secs(10);
 
 /// `lethe replicate`: until it is told to stop, or with `--once` until nothing is left.
 pub(super) async fn replicate(args: &ReplicateArgs) -> Result<Outcome, Failure> {
+    // Before a password is asked for: without it Ctrl-C would leave a terminal behind that shows nothing.
+    let told = told_to_stop();
     let options = Options {
         from: with_password(args.trust.address(&args.from)?, FROM_PASSWORD).await?,
         to: with_password(args.trust.address(&args.to)?, TO_PASSWORD).await?,
@@ -23,7 +25,6 @@ pub(super) async fn replicate(args: &ReplicateArgs) -> Result<Outcome, Failure> 
         once: args.once,
     };
     let stop = CancellationToken::new();
-    let told = told_to_stop();
     let mut screen = Screen::new(&options);
     let result = {
         let work = replicate::run(&options, &stop, |progress| screen.show(&progress));

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::password::NoPassword;
+use super::shown::harmless;
 use super::{CheckArgs, Cli, Command, ServerArgs, log};
 use crate::check::{self, PAGE_KEYS, Severity};
 use crate::client::AddressError;
@@ -148,7 +149,7 @@ async fn print_findings(store: &Store, out: &mut impl Write) -> Result<Outcome, 
                 Severity::Error => errors += 1,
                 Severity::Warning => warnings += 1,
             }
-            writeln!(out, "{finding} [{}]", finding.raw_key())?;
+            writeln!(out, "{} [{}]", harmless(&finding.to_string()), finding.raw_key())?;
         }
         match page.next {
             Some(next) => from = Some(next),

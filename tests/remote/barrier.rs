@@ -90,6 +90,21 @@ fn a_purge_that_is_not_done_in_time_has_a_status_of_its_own() {
     assert!(stuck.bin().contains("global/users"));
 }
 
+/// The right to purge, and to read what is purged by its name, is enough to wait and to see for whom.
+#[test]
+fn who_may_purge_and_no_more_waits_like_everybody() {
+    let stuck = Stuck::new(NEVER);
+    stuck.node.play("ACL SETUSER ada on >geheim ~global +@read +@purge");
+    let ran = Ran::of(
+        stuck
+            .purge(&["--timeout", "50ms"])
+            .env("LETHE_URL", format!("redis://ada@{}", stuck.node.address))
+            .env("LETHE_PASSWORD", "geheim"),
+    );
+    ran.expect(4, &["purging global/users  [", "of 7 shards have let go; waiting for", "n2"]);
+    stuck.node.none_refused();
+}
+
 #[test]
 fn who_stops_waiting_is_told_that_the_cluster_goes_on() {
     let stuck = Stuck::new(NEVER);

@@ -96,6 +96,21 @@ fn a_bin_is_filtered_and_sorted() {
     assert_eq!(paths(&["--by", "nobody"]), "");
     assert_eq!(paths(&["x/"]), "x.y/");
     assert_eq!(paths(&["b"]), "global/b");
+    let bin = node.json(&["bin", "--sort", "name"]);
+    for (at, path) in ["global/a", "global/b", "global/c", "x.y/"].into_iter().enumerate() {
+        for id in ["id", "removal_id"] {
+            assert_eq!(paths(&[bin["removed"][at][id].as_str().unwrap()]), path);
+        }
+    }
+    // What was removed from a namespace that is removed, and whose name another one has.
+    node.play("NAMESPACE CREATE z; NAMESPACE USE z; BUCKET.CREATE q; BUCKET.REMOVE q");
+    let inner = node.json(&["bin", "z/"])["removed"][0]["removal_id"].clone();
+    node.play("NAMESPACE REMOVE z");
+    assert_eq!(paths(&["z/", "--sort", "name"]), "z/ z/q");
+    node.play("NAMESPACE CREATE z");
+    assert_eq!(paths(&["z/"]), "");
+    assert_eq!(paths(&[inner.as_str().unwrap()]), "z/q");
+    node.play("NAMESPACE REMOVE z; NAMESPACE PURGE z LATEST");
     assert_eq!(paths(&["--before", "2027-01-01T00:00:00Z"]), "");
     let limited = node.json(&["bin", "--limit", "1"]);
     assert_eq!((each(&limited["removed"], "path").len(), &limited["complete"]), (1, &json!(false)));

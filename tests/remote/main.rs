@@ -18,6 +18,7 @@ mod passwords;
 mod report;
 mod rights;
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
@@ -144,6 +145,29 @@ fn lethe(words: &[&str]) -> Command {
     }
     command.args(words).stdin(Stdio::null());
     command
+}
+
+/// Runs a program on a terminal, at which somebody types a line; `None` where there is none to be had.
+fn on_a_terminal(program: &Command, typed: &str) -> Option<Ran> {
+    let words = std::iter::once(program.get_program()).chain(program.get_args());
+    // None of our words has a blank or a quote in it.
+    let line: Vec<&str> = words.map(|word| word.to_str().unwrap()).collect();
+    let mut terminal = Command::new("script");
+    terminal.args(["-q", "-e", "-f", "-c", &line.join(" "), "/dev/null"]);
+    for (name, value) in program.get_envs() {
+        match value {
+            Some(value) => terminal.env(name, value),
+            None => terminal.env_remove(name),
+        };
+    }
+    terminal.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut terminal = terminal.spawn().ok()?;
+    // Open to the end: with it the terminal would be gone.
+    let mut keys = terminal.stdin.take()?;
+    writeln!(keys, "{typed}").unwrap();
+    let ran = Ran::from(terminal.wait_with_output().unwrap());
+    drop(keys);
+    Some(ran)
 }
 
 /// How a run of the program ended.

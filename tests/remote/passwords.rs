@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread::JoinHandle;
 
-use super::{Ran, TestNode, lethe};
+use super::{Ran, TestNode, lethe, on_a_terminal, report};
 
 const EVIL: &str = "x\u{1b}]0;owned\u{7}\u{1b}[2J\u{202e}\u{9b}1A";
 
@@ -37,6 +37,21 @@ fn a_copy_is_made_with_the_password_of_the_variable() {
     let ran = Ran::of(backup().env("LETHE_PASSWORD", "geheim"));
     assert_eq!((ran.status, ran.err.as_str()), (0, ""), "{ran:?}");
     assert!(ran.out.starts_with("copied ") && to.join("MANIFEST").exists(), "{ran:?}");
+}
+
+#[test]
+fn who_sits_at_a_terminal_is_asked_for_the_password() {
+    let node = guarded();
+    let folder = tempfile::tempdir().unwrap();
+    let to = folder.path().join("copy");
+    let url = format!("redis://ada@{}", node.address);
+    let backup = lethe(&["backup", "--node", &url, to.to_str().unwrap()]);
+    let Some(ran) = on_a_terminal(&backup, "geheim") else {
+        report::skipped("passwords on a terminal: there is no script(1)");
+        return;
+    };
+    assert_eq!(ran.status, 0, "{ran:?}");
+    assert!(ran.out.contains("Password of ada at ") && ran.out.contains("copied "), "{ran:?}");
 }
 
 #[test]

@@ -1,12 +1,11 @@
 //! Users who may do some things and not others: what they may do works, and the audit log
 //! tells of no attempt that was refused unless it was theirs.
 
-use std::io::Write;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use serde_json::{Value as Json, json};
 
-use super::{Ran, TestNode, client, lethe, report};
+use super::{Ran, TestNode, client, lethe, on_a_terminal, report};
 
 /// Two namespaces, one below the other, that users have rights in, and one that they have none in.
 fn filled() -> TestNode {
@@ -80,7 +79,7 @@ impl TestNode {
     }
 
     #[track_caller]
-    fn none_refused(&self) {
+    pub(super) fn none_refused(&self) {
         assert_eq!(self.refused(), []);
     }
 }
@@ -147,23 +146,8 @@ fn who_may_remove_removes_with_and_without_a_question() {
 #[test]
 fn who_may_remove_and_no_more_is_asked_on_a_terminal() {
     let node = filled();
-    let ask = |user: &str, answer: &str| -> Option<String> {
-        let program = node.command_as(user, &[]);
-        let mut terminal = Command::new("script");
-        let line = format!("{} rm shop/", program.get_program().to_str().unwrap());
-        terminal.args(["-q", "-e", "-f", "-c", &line, "/dev/null"]);
-        for (name, value) in program.get_envs() {
-            match value {
-                Some(value) => terminal.env(name, value),
-                None => terminal.env_remove(name),
-            };
-        }
-        terminal.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut terminal = terminal.spawn().ok()?;
-        let mut typed = terminal.stdin.take().unwrap();
-        writeln!(typed, "{answer}").unwrap();
-        let ran = Ran::from(terminal.wait_with_output().unwrap());
-        drop(typed);
+    let ask = |user: &str, answer: &str| {
+        let ran = on_a_terminal(&node.command_as(user, &["rm", "shop/"]), answer)?;
         Some(ran.out)
     };
     let Some(no) = ask("sweeper", "no") else {

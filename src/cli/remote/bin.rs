@@ -204,7 +204,7 @@ impl Lists<'_> {
         Ok(())
     }
 
-    /// What one id means, and from which namespace that was removed, if this user may know.
+    /// What an id means, and from which namespace that was removed, if this user may know.
     async fn namespace_of(&mut self, kinds: &[Kind], id: &str) -> Option<(Kind, String)> {
         for kind in kinds {
             let mut argv = kind.command("DESCRIBE");
@@ -267,25 +267,24 @@ async fn list(session: &mut Session, args: &BinArgs, now: i64) -> Result<Found> 
             let is_meant = |removal: &Removal| {
                 removal.id.eq_ignore_ascii_case(id) || removal.removal_id.eq_ignore_ascii_case(id)
             };
-            match lists.namespace_of(id_kinds, id).await {
+            let listed = match lists.namespace_of(id_kinds, id).await {
                 Some((Kind::Bucket, namespace)) => {
                     let head = ["BUCKET.REMOVED", "NAMESPACE", &namespace];
-                    match lists.add(Kind::Bucket, &head, is_meant).await {
-                        // The namespace is removed, too.
-                        Err(error) if GONE.contains(&error.code()) => lists.all(is_meant).await?,
-                        done => done?,
-                    }
+                    lists.add(Kind::Bucket, &head, is_meant).await
                 }
                 Some((Kind::Namespace, namespace)) => {
                     let parent = namespace.rsplit_once('.').map(|(parent, _)| parent);
                     let head: Vec<&str> =
                         ["NAMESPACE", "REMOVED"].into_iter().chain(parent).collect();
-                    match lists.add(Kind::Namespace, &head, is_meant).await {
-                        Err(error) if GONE.contains(&error.code()) => lists.all(is_meant).await?,
-                        done => done?,
-                    }
+                    lists.add(Kind::Namespace, &head, is_meant).await
                 }
-                None => lists.all(is_meant).await?,
+                None => Ok(()),
+            };
+            match listed {
+                Err(error) if !GONE.contains(&error.code()) => return Err(error),
+                // The namespace is removed, too, and another one may have its name.
+                _ if lists.found.removals.is_empty() => lists.all(is_meant).await?,
+                _ => {}
             }
         }
     }

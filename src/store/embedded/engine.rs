@@ -136,12 +136,12 @@ impl FjallEngine {
 
     /// Has fjall's workers write a table when memory holds too many versions.
     fn end_versions(&mut self) -> Result<()> {
-        self.batches = self.batches.saturating_add(1);
         if self.batches >= self.table_batches && self.tabled.elapsed() >= self.table_every {
             self.handles.data.rotate_memtable().map_err(stopped)?;
             self.batches = 0;
             self.tabled = Instant::now();
         }
+        self.batches = self.batches.saturating_add(1);
         Ok(())
     }
 
@@ -209,8 +209,9 @@ impl FjallEngine {
 
 impl Engine for FjallEngine {
     fn apply(&mut self, batch: &Batch, base: &Published) -> Result<Box<dyn View>> {
-        self.write(batch, base)?;
+        // Before anything of the batch is written, so that it has not happened if this fails.
         self.end_versions()?;
+        self.write(batch, base)?;
         match self.durability {
             Durability::Sync => self.note_synced()?,
             Durability::Interval(_) => self.dirty = true,

@@ -49,9 +49,23 @@ pub async fn delete(
     deletion: &Deletion,
     at: i64,
 ) -> Result<Vec<ObjectId>> {
+    let mut sums = Sums::default();
+    let deleted = delete_counted(txn, home, documents, deletion, at, &mut sums).await?;
+    sums.write(txn, home)?;
+    Ok(deleted)
+}
+
+/// As [`delete`], which leaves it to the caller to write the sums.
+pub(super) async fn delete_counted(
+    txn: &Transaction,
+    home: &Home,
+    documents: &[(ObjectId, Document)],
+    deletion: &Deletion,
+    at: i64,
+    sums: &mut Sums,
+) -> Result<Vec<ObjectId>> {
     let keep = Keep::new(txn, home, deletion, at).await?;
     let mut deleted = Vec::with_capacity(documents.len());
-    let mut sums = Sums::default();
     for part in documents.chunks(READS_AT_ONCE) {
         let again = tombstones_there(txn, home, part, deletion).await?;
         let gone: Vec<_> = part
@@ -100,7 +114,6 @@ pub async fn delete(
         let gone: Vec<_> = gone.map(|(_, document)| Some(document.raw())).collect();
         index::forget_values(txn, home.bucket(), home.indexes(), &gone, at).await?;
     }
-    sums.write(txn, home)?;
     Ok(deleted)
 }
 

@@ -97,9 +97,21 @@ pub async fn insert(
     documents: &[NewDocument],
     at: i64,
 ) -> Result<()> {
+    let mut sums = Sums::default();
+    insert_counted(txn, home, documents, at, &mut sums).await?;
+    sums.write(txn, home)
+}
+
+/// As [`insert`], which leaves it to the caller to write the sums.
+pub(super) async fn insert_counted(
+    txn: &Transaction,
+    home: &Home,
+    documents: &[NewDocument],
+    at: i64,
+    sums: &mut Sums,
+) -> Result<()> {
     let given: Vec<&NewDocument> = documents.iter().filter(|new| !new.generated).collect();
     refuse_existing(txn, home, &given).await?;
-    let mut sums = Sums::default();
     for new in documents {
         let value = stored::write(txn, home, &new.document, new.body).await?;
         txn.set(&home.key(&new.id), &value)?;
@@ -108,8 +120,7 @@ pub async fn insert(
     }
     let all: Vec<_> =
         documents.iter().map(|new| written(home, &new.id, None, Some(&new.document))).collect();
-    indexes(txn, home, &all).await?;
-    sums.write(txn, home)
+    indexes(txn, home, &all).await
 }
 
 async fn refuse_existing(txn: &Transaction, home: &Home, given: &[&NewDocument]) -> Result<()> {

@@ -15,8 +15,11 @@ use std::time::Duration;
 
 use bson::oid::ObjectId;
 
+use super::change::Sums;
+use super::delete::delete_counted;
+use super::insert::insert_counted;
+use super::replace::replace_counted;
 use super::{Deletion, Home, NewDocument, Tombstone, get, tombstone};
-use super::{delete, insert, replace};
 use crate::codec::duration::Retention;
 use crate::codec::record::{self, Actor, OriginRecord, SnapshotRecord};
 use crate::codec::{BucketId, RemovalId, Sequence, keys};
@@ -120,7 +123,7 @@ pub struct Applying<'a> {
 ///
 /// # Errors
 /// `ERR` when the bucket does not follow this origin, or a later batch has been
-/// applied; those of [`insert()`].
+/// applied; those of [`insert()`](super::insert()).
 pub async fn apply(
     txn: &Transaction,
     home: &Home,
@@ -137,9 +140,13 @@ pub async fn apply(
     let soonest = home.policy().soonest(Kept::Documents, policy::ms(how.retention));
     let at_once = policy::retention(soonest.max(AT_ONCE_MS));
     let [deletes, purges] = how.removals;
-    let mut changed = take_away(txn, home, &batch.gone, deletes, how.retention, how).await?;
-    changed += take_away(txn, home, &purged, purges, at_once, how).await?;
-    changed += put_all(txn, home, &batch.put, how).await?;
+    // One sum over all of it: what goes makes room for what comes.
+    let mut sums = Sums::default();
+    let mut changed =
+        take_away(txn, home, &batch.gone, (deletes, how.retention), how, &mut sums).await?;
+    changed += take_away(txn, home, &purged, (purges, at_once), how, &mut sums).await?;
+    changed += put_all(txn, home, &batch.put, how, &mut sums).await?;
+    sums.write(txn, home)?;
     Ok(changed)
 }
 
@@ -148,9 +155,9 @@ async fn take_away(
     txn: &Transaction,
     home: &Home,
     ids: &[ObjectId],
-    removal: RemovalId,
-    retention: Retention,
+    (removal, retention): (RemovalId, Retention),
     how: &Applying<'_>,
+    sums: &mut Sums,
 ) -> Result<usize> {
     let mut documents = Vec::new();
     for id in ids {
@@ -161,7 +168,7 @@ async fn take_away(
     let reason = Some(format!("deleted at {}", how.origin));
     let by = how.by.clone();
     let deletion = Deletion { removal, by, reason, retention, continues: false };
-    Ok(delete(txn, home, &documents, &deletion, how.at).await?.len())
+    Ok(delete_counted(txn, home, &documents, &deletion, how.at, sums).await?.len())
 }
 
 /// Refuses what comes late or from a stranger, and notes that it came.
@@ -217,6 +224,7 @@ async fn put_all(
     home: &Home,
     documents: &[NewDocument],
     how: &Applying<'_>,
+    sums: &mut Sums,
 ) -> Result<usize> {
     // Documents of one batch may have swapped values, so that one after the other
     // would be refused: then all go before all come.
@@ -228,7 +236,8 @@ async fn put_all(
         match get(txn, home, &id, Read::Conflict).await? {
             Some(known) if known == *document.document() => {}
             Some(known) if !swaps => {
-                replace(txn, home, &id, (&known, document.document()), how.at).await?;
+                let (old, new) = (&known, document.document());
+                replace_counted(txn, home, &id, (old, new), how.at, sums).await?;
                 replaced += 1;
             }
             known => {
@@ -245,10 +254,10 @@ async fn put_all(
             retention: Retention::For(Duration::ZERO),
             continues: false,
         };
-        delete(txn, home, &old, &deletion, how.at).await?;
+        delete_counted(txn, home, &old, &deletion, how.at, sums).await?;
     }
     if !new.is_empty() {
-        insert(txn, home, &new, how.at).await?;
+        insert_counted(txn, home, &new, how.at, sums).await?;
     }
     Ok(replaced + new.len())
 }

@@ -31,11 +31,25 @@ pub async fn replace(
     txn: &Transaction,
     home: &Home,
     id: &ObjectId,
-    (old, new): (&Document, &Document),
+    documents: (&Document, &Document),
     at: i64,
 ) -> Result<()> {
+    let mut sums = Sums::default();
+    replace_counted(txn, home, id, documents, at, &mut sums).await?;
+    sums.write(txn, home)
+}
+
+/// As [`replace`], which leaves it to the caller to write the sums.
+pub(super) async fn replace_counted(
+    txn: &Transaction,
+    home: &Home,
+    id: &ObjectId,
+    (old, new): (&Document, &Document),
+    at: i64,
+    sums: &mut Sums,
+) -> Result<()> {
     let one = Replaced { id: *id, old: old.clone(), new: new.clone() };
-    replace_all(txn, home, &[one], at).await
+    all_counted(txn, home, &[one], at, sums).await
 }
 
 /// Puts the new documents in the place of the old ones, in this order and each `_id` once. The
@@ -51,15 +65,26 @@ pub async fn replace_all(
     at: i64,
 ) -> Result<()> {
     let mut sums = Sums::default();
+    all_counted(txn, home, documents, at, &mut sums).await?;
+    sums.write(txn, home)
+}
+
+async fn all_counted(
+    txn: &Transaction,
+    home: &Home,
+    documents: &[Replaced],
+    at: i64,
+    sums: &mut Sums,
+) -> Result<()> {
     let mut rest = documents;
     if let [one] = documents {
         let held = hold(txn, home, &one.id, &one.old).await?;
-        put(txn, home, one, &held, at, &mut sums).await?;
+        put(txn, home, one, &held, at, sums).await?;
     } else {
         for part in documents.chunks(READS_AT_ONCE) {
             let holds = part.iter().map(|one| hold(txn, home, &one.id, &one.old));
             for (one, held) in part.iter().zip(join_all(holds).await?) {
-                put(txn, home, one, &held, at, &mut sums).await?;
+                put(txn, home, one, &held, at, sums).await?;
             }
         }
     }
@@ -75,7 +100,7 @@ pub async fn replace_all(
         join_all(changes).await?;
         rest = behind;
     }
-    sums.write(txn, home)
+    Ok(())
 }
 
 /// Writes one, all but its entries in indexes.

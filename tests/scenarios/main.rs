@@ -70,6 +70,7 @@ macro_rules! only_in_memory {
     };
 }
 
+mod around;
 mod barrier;
 mod changes;
 mod compliance;
@@ -185,6 +186,8 @@ scenarios! {
         a_quota_refuses_writes_and_nothing_that_makes_room
         refused_attempts_are_in_the_audit_log
         a_hold_shows_that_its_review_date_has_passed;
+    around:
+        a_replica_goes_on_at_a_full_quota;
     compliance:
         no_command_destroys_what_is_under_compliance
         what_is_kept_longer_than_what_it_lies_in_keeps_it;

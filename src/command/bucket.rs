@@ -182,14 +182,17 @@ async fn create(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
     }
     let path = current(ctx)?;
     let caller = caller(ctx.session, "BUCKET.CREATE", &args, opid)?;
-    let catalog = ctx.services.lifecycle()?.catalog();
+    let lifecycle = ctx.services.lifecycle()?;
+    let catalog = lifecycle.catalog();
     let config = ctx.services.config.index;
     new.loose_types = !config.strict_types;
     if let Some(schema) = schema {
         let (inherited, now) = (new.collation.as_ref(), catalog.now());
         new.indexes = define::of_new_bucket(&schema, inherited, config.per_bucket_max, now)?;
     }
-    catalog.create_bucket(&caller, &path, bucket, &new).await?;
+    let result = catalog.create_bucket(&caller, &path, bucket, &new).await;
+    lifecycle.note_refusal(&caller, "create", (&path, bucket), &result);
+    result?;
     Ok(Reply::Ok)
 }
 

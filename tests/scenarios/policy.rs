@@ -263,6 +263,7 @@ pub async fn refused_attempts_are_in_the_audit_log(mutations: Mutations) -> Clai
         ("BUCKET.REMOVE b RETAIN 1s", "remove", "RETENTIONOUTOFRANGE"),
         ("BUCKET.DELETE b {} RETAIN 1s", "delete", "RETENTIONOUTOFRANGE"),
         ("BUCKET.ALTER b TOMBSTONE-RETENTION 1s", "alter", "RETENTIONOUTOFRANGE"),
+        ("BUCKET.CREATE c TOMBSTONE-RETENTION 1s", "create", "RETENTIONOUTOFRANGE"),
         ("BUCKET.PROTECT b ON", "protect", "OK"),
         ("BUCKET.REMOVE b", "remove", "PROTECTED"),
         ("NAMESPACE REMOVE n", "remove", "PROTECTED"),

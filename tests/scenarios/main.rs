@@ -187,6 +187,9 @@ scenarios! {
         refused_attempts_are_in_the_audit_log
         a_hold_shows_that_its_review_date_has_passed;
     around:
+        a_lock_of_compliance_pins_what_is_in_force
+        a_lock_of_governance_pins_the_defaults
+        to_loosen_a_policy_takes_the_right_to_purge
         a_replica_goes_on_at_a_full_quota;
     compliance:
         no_command_destroys_what_is_under_compliance

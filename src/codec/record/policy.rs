@@ -70,6 +70,20 @@ impl PolicyRecord {
         *self == Self::default()
     }
 
+    /// How long what is removed is kept: where nobody says, at least, and at most.
+    pub const fn objects(&mut self) -> [&mut Option<KeepRecord>; 3] {
+        [&mut self.retention, &mut self.retention_min, &mut self.retention_max]
+    }
+
+    /// The same of deleted documents.
+    pub const fn documents(&mut self) -> [&mut Option<KeepRecord>; 3] {
+        [
+            &mut self.tombstone_retention,
+            &mut self.tombstone_retention_min,
+            &mut self.tombstone_retention_max,
+        ]
+    }
+
     /// Whether it says how long something must or may be kept, so that whoever removes
     /// a namespace above has to obey it.
     #[must_use]

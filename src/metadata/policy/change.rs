@@ -1,9 +1,8 @@
 //! NAMESPACE POLICY SET and UNSET.
 
-use super::{Kept, Limits, Name, Policy, Settings, Value, ms};
+use super::{Kept, Name, Policy, Settings, Value, ms};
 use crate::access::Right;
 use crate::cluster::journal;
-use crate::codec::duration::Retention;
 use crate::codec::record::{
     self, Event, EventKind, KeepRecord, Lock, NamespaceRecord, PolicyRecord,
 };
@@ -21,8 +20,8 @@ pub type Change = (Name, Option<Value>);
 ///
 /// # Errors
 /// `NOSUCHNAMESPACE`, `NAMESPACEBEINGREMOVED`; `RETENTIONOUTOFRANGE` for limits that
-/// contradict each other; `NOPERM` for a shorter retention without the right to purge; `HELD` for what would loosen a lock of compliance that still
-/// holds something.
+/// contradict each other; `NOPERM` for what keeps anything less strictly, without the right to
+/// purge; `HELD` for what would loosen a lock of compliance that still holds something.
 pub async fn change(
     txn: &Transaction,
     caller: &Caller,
@@ -44,22 +43,24 @@ pub async fn change(
         name.write(&mut record.policy, *value);
     }
     expect_not_below_lock(&Policy::of(&above.chain), path, &old, &record.policy)?;
-    if record.policy.lock == Some(Lock::Compliance) {
-        write_down(&above, id, &mut record, old.lock, settings);
+    if record.policy.lock.is_some_and(|lock| lock != Lock::None) {
+        let in_force = under(&above, id, &record, old.lock);
+        // What is written down contradicts nothing.
+        expect_consistent(&in_force, &old, &record.policy)?;
+        write_down(&in_force, &mut record.policy, &old, settings);
+    } else {
+        let after = Policy::below(&above, Some((id, &record)));
+        expect_consistent(&after, &old, &record.policy)?;
     }
     if record.policy == old {
         return Ok(());
     }
     let after = Policy::below(&above, Some((id, &record)));
-    // To keep all that goes from now on for less is to destroy it sooner.
-    let shorter = |kept| {
-        let applied = |policy: &Policy| policy.applied(kept, None, settings.of(kept)).ms;
-        applied(&after) < applied(&before)
-    };
-    if shorter(Kept::Objects) || shorter(Kept::Documents) {
+    if !after.is_as_strict_as(&before, settings) {
+        // To keep what goes from now on for less is to destroy it sooner: here, or further
+        // down, where a limit or a lock counts though the default does not.
         caller.expect(Right::Purge)?;
     }
-    expect_consistent(&after, &old, &record.policy)?;
     if before.lock() == Lock::Compliance
         && !after.is_as_strict_as(&before, settings)
         && !is_empty(txn, id).await?
@@ -88,41 +89,44 @@ pub async fn change(
     audit::append(txn, 0, &caller.actor, now, &entry, "OK", 1)
 }
 
-/// A lock of compliance also writes down all that is in force and comes from elsewhere, so
-/// that neither a change of the server's configuration nor one of a namespace above shortens
-/// it. `before`: the lock until now, at one of compliance nothing above counts any more.
-fn write_down(
-    above: &Lineage,
-    id: NamespaceId,
-    record: &mut NamespaceRecord,
-    before: Option<Lock>,
-    settings: &Settings,
-) {
-    let mut now = record.clone();
-    now.policy.lock = before;
-    let policy = Policy::below(above, Some((id, &now)));
-    let own = &mut record.policy;
-    pin(
-        &policy.objects,
-        [&mut own.retention, &mut own.retention_min, &mut own.retention_max],
-        settings.retention,
-    );
-    pin(
-        &policy.documents,
-        [
-            &mut own.tombstone_retention,
-            &mut own.tombstone_retention_min,
-            &mut own.tombstone_retention_max,
-        ],
-        settings.tombstone_retention,
-    );
+/// What is in force at a namespace whose lock is still the one before.
+fn under(above: &Lineage, id: NamespaceId, record: &NamespaceRecord, lock: Option<Lock>) -> Policy {
+    let mut record = record.clone();
+    record.policy.lock = lock;
+    Policy::below(above, Some((id, &record)))
 }
 
-fn pin(limits: &Limits, [default, min, max]: [&mut Option<KeepRecord>; 3], setting: Retention) {
-    let keep = |ms| KeepRecord::from(super::retention(ms));
-    default.get_or_insert_with(|| keep(limits.applied(None, setting).ms));
-    *min = min.or_else(|| limits.min.as_ref().map(|set| keep(set.value)));
-    *max = max.or_else(|| limits.max.as_ref().map(|set| keep(set.value)));
+/// A lock also writes down what is in force and comes from elsewhere, so that neither a change
+/// of the server's configuration nor one of a namespace above shortens it, and nothing below
+/// says less: the defaults, and at one of compliance, where nothing above counts any more, the
+/// limits. `in_force`: under the lock that was there before.
+fn write_down(in_force: &Policy, own: &mut PolicyRecord, old: &PolicyRecord, settings: &Settings) {
+    let lock = own.lock.unwrap_or_default();
+    // Later only what is missing: what was tightened above since can be loosened there again.
+    let is_new = lock > old.lock.unwrap_or_default();
+    let mut old = old.clone();
+    let mut pin = |kept, of: fn(&mut PolicyRecord) -> [&mut Option<KeepRecord>; 3]| {
+        let limits = in_force.limits(kept);
+        let ([_, old_min, _], [default, min, max]) = (of(&mut old), of(own));
+        let written = |value: i64| Some(KeepRecord::from(super::retention(value)));
+        let applied = limits.applied(None, settings.of(kept)).ms;
+        if is_new || default.is_none() {
+            *default = written(default.map_or(applied, |own| applied.max(ms(own.into()))));
+        }
+        if lock != Lock::Compliance {
+            return;
+        }
+        // One's own counts in both. A minimum is stronger than a maximum.
+        let least = limits.min.as_ref().map_or(0, |set| set.value);
+        if (is_new && least > 0) || (old_min.is_some() && min.is_none()) {
+            *min = written(least);
+        }
+        if let Some(most) = limits.max.as_ref().filter(|_| is_new) {
+            *max = written(most.value.max(least));
+        }
+    };
+    pin(Kept::Objects, PolicyRecord::objects);
+    pin(Kept::Documents, PolicyRecord::documents);
 }
 
 /// Refuses a new default or maximum that is shorter than the default of a lock above, where it would not count.
@@ -159,6 +163,7 @@ fn expect_not_below_lock(
 
 /// Refuses what contradicts itself, or what binds from above, in what is changed.
 fn expect_consistent(policy: &Policy, old: &PolicyRecord, own: &PolicyRecord) -> Result<()> {
+    let old_lock = old.lock.unwrap_or_default();
     let objects = |of: &PolicyRecord| [of.retention, of.retention_min, of.retention_max];
     let documents = |of: &PolicyRecord| {
         [of.tombstone_retention, of.tombstone_retention_min, of.tombstone_retention_max]
@@ -171,7 +176,7 @@ fn expect_consistent(policy: &Policy, old: &PolicyRecord, own: &PolicyRecord) ->
         if old == own {
             continue;
         }
-        let [default, ..] = own;
+        let ([old_default, ..], [default, ..]) = (old, own);
         if let (Some(min), Some(max)) = (&limits.min, &limits.max)
             && min.value > max.value
         {
@@ -183,7 +188,9 @@ fn expect_consistent(policy: &Policy, old: &PolicyRecord, own: &PolicyRecord) ->
                 max.path
             )));
         }
-        if let Some(default) = default {
+        // Under a lock it was written down: what binds takes it into the limits.
+        let asked = old_default != default || old_lock == Lock::None;
+        if let Some(default) = default.filter(|_| asked) {
             limits.expect(ms(default.into()))?;
         }
     }

@@ -277,7 +277,7 @@ pub(super) async fn table(
 ) -> Result<Markup, Fault> {
     let mut shown = Vec::with_capacity(removals.len());
     for removal in removals {
-        let may = !removal.is_purging && removal.may(desk, "RESTORE", &[]).await?;
+        let may = removal.may_restore(desk).await?;
         shown.push((removal, may));
     }
     Ok(html! {

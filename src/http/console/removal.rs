@@ -171,6 +171,13 @@ impl Removal {
         Ok(permit.is_some_and(|permit| permit.expect_own(&self.removed_by).is_ok()))
     }
 
+    /// Whether a visitor may restore it: what is on hold only who may lift that.
+    pub(super) async fn may_restore(&self, desk: &mut Desk) -> Result<bool, Fault> {
+        Ok(!self.is_purging
+            && self.may(desk, "RESTORE", &[]).await?
+            && (self.hold.is_none() || self.may(desk, "UNHOLD", &[]).await?))
+    }
+
     pub(super) fn badge(&self) -> Markup {
         if self.is_purging {
             show::badge("wait", "purging")
@@ -215,7 +222,7 @@ struct May {
 impl May {
     async fn of(removal: &Removal, desk: &mut Desk) -> Result<Self, Fault> {
         Ok(Self {
-            restore: removal.may(desk, "RESTORE", &[]).await?,
+            restore: removal.may_restore(desk).await?,
             retain: removal.may(desk, "RETAIN", &["1d"]).await?,
             hold: removal.may(desk, "HOLD", &["REASON", "any"]).await?,
             unhold: removal.may(desk, "UNHOLD", &[]).await?,

@@ -69,6 +69,9 @@ pub(super) async fn restore(
                     }
                 }
                 li { "It can be restored " (until(removal, now)) "." }
+                @if let Some(hold) = &removal.hold {
+                    li { "The hold that " strong { (hold.owner) } " put on it ends with that. It was there because: " (hold.reason) }
+                }
             }
         }
         @if taken && wrong.is_none() {

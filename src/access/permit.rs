@@ -138,6 +138,14 @@ impl Permit {
         Ok(())
     }
 
+    /// Expects another right in another place: where what a command turns out to do is decided.
+    ///
+    /// # Errors
+    /// `NOPERM`.
+    pub fn expect_at(&self, right: Right, place: Place) -> Result<()> {
+        self.user().judge(self.0.command, &[Need::besides(right, place)])
+    }
+
     /// Refuses what somebody else has removed, where only one's own may be restored.
     ///
     /// # Errors

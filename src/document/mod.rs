@@ -56,7 +56,9 @@ pub use replace::{Replaced, replace, replace_all};
 pub use stored::{Reference, Stored};
 pub use tombstone::Tombstone;
 pub use undelete::undelete;
-pub use vacuum::{Purged, count_waiting, expunge, last_expiry, next_expiry, next_look, vacuum};
+pub use vacuum::{
+    Purged, count_waiting, expunge, is_waiting, last_expiry, next_expiry, next_look, vacuum,
+};
 pub use waiting::{Places, Waiter, Waiters};
 
 /// What a document may be. The defaults are those of `config/lethe.toml`.

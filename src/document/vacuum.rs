@@ -264,6 +264,15 @@ pub async fn last_expiry(txn: &Transaction, bucket: BucketId) -> Result<Option<i
     Ok(last.map(|(_, at, ..)| at))
 }
 
+/// Whether something that has expired waits for a reader of the change log.
+///
+/// # Errors
+/// Those of the store.
+pub async fn is_waiting(txn: &Transaction, bucket: BucketId) -> Result<bool> {
+    let range = RangeRead::prefix(keys::data_part(bucket, keys::data::WAITING));
+    Ok(!txn.range(range.limit(1).snapshot()).await?.rows.is_empty())
+}
+
 /// The version that deleted what waits and is passed first.
 pub(super) async fn first_waiting(
     txn: &Transaction,

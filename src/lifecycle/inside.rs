@@ -17,7 +17,7 @@ use crate::metadata::policy::Policy;
 use crate::store::{RangeRead, Read, Transaction};
 
 use super::Lifecycle;
-use super::lock::{self, Locked};
+use super::lock::{self, Locked, Looked};
 use super::target;
 
 /// Objects looked at in one transaction.
@@ -48,7 +48,8 @@ impl KeptInside {
 #[derive(Default)]
 struct Seen {
     kept: Vec<KeptInside>,
-    below: Vec<NamespaceId>,
+    /// And what was promised to those that were removed themselves.
+    below: Vec<(NamespaceId, Option<Looked>)>,
     next: Option<RangeRead>,
 }
 
@@ -61,19 +62,20 @@ struct Look {
 }
 
 impl Lifecycle {
-    /// What a lock keeps longest in a removed namespace; `None`: nothing.
+    /// What a lock or a minimum keeps longest in a removed namespace; `None`: nothing.
     ///
     /// # Errors
     /// Those of the store; damage.
     pub async fn kept_inside(
         &self,
         namespace: NamespaceId,
+        by: Looked,
         bypass: bool,
     ) -> Result<Option<KeptInside>> {
         let look = Look { now: self.catalog().certain_now(), bypass };
         let mut longest: Option<KeptInside> = None;
-        let mut inside = vec![namespace];
-        while let Some(id) = inside.pop() {
+        let mut inside = vec![(namespace, by)];
+        while let Some((id, by)) = inside.pop() {
             let ranges = [
                 keys::bucket_name_prefix(id),
                 keys::namespace_name_prefix(id),
@@ -86,13 +88,14 @@ impl Lifecycle {
                     let range = &range;
                     let read = |txn: Transaction| async move {
                         match at {
-                            0 => look.buckets(&txn, id, range).await,
+                            0 => look.buckets(&txn, (id, by), range).await,
                             1 => namespaces(&txn, range).await,
                             _ => look.removed(&txn, range).await,
                         }
                     };
                     let seen = self.catalog().read("look-through", read).await?;
-                    inside.extend(seen.below);
+                    let below = seen.below.into_iter();
+                    inside.extend(below.map(|(id, own)| (id, own.unwrap_or(by))));
                     longest = seen.kept.into_iter().chain(longest).max_by_key(end);
                     if longest.as_ref().is_some_and(|kept| kept.until().is_none()) {
                         return Ok(longest);
@@ -151,7 +154,7 @@ pub(super) fn postpone(
 async fn namespaces(txn: &Transaction, range: &RangeRead) -> Result<Seen> {
     let page = txn.range(range.clone()).await?;
     let ids = page.rows.iter().map(|(_, id)| parse_object_id("namespace/name", id));
-    let below = ids.map(|id| Ok(NamespaceId(id?))).collect::<Result<Vec<_>>>()?;
+    let below = ids.map(|id| Ok((NamespaceId(id?), None))).collect::<Result<Vec<_>>>()?;
     Ok(Seen { below, next: range.after(&page), ..Seen::default() })
 }
 
@@ -160,18 +163,18 @@ impl Look {
     async fn buckets(
         self,
         txn: &Transaction,
-        namespace: NamespaceId,
+        (namespace, by): (NamespaceId, Looked),
         range: &RangeRead,
     ) -> Result<Seen> {
         let page = txn.range(range.clone()).await?;
         let mut seen = Seen { next: range.after(&page), ..Seen::default() };
         let above = namespace::lineage(txn, namespace, Read::Snapshot).await?;
-        let lock = lock::counted(Policy::of(&above.chain).lock(), self.bypass);
+        let by = by.under(Policy::of(&above.chain).lock(), self.bypass);
         for (_, id) in &page.rows {
             let id = BucketId(parse_object_id("bucket/name", id)?);
             let record = bucket::read_record(txn, id, Read::Snapshot).await?;
             let behind = record.stood_still_ms.saturating_add(above.stood_still_ms());
-            if let Some(locked) = lock::documents_locked(txn, id, lock, behind, self.now).await? {
+            if let Some(locked) = lock::documents_locked(txn, id, by, behind, self.now).await? {
                 let what =
                     format!("A deleted document of bucket '{}.{}'", above.path(), record.name);
                 seen.kept.push(KeptInside { what, locked });
@@ -191,7 +194,9 @@ impl Look {
             let what = format!("{} '{}'", removed.object().kind().title(), removed.title());
             seen.kept.extend(own.map(|locked| KeptInside { what, locked }));
             match removed.object() {
-                Object::Namespace(id) => seen.below.push(id),
+                Object::Namespace(id) => {
+                    seen.below.push((id, Some(Looked::of(&removed.promise(), self.bypass))));
+                }
                 Object::Bucket(_) => {
                     let found = removed.documents_locked(txn, self.now, self.bypass).await?;
                     let what = format!("A deleted document of bucket '{}'", removed.title());

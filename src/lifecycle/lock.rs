@@ -13,6 +13,7 @@ use crate::codec::record::{self, Lock, NamespaceRecord, PromiseRecord, Retention
 use crate::codec::{BucketId, NamespaceId, Object, keys};
 use crate::document;
 use crate::error::{Error, Result};
+use crate::metadata::Caller;
 use crate::metadata::guard;
 use crate::metadata::policy::{FOREVER, Kept, Policy, Set};
 use crate::store::{Read, Transaction};
@@ -59,11 +60,47 @@ impl Removed {
         locked(&self.promise(), self.expires_at(), now, bypass)
     }
 
+    /// As [`Removed::locked`], for a caller who may pass by a lock of governance.
+    ///
     /// # Errors
-    /// `HELD` with the lock and its end.
-    pub(super) fn expect_not_locked(&self, now: i64, bypass: bool) -> Result<()> {
+    /// Those of [`Policy::expect_bypass`], when it is passed by.
+    pub(super) fn locked_for(&self, now: i64, bypass: Option<&Caller>) -> Result<Option<Locked>> {
+        let locked = self.locked(now, bypass.is_some());
+        if let Some(caller) = bypass
+            && locked != self.locked(now, false)
+        {
+            self.policy().expect_bypass(caller)?;
+        }
+        Ok(locked)
+    }
+
+    /// # Errors
+    /// `HELD` with the lock and its end; those of [`Removed::locked_for`].
+    pub(super) fn expect_not_locked(&self, now: i64, bypass: Option<&Caller>) -> Result<()> {
         let what = format!("{} '{}'", self.object().kind().title(), self.title());
-        self.locked(now, bypass).map_or(Ok(()), |locked| Err(locked.refusal(&what)))
+        self.locked_for(now, bypass)?.map_or(Ok(()), |locked| Err(locked.refusal(&what)))
+    }
+
+    /// Refuses while documents that were deleted in this bucket are kept longer than it.
+    ///
+    /// # Errors
+    /// `HELD`; those of [`Policy::expect_bypass`], when a lock is passed by.
+    pub(super) async fn expect_documents_not_locked(
+        &self,
+        txn: &Transaction,
+        now: i64,
+        bypass: Option<&Caller>,
+    ) -> Result<()> {
+        if let Some(locked) = self.documents_locked(txn, now, bypass.is_some()).await? {
+            let what = format!("A deleted document of bucket '{}'", self.title());
+            return Err(locked.refusal(&what));
+        }
+        match bypass {
+            Some(caller) if self.documents_locked(txn, now, false).await?.is_some() => {
+                self.policy().expect_bypass(caller)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// What keeps the documents that were deleted in this bucket from going with it. Their
@@ -81,8 +118,8 @@ impl Removed {
             return Ok(None);
         };
         let clock = clock_at_removal(&self.record, &self.above, found.stood_still_ms);
-        let lock = counted(self.promise().lock, bypass);
-        documents_locked(txn, id, lock, self.record.removed_at.saturating_sub(clock), now).await
+        let behind = self.record.removed_at.saturating_sub(clock);
+        documents_locked(txn, id, Looked::of(&self.promise(), bypass), behind, now).await
     }
 }
 
@@ -94,24 +131,62 @@ pub(super) const fn counted(lock: Lock, bypass: bool) -> Lock {
     }
 }
 
-/// What keeps the documents that were deleted in a bucket under a lock; its own clock is so
-/// far behind.
+/// What keeps deleted documents in what is removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Looked {
+    lock: Lock,
+    documents_until: Option<i64>,
+}
+
+impl Looked {
+    /// By what was promised. `bypass`: a lock of governance does not count.
+    pub(super) const fn of(promise: &PromiseRecord, bypass: bool) -> Self {
+        Self { lock: counted(promise.lock, bypass), documents_until: promise.documents_until }
+    }
+
+    /// Under this lock as well.
+    pub(super) fn under(self, lock: Lock, bypass: bool) -> Self {
+        Self { lock: self.lock.max(counted(lock, bypass)), ..self }
+    }
+
+    /// What goes on counting at `now`.
+    pub(super) fn at(self, now: i64) -> Self {
+        Self { documents_until: self.documents_until.filter(|at| *at > now), ..self }
+    }
+
+    /// Whether nothing does.
+    pub(super) fn is_none(&self) -> bool {
+        self.lock == Lock::None && self.documents_until.is_none()
+    }
+}
+
+/// What keeps the documents that were deleted in a bucket; its own clock is so far behind.
+/// Under a lock that is until the last of them expires. A minimum, which may be later than
+/// they were deleted, counts from the removal: when each was deleted is not looked at.
 ///
 /// # Errors
 /// Those of the store; damage.
 pub(super) async fn documents_locked(
     txn: &Transaction,
     id: BucketId,
-    lock: Lock,
+    by: Looked,
     behind_ms: i64,
     now: i64,
 ) -> Result<Option<Locked>> {
-    if lock == Lock::None {
+    let by @ Looked { lock, documents_until } = by.at(now);
+    if by.is_none() {
         return Ok(None);
     }
-    let Some(at) = document::last_expiry(txn, id).await? else { return Ok(None) };
-    let until = (at != keys::NEVER).then(|| at.saturating_add(behind_ms));
-    Ok(until.is_none_or(|until| until > now).then_some(Locked { lock, until }))
+    let last = document::last_expiry(txn, id).await?;
+    let mut until = last.filter(|_| lock != Lock::None).map(|at| match at {
+        keys::NEVER => FOREVER,
+        at => at.saturating_add(behind_ms),
+    });
+    if documents_until > until && (last.is_some() || document::is_waiting(txn, id).await?) {
+        until = documents_until;
+    }
+    let until = until.filter(|until| *until > now);
+    Ok(until.map(|at| Locked { lock, until: Some(at).filter(|at| *at != FOREVER) }))
 }
 
 /// What keeps something from being destroyed that was promised this.
@@ -140,19 +215,34 @@ impl Locked {
         Error::Held(match self.lock {
             Lock::None => format!("{what} is kept {until} at least: the minimum of its policy"),
             Lock::Governance => format!(
-                "{what} is locked {until} (governance): with the purge right, BYPASS-GOVERNANCE passes by the lock"
+                "{what} is locked {until} (governance): with the rights to purge and, where the lock was set, of an admin, BYPASS-GOVERNANCE passes by it"
             ),
             Lock::Compliance => format!("{what} is locked {until} (compliance)"),
         })
     }
 }
 
-/// Takes the lock under which something was removed into account where it is stricter.
-pub(super) fn keep_promised(policy: &mut Policy, removed: &Removed) {
-    let lock = removed.retention.promise.lock;
+/// Takes what something removed was promised into account where it is stricter: the lock, and
+/// of a minimum what is left of it.
+pub(super) fn keep_promised(policy: &mut Policy, removed: &Removed, now: i64) {
+    let (id, path) = match removed.object() {
+        Object::Namespace(id) => (id, removed.title()),
+        Object::Bucket(_) => (removed.above.id(), removed.above.path()),
+    };
+    let PromiseRecord { lock, at_least_until, documents_until } = removed.retention.promise;
     if lock > policy.lock() {
-        let (id, path) = (removed.above.id(), removed.above.path().into());
-        policy.lock = Some(Set { value: lock, id, path });
+        policy.lock = Some(Set { value: lock, id, path: path.as_str().into() });
+    }
+    // Never more than the whole of it, whichever node's clock is ahead.
+    let now = now.max(removed.record.removed_at);
+    let left = |until| if until == FOREVER { FOREVER } else { until - now };
+    for (limits, until) in
+        [(&mut policy.objects, at_least_until), (&mut policy.documents, documents_until)]
+    {
+        let left = until.map_or(0, left);
+        if left > limits.min.as_ref().map_or(0, |set| set.value) {
+            limits.min = Some(Set { value: left, id, path: path.as_str().into() });
+        }
     }
 }
 
@@ -165,7 +255,7 @@ pub(super) async fn expect_none_locked_below(
     txn: &Transaction,
     id: NamespaceId,
     now: i64,
-    bypass: bool,
+    bypass: Option<&Caller>,
 ) -> Result<bool> {
     for _ in 0..PASSED_MAX {
         let Some(removal) = guard::locked_below(txn, id).await? else { return Ok(false) };
@@ -202,7 +292,11 @@ mod tests {
 
     #[test]
     fn compliance_holds_until_it_expires_and_governance_until_somebody_says_so() {
-        let promise = |lock, at_least_until| PromiseRecord { lock, at_least_until };
+        let promise = |lock, at_least_until| PromiseRecord {
+            lock,
+            at_least_until,
+            ..PromiseRecord::default()
+        };
         let until = |lock, until| Some(Locked { lock, until });
         let (none, min) = (promise(Lock::None, None), promise(Lock::None, Some(5)));
         assert_eq!(locked(&none, Some(9), 1, false), None);

@@ -9,12 +9,13 @@ use crate::error::{Error, Result};
 use crate::index;
 use crate::metadata::audit::Entry;
 use crate::metadata::namespace::{self, Lineage};
-use crate::metadata::policy::{Policy, Quota};
+use crate::metadata::policy::Policy;
 use crate::metadata::{Caller, Path, guard, relocate, usage};
 use crate::store::{Read, Transaction};
 
 use super::restore::{
-    Course, Restored, clock_at_removal, expect_restorable, reserved_by_another, tell,
+    Course, HoldsEnded, Restored, clock_at_removal, expect_may_end_holds, expect_restorable,
+    reserved_by_another, tell,
 };
 use super::target::{self, Instance, Removed, Target};
 use super::{Lifecycle, copy, lock, note_removal, park};
@@ -38,7 +39,8 @@ impl Lifecycle {
     /// # Errors
     /// Those of [`target::resolve_removed`]; `REMOVEDEXPIRED`, `NAMESPACEALREADYEXISTS`,
     /// `NAMESPACEBEINGREMOVED` when something above it is removed or the name is reserved
-    /// by another removal; `ERR` when what is in it would lie too deep.
+    /// by another removal; `HELD` where it would be kept less strictly; `NOPERM` for what is on
+    /// hold without the right to lift that; `ERR` when what is in it would lie too deep.
     pub async fn restore_namespace(
         &self,
         caller: &Caller,
@@ -92,14 +94,22 @@ impl Lifecycle {
             relocate::expect_room(txn, id, destination.chain.len() + 1).await?;
         }
 
+        let out_of = target::removed_above(txn, &removed.above).await?;
+        let left = || out_of.iter().chain([&removed]);
+        expect_may_end_holds(course.caller, left())?;
         if destination.id() != removed.above.id() {
             let mut from = removed.policy();
-            lock::keep_promised(&mut from, &removed);
+            left().for_each(|removed| lock::keep_promised(&mut from, removed, course.now));
             let to = Policy::below(&destination, Some((id, found)));
             let what = format!("Namespace '{}'", removed.title());
-            to.expect_as_strict(&from, self.catalog().settings(), &what, request.bypass)?;
+            let who = (course.caller, removed.judged_at(), request.bypass);
+            to.expect_as_strict(&from, self.catalog().settings(), &what, who)?;
         }
-        self.expect_room_for_more(&destination)?;
+        let counted = removed.above.ids();
+        let more = Policy::below(&destination, None).quotas;
+        // What counted as removed counts no more when it is active.
+        let more = more.iter().filter(|it| !it.counts_removed || !counted.contains(&it.id));
+        usage::expect_room_for_more(self.catalog().handles().usages(), more)?;
 
         self.end_removal(txn, &removed).await?;
         for (what, itself) in [
@@ -131,6 +141,7 @@ impl Lifecycle {
             reason: None,
         };
         tell(txn, course, &entry, 0)?;
+        HoldsEnded::of(left()).tell(txn, course, &entry, 1)?;
         Ok(Restored {
             removal: Some(removed.removal),
             object: id.into(),
@@ -138,23 +149,6 @@ impl Lifecycle {
             name: None,
             replaced: None,
         })
-    }
-}
-
-impl Lifecycle {
-    /// Refuses to take a namespace into one that is full already: how much comes with it
-    /// would have to be summed over all that is in it.
-    fn expect_room_for_more(&self, destination: &Lineage) -> Result<()> {
-        let usages = self.catalog().handles().usages();
-        for quota in &Policy::below(destination, None).quotas {
-            if !quota.counts_removed
-                && let Some((sums, _)) = usages.of(quota.id).last()
-            {
-                let quota = Quota { removed_bytes: None, ..quota.clone() };
-                usage::expect_room(&quota, &sums, 1, 1)?;
-            }
-        }
-        Ok(())
     }
 }
 

@@ -19,8 +19,9 @@ use crate::metadata::{Caller, Path};
 use crate::store::{Read, Transaction, Watch};
 
 use super::bury::{Burial, bury};
+use super::lock::{self, Looked};
 use super::target::{self, Instance, Removed, Resolved, Target};
-use super::{Lifecycle, lock, note_removal, park};
+use super::{Lifecycle, note_removal, park};
 
 /// What PURGE was asked to do.
 #[derive(Debug, Clone)]
@@ -45,16 +46,14 @@ pub enum Progress {
     Waits { version: Versionstamp, missing: String },
     /// The barrier is reached, but this was a dry run.
     Ready,
-    /// What is in this namespace must be looked through first, as it is under this lock.
-    Unlooked { namespace: NamespaceId, lock: Lock, bypass: bool },
+    /// What is in this namespace must be looked through first, for what is kept by this.
+    Unlooked { namespace: NamespaceId, by: Looked, bypass: bool },
 }
 
 /// What examining has shown.
 enum Examined {
     Barrier(BarrierState),
-    /// There is more below to be let go first.
-    More,
-    Unlooked(NamespaceId, Lock),
+    Unlooked(NamespaceId, Looked),
 }
 
 /// The removal that a purge is about, once it has been looked up, and its
@@ -116,11 +115,11 @@ impl Lifecycle {
             let (version, missing) = match progress {
                 Progress::Purged | Progress::Ready => return Ok(()),
                 Progress::Waits { version, missing } => (version, missing),
-                Progress::Unlooked { namespace, lock, bypass } => {
-                    if let Some(kept) = self.kept_inside(namespace, bypass).await? {
+                Progress::Unlooked { namespace, by, bypass } => {
+                    if let Some(kept) = self.kept_inside(namespace, by, bypass).await? {
                         return Err(kept.refusal());
                     }
-                    looked = Some(lock);
+                    looked = Some(by);
                     continue;
                 }
             };
@@ -142,29 +141,31 @@ impl Lifecycle {
         caller: &Caller,
         request: &PurgeRequest,
         bound: &Bound,
-        looked: Option<Lock>,
+        looked: Option<Looked>,
     ) -> Result<(Progress, Option<Watch>)> {
         let catalog = self.catalog();
         if request.dry_run {
             let body = |txn: Transaction| async move {
-                Ok(match find(&txn, request).await? {
+                Ok::<_, Error>(match find(&txn, request).await? {
                     Resolved::Gone(_) => Progress::Purged,
                     Resolved::Removed(removed) => {
                         let bypass = request.bypass;
-                        match self.examine(&txn, &removed, bypass, looked).await? {
-                            Examined::Unlooked(namespace, lock) => {
-                                Progress::Unlooked { namespace, lock, bypass }
+                        let by = bypass.then_some(caller);
+                        match self.examine(&txn, &removed, by, looked).await? {
+                            Examined::Unlooked(namespace, by) => {
+                                Progress::Unlooked { namespace, by, bypass }
                             }
                             Examined::Barrier(state) if !state.satisfied() => {
                                 let missing = state.missing_text();
                                 Progress::Waits { version: removed.version, missing }
                             }
-                            Examined::Barrier(_) | Examined::More => Progress::Ready,
+                            Examined::Barrier(_) => Progress::Ready,
                         }
                     }
                 })
             };
-            return Ok((catalog.read("purge-dry-run", body).await?, None));
+            // All of it, but for the commit.
+            return Ok((body(catalog.store().begin("purge-dry-run")).await?, None));
         }
         let (now, cause) = (catalog.now(), Cause::Asked { bypass: request.bypass });
         let body = |txn: Transaction| async move {
@@ -229,30 +230,28 @@ impl Lifecycle {
     }
 
     /// Checks everything but the barrier that may forbid a purge, and evaluates
-    /// the barrier. `looked`: under which lock what is in it was looked through.
+    /// the barrier. `looked`: by what what is in it was looked through. Writes nothing.
     async fn examine(
         &self,
         txn: &Transaction,
         removed: &Removed,
-        bypass: bool,
-        looked: Option<Lock>,
+        bypass: Option<&Caller>,
+        looked: Option<Looked>,
     ) -> Result<Examined> {
         self.expect_not_held(txn, removed).await?;
         let now = self.catalog().certain_now();
         removed.expect_not_locked(now, bypass)?;
-        if let Some(locked) = removed.documents_locked(txn, now, bypass).await? {
-            let what = format!("A deleted document of bucket '{}'", removed.title());
-            return Err(locked.refusal(&what));
-        }
+        removed.expect_documents_not_locked(txn, now, bypass).await?;
         if let Object::Namespace(id) = removed.object() {
-            let lock = lock::counted(removed.promise().lock, bypass);
-            if looked != Some(lock)
-                && (lock != Lock::None || guard::locked_below(txn, id).await?.is_some())
-            {
-                return Ok(Examined::Unlooked(id, lock));
+            let promise = removed.promise();
+            if let Some(caller) = bypass.filter(|_| promise.lock == Lock::Governance) {
+                removed.policy().expect_bypass(caller)?;
             }
-            if lock::expect_none_locked_below(txn, id, now, bypass).await? {
-                return Ok(Examined::More);
+            let by = Looked::of(&promise, bypass.is_some()).at(now);
+            if looked != Some(by)
+                && (!by.is_none() || guard::locked_below(txn, id).await?.is_some())
+            {
+                return Ok(Examined::Unlooked(id, by));
             }
         }
         self.expect_destruction(txn).await?;
@@ -300,7 +299,7 @@ impl Lifecycle {
         removal: RemovalId,
         now: i64,
         certain: i64,
-        looked: Option<Lock>,
+        looked: Option<Looked>,
     ) -> Result<Option<Progress>> {
         let reads = self.removal_reads(txn);
         let Some(removed) = target::read(&reads, removal, Read::Conflict).await? else {
@@ -322,8 +321,8 @@ impl Lifecycle {
     /// The flip, if all that it rests on allows it: deletes the metadata of the
     /// instance, leaves a grave, and hands its prefix to the reclaimer.
     ///
-    /// `removed` must have been read by this transaction with conflict. `looked`: under which
-    /// lock what is in it has been looked through ([`Lifecycle::kept_inside`]).
+    /// `removed` must have been read by this transaction with conflict. `looked`: for what
+    /// what is in it has been looked through ([`Lifecycle::kept_inside`]).
     ///
     /// # Errors
     /// `HELD`, `PURGEPAUSED`, `CLOCKSUSPECT`; `ERR` when nothing asks for it.
@@ -334,18 +333,15 @@ impl Lifecycle {
         removed: &Removed,
         cause: Cause,
         now: i64,
-        looked: Option<Lock>,
+        looked: Option<Looked>,
     ) -> Result<Progress> {
         let removed = &self.meant(txn, removed).await?;
         let (Cause::Asked { bypass } | Cause::Due { bypass, .. }) = cause;
-        let state = match self.examine(txn, removed, bypass, looked).await? {
+        let by = bypass.then_some(caller);
+        let state = match self.examine(txn, removed, by, looked).await? {
             Examined::Barrier(state) => state,
-            Examined::More => {
-                let missing = "what was locked below it is being let go".to_owned();
-                return Ok(Progress::Waits { version: removed.version, missing });
-            }
-            Examined::Unlooked(namespace, lock) => {
-                return Ok(Progress::Unlooked { namespace, lock, bypass });
+            Examined::Unlooked(namespace, by) => {
+                return Ok(Progress::Unlooked { namespace, by, bypass });
             }
         };
         // Also when it is asked for now: whoever clears the request forbids the purge.
@@ -363,6 +359,13 @@ impl Lifecycle {
         }
         if !state.satisfied() {
             return Ok(Progress::Waits { version: removed.version, missing: state.missing_text() });
+        }
+        // Nothing is let go that then stays.
+        if let Object::Namespace(id) = removed.object()
+            && lock::expect_none_locked_below(txn, id, self.catalog().certain_now(), by).await?
+        {
+            let missing = "what was locked below it is being let go".to_owned();
+            return Ok(Progress::Waits { version: removed.version, missing });
         }
         removed.above.conflict_on_fences(txn)?;
         txn.clear(&self.request_key(removed))?;

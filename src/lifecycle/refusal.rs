@@ -90,7 +90,8 @@ impl Lifecycle {
         });
     }
 
-    /// Notes an attempt that protection, a hold, a lock, a limit or a quota refused.
+    /// Notes an attempt that protection, a hold, a lock, a limit or a quota refused, or a right
+    /// that turned out to be missing.
     pub fn note_refusal<T>(
         &self,
         caller: &Caller,
@@ -101,7 +102,8 @@ impl Lifecycle {
         let refused = result.as_ref().err().filter(|error| {
             matches!(
                 error,
-                Error::Protected(_)
+                Error::NoPermission(_)
+                    | Error::Protected(_)
                     | Error::NamespaceProtected(_)
                     | Error::Held(_)
                     | Error::PurgePaused(_)

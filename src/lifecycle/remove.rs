@@ -205,7 +205,8 @@ impl Plan<'_> {
         if asked.is_some_and(|asked| asked.saturating_add(slack) < applied.ms) {
             self.caller.expect(Right::Purge)?;
         }
-        let kept = policy.keep(Kept::Objects, asked, &applied, self.bypass)?;
+        let kept =
+            policy.keep(Kept::Objects, asked, &applied, self.bypass.then_some(self.caller))?;
         Ok(Term {
             expires_at: (kept != FOREVER).then(|| self.now.saturating_add(kept)),
             promise: policy.promise(Kept::Objects, self.now),

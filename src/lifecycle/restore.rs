@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::access::{Place, Right};
 use crate::cluster::journal;
 use crate::codec::record::{self, Actor, BucketRecord, Event, EventKind, RemovalRecord, State};
 use crate::codec::{BucketId, NamespaceId, Object, ObjectKind, RemovalId, Versionstamp, keys};
@@ -61,6 +62,15 @@ struct Coming {
     clock: i64,
     above: Lineage,
     removed: Option<Removed>,
+    /// The removed namespaces that it comes out of.
+    out_of: Vec<Removed>,
+}
+
+impl Coming {
+    /// The removals that it leaves.
+    fn left(&self) -> impl Iterator<Item = &Removed> {
+        self.out_of.iter().chain(&self.removed)
+    }
 }
 
 /// When and for whom something is restored: decided before the first attempt.
@@ -79,7 +89,8 @@ impl Lifecycle {
     /// Those of [`target::resolve_removed`]; `REMOVEDEXPIRED`,
     /// `BUCKETALREADYEXISTS`, `BUCKETBEINGREMOVED` when the name is reserved by
     /// another removal, `NOSUCHNAMESPACE`, `PROTECTED` when `replace` meets a
-    /// protected bucket.
+    /// protected bucket, `HELD` where it would be kept less strictly, `NOPERM` for what is
+    /// on hold without the right to lift that.
     pub async fn restore(&self, caller: &Caller, request: &RestoreRequest) -> Result<Restored> {
         let catalog = self.catalog();
         let course = &Course { caller, now: catalog.now(), certain: catalog.certain_now() };
@@ -123,7 +134,8 @@ impl Lifecycle {
         };
         destination.expect_active()?;
         destination.conflict_on_fences(txn)?;
-        self.expect_taken_in(txn, &coming, &destination, request.bypass).await?;
+        expect_may_end_holds(course.caller, coming.left())?;
+        self.expect_taken_in(txn, course, &coming, &destination, request.bypass).await?;
         let name = request.name.clone().unwrap_or_else(|| coming.record.name.clone());
         let mut restored = Restored {
             removal: coming.removed.as_ref().map(|removed| removed.removal),
@@ -173,6 +185,7 @@ impl Lifecycle {
     async fn expect_taken_in(
         &self,
         txn: &Transaction,
+        course: &Course<'_>,
         coming: &Coming,
         destination: &Lineage,
         bypass: bool,
@@ -180,11 +193,12 @@ impl Lifecycle {
         let to = Policy::below(destination, None);
         if destination.id() != coming.above.id() {
             let mut from = Policy::below(&coming.above, None);
-            if let Some(removed) = &coming.removed {
-                lock::keep_promised(&mut from, removed);
+            for removed in coming.left() {
+                lock::keep_promised(&mut from, removed, course.now);
             }
             let what = format!("Bucket '{}'", coming.record.name);
-            to.expect_as_strict(&from, self.catalog().settings(), &what, bypass)?;
+            let who = (course.caller, Place::Namespace(coming.above.path()), bypass);
+            to.expect_as_strict(&from, self.catalog().settings(), &what, who)?;
         }
         if to.quotas.is_empty() {
             return Ok(());
@@ -214,7 +228,8 @@ impl Lifecycle {
         name: &str,
         order: u16,
     ) -> Result<()> {
-        let Coming { id, record: mut active, clock, above, removed } = coming;
+        let ended = HoldsEnded::of(coming.left());
+        let Coming { id, record: mut active, clock, above, removed, .. } = coming;
         if let Some(removed) = &removed {
             self.end_removal(txn, removed).await?;
             if removed.hold.is_some() {
@@ -247,6 +262,7 @@ impl Lifecycle {
             removal: removed.map(|removed| removed.removal),
             reason: reason.as_deref(),
         };
+        ended.tell(txn, course, &entry, order + 1)?;
         tell(txn, course, &entry, order)
     }
 
@@ -284,6 +300,7 @@ async fn find(
     let removed = found.map_err(|error| caller.hide(error))?;
     caller.expect_own(&removed.record.removed_by)?;
     expect_restorable(&removed, certain, request.allow_expired)?;
+    let out_of = target::removed_above(txn, &removed.above).await?;
     let Instance::Bucket(record) = &removed.instance else {
         return Err(Error::NoSuchRemoval(target.to_string()));
     };
@@ -293,6 +310,7 @@ async fn find(
         record: record.clone(),
         above: removed.above.clone(),
         removed: Some(removed),
+        out_of,
     })
 }
 
@@ -304,21 +322,65 @@ async fn find_inside(txn: &Transaction, id: BucketId) -> Result<Coming> {
         Err(Error::NoSuchNamespace(_)) => return Err(gone()),
         above => above?,
     };
+    let out_of = target::removed_above(txn, &above).await?;
+    let Some(Removed { record: lowest, above: over, instance: Instance::Namespace(found), .. }) =
+        out_of.last()
+    else {
+        return Err(target::is_not_removed(ObjectKind::Bucket, &record.name));
+    };
     // Its clock stands where that of the lowest one that is removed does.
-    let mut behind = record.stood_still_ms;
-    for (at, (namespace, found)) in above.chain.iter().enumerate().rev() {
-        if found.state != State::Removed {
-            behind += found.stood_still_ms;
-            continue;
-        }
-        let removal = target::removal_of(txn, namespace.0).await?.ok_or_else(gone)?;
-        let value = txn.get(&keys::removal(removal), Read::Conflict).await?.ok_or_else(gone)?;
-        let (_, removal) = record::decode_versioned::<RemovalRecord>("removal", &value)?;
-        let over = Lineage { chain: above.chain.get(..at).unwrap_or_default().to_vec() };
-        let clock = clock_at_removal(&removal, &over, found.stood_still_ms);
-        return Ok(Coming { id, record, clock: clock - behind, above, removed: None });
+    let below = above.chain.iter().skip(over.chain.len() + 1);
+    let behind = record.stood_still_ms + below.map(|(_, it)| it.stood_still_ms).sum::<i64>();
+    let clock = clock_at_removal(lowest, over, found.stood_still_ms) - behind;
+    Ok(Coming { id, record, clock, above, removed: None, out_of })
+}
+
+/// Expects the right to lift the holds that a restore ends: of what comes back, and of what is
+/// above it and stays removed.
+///
+/// # Errors
+/// `NOPERM`.
+pub(super) fn expect_may_end_holds<'a>(
+    caller: &Caller,
+    left: impl Iterator<Item = &'a Removed>,
+) -> Result<()> {
+    for removed in left.filter(|removed| removed.hold.is_some()) {
+        caller.expect_at(Right::Hold, removed.judged_at())?;
     }
-    Err(target::is_not_removed(ObjectKind::Bucket, &record.name))
+    Ok(())
+}
+
+/// The holds that a restore ends: their removals, and what was said of them.
+pub(super) struct HoldsEnded(Vec<(RemovalId, String)>);
+
+impl HoldsEnded {
+    pub(super) fn of<'a>(left: impl Iterator<Item = &'a Removed>) -> Self {
+        let said = left.filter_map(|removed| {
+            let hold = removed.hold.as_ref()?;
+            let what = format!("{} '{}'", removed.object().kind().name(), removed.title());
+            let said = format!("restored; {what} was on hold by {}: {}", hold.owner, hold.reason);
+            Some((removed.removal, said))
+        });
+        Self(said.collect())
+    }
+
+    /// Enters them into the audit log, each as lifted from what `restored` is about.
+    pub(super) fn tell(
+        &self,
+        txn: &Transaction,
+        course: &Course<'_>,
+        restored: &Entry<'_>,
+        order: u16,
+    ) -> Result<()> {
+        for (order, (removal, said)) in (order..).zip(&self.0) {
+            let (namespace, bucket) = (restored.namespace, restored.bucket);
+            let (removal, reason) = (Some(*removal), Some(said.as_str()));
+            let entry =
+                Entry { action: "unhold", namespace, bucket, id: restored.id, removal, reason };
+            audit::append(txn, order, &course.caller.actor, course.now, &entry, "OK", 1)?;
+        }
+        Ok(())
+    }
 }
 
 /// What the object's own clock showed when it was removed.

@@ -46,11 +46,11 @@ impl Lifecycle {
             let txn = &txn;
             let number = removed.removal.0.to_be_bytes();
             let forever = |at: Option<i64>| at.unwrap_or(i64::MAX);
-            if forever(expires_at) < forever(removed.retention.expires_at) {
+            if forever(expires_at) < forever(removed.expires_at()) {
                 // Who shortens lets it be destroyed earlier.
                 caller.expect(Right::Purge)?;
             }
-            expect_allowed(&removed, expires_at, certain, bypass)?;
+            expect_allowed(&removed, expires_at, certain, bypass.then_some(caller))?;
             if let Some(at) = removed.retention.expires_at {
                 txn.clear(&keys::expiry(at, keys::due::REMOVAL, &number))?;
             }
@@ -202,7 +202,7 @@ fn expect_allowed(
     removed: &Removed,
     expires_at: Option<i64>,
     now: i64,
-    bypass: bool,
+    bypass: Option<&Caller>,
 ) -> Result<()> {
     let policy = removed.policy();
     let kept = expires_at.map_or(FOREVER, |at| at.saturating_sub(removed.record.removed_at));
@@ -222,7 +222,7 @@ fn expect_allowed(
         return Ok(());
     }
     // The minimum has been looked at.
-    match removed.locked(now, bypass) {
+    match removed.locked_for(now, bypass)? {
         Some(locked) if locked.lock != Lock::None => Err(locked.refusal(&format!(
             "{} '{}'",
             removed.object().kind().title(),

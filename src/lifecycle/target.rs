@@ -2,9 +2,10 @@
 
 use std::fmt;
 
+use crate::access::Place;
 use crate::codec::record::{
     self, BucketRecord, GraveRecord, HoldRecord, NamespaceRecord, ReclaimRecord, RemovalRecord,
-    RetentionRecord,
+    RetentionRecord, State,
 };
 use crate::codec::{BucketId, NamespaceId, Object, ObjectKind, RemovalId, Versionstamp, keys};
 use crate::error::{Error, Result};
@@ -164,6 +165,14 @@ impl Removed {
         match self.record.object {
             Object::Bucket(_) => (self.above.path(), &self.record.name),
             Object::Namespace(_) => (self.above.path_of(&self.record.name), ""),
+        }
+    }
+
+    /// Where rights to it are judged.
+    pub(super) fn judged_at(&self) -> Place {
+        match self.record.object {
+            Object::Bucket(_) => Place::Namespace(self.above.path()),
+            Object::Namespace(_) => Place::Tree(self.title()),
         }
     }
 
@@ -478,6 +487,25 @@ pub async fn read(txn: &Transaction, removal: RemovalId, read: Read) -> Result<O
         retention: record::decode("retention", &retention)?,
         hold: hold.map(|value| record::decode("hold", &value)).transpose()?,
     }))
+}
+
+/// The removed namespaces of a lineage, the topmost first, read with conflict.
+///
+/// # Errors
+/// Those of the store; damage.
+pub(super) async fn removed_above(txn: &Transaction, above: &Lineage) -> Result<Vec<Removed>> {
+    let mut found = Vec::new();
+    for (id, _) in above.chain.iter().filter(|(_, record)| record.state == State::Removed) {
+        let removal = removal_of(txn, id.0).await?;
+        let removed = match removal {
+            Some(removal) => read(txn, removal, Read::Conflict).await?,
+            None => None,
+        };
+        found.push(removed.ok_or_else(|| {
+            crate::codec::DecodeError::new("removal-of", format!("{id} is removed and has none"))
+        })?);
+    }
+    Ok(found)
 }
 
 /// What kind of object a removal was of, when it is purging or purged, on its own or with

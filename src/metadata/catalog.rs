@@ -372,7 +372,13 @@ impl Catalog {
     ) -> Result<()> {
         self.expect_not_default("move", from)?;
         let ids = self.ids_for(Some(to)).await?;
-        let asked = &Move::new((from, to), &ids, self.settings(), bypass, self.now());
+        let asked = &Move::new(
+            (from, to),
+            &ids,
+            (self.settings(), self.handles().usages()),
+            bypass,
+            self.now(),
+        );
         self.run("move-namespace", caller, |txn: Transaction| async move {
             let txn = &txn;
             asked.run(txn, caller).await

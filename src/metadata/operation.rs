@@ -11,7 +11,7 @@ use bson::{Binary, Bson};
 use serde::{Serialize, de::DeserializeOwned};
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::access::{Permit, Right};
+use crate::access::{Permit, Place, Right};
 use crate::codec::record::{self, Actor, OperationRecord, ResultRecord};
 use crate::codec::{DecodeError, Versionstamp, keys};
 use crate::error::{Error, Result};
@@ -61,6 +61,14 @@ impl Caller {
     /// `NOPERM`.
     pub fn expect(&self, right: Right) -> Result<()> {
         self.permit.as_ref().map_or(Ok(()), |permit| permit.expect(right))
+    }
+
+    /// Expects another right of the user, in another place than those of the command.
+    ///
+    /// # Errors
+    /// `NOPERM`.
+    pub fn expect_at(&self, right: Right, place: Place) -> Result<()> {
+        self.permit.as_ref().map_or(Ok(()), |permit| permit.expect_at(right, place))
     }
 
     /// What is said of something that could not be found, where only one's own may be restored:

@@ -19,6 +19,8 @@
 use std::sync::Arc;
 
 use super::namespace::Lineage;
+use super::operation::Caller;
+use crate::access::{Place, Right};
 use crate::codec::NamespaceId;
 use crate::codec::duration::{Retention, format_retention};
 use crate::codec::record::{
@@ -338,27 +340,37 @@ impl Policy {
         PromiseRecord {
             lock: self.lock(),
             at_least_until: min.map(|min| at.saturating_add(min.value)),
+            documents_until: match kept {
+                Kept::Objects => {
+                    let min = self.documents.min.as_ref().filter(|min| min.value > 0);
+                    min.map(|min| at.saturating_add(min.value))
+                }
+                Kept::Documents => None,
+            },
         }
     }
 
     /// How long something is kept for which the command asks this, `None` when it does not
-    /// say. `bypass`: a lock of governance does not count.
+    /// say. `bypass`: for whom a lock of governance does not count.
     ///
     /// # Errors
-    /// `RETENTIONOUTOFRANGE`.
+    /// `RETENTIONOUTOFRANGE`; those of [`Policy::expect_bypass`].
     pub fn keep(
         &self,
         kept: Kept,
         asked: Option<i64>,
         applied: &Applied,
-        bypass: bool,
+        bypass: Option<&Caller>,
     ) -> Result<i64> {
         let Some(asked) = asked else { return Ok(applied.ms) };
         self.limits(kept).expect(asked)?;
         if let Some(lock) = self.lock.as_ref().filter(|lock| lock.value != Lock::None)
             && asked < applied.ms
-            && !(bypass && lock.value == Lock::Governance)
         {
+            if let Some(caller) = bypass.filter(|_| lock.value == Lock::Governance) {
+                self.expect_bypass(caller)?;
+                return Ok(asked);
+            }
             return Err(Error::RetentionOutOfRange(format!(
                 "Retention {} is shorter than the {} for which namespace '{}' keeps everything under its lock ({})",
                 show(asked),
@@ -390,13 +402,13 @@ impl Policy {
             }
             None => applied(None).ms,
         };
-        self.keep(Kept::Documents, Some(asked), &applied(before), false).map(drop)
+        self.keep(Kept::Documents, Some(asked), &applied(before), None).map(drop)
     }
 
     /// Whether this keeps everything at least as strictly as another one.
     #[must_use]
     pub fn is_as_strict_as(&self, other: &Self, settings: &Settings) -> bool {
-        let min = |policy: &Self, kept| policy.limits(kept).min.as_ref().map(|set| set.value);
+        let min = |policy: &Self, kept| policy.limits(kept).min.as_ref().map_or(0, |set| set.value);
         // A lower maximum would shorten what somebody below keeps longer.
         let max =
             |policy: &Self, kept| policy.limits(kept).max.as_ref().map_or(FOREVER, |set| set.value);
@@ -409,30 +421,59 @@ impl Policy {
             })
     }
 
-    /// Refuses to take something to where it would be kept less strictly.
+    /// Judges who passes by a lock of governance: that takes what lifting it would, where it
+    /// was set.
     ///
     /// # Errors
-    /// `HELD` with the lock that forbids it.
+    /// `NOPERM`.
+    pub fn expect_bypass(&self, caller: &Caller) -> Result<()> {
+        match &self.lock {
+            Some(lock) if lock.value == Lock::Governance => {
+                caller.expect_at(Right::Admin, Place::Tree(lock.path.to_string()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Refuses to take something here from `place`, where another policy applies, if it would
+    /// be kept less strictly. A minimum yields to nobody.
+    ///
+    /// # Errors
+    /// `HELD` with the lock or the minimum that forbids it; `NOPERM` where nothing forbids it
+    /// but something would be kept for less, without the right to purge; those of
+    /// [`Policy::expect_bypass`].
     pub fn expect_as_strict(
         &self,
         from: &Self,
         settings: &Settings,
         what: &str,
-        bypass: bool,
+        (caller, place, bypass): (&Caller, Place, bool),
     ) -> Result<()> {
-        let lock = from.lock.as_ref().filter(|lock| match lock.value {
-            Lock::None => false,
-            Lock::Governance => !bypass,
-            Lock::Compliance => true,
-        });
-        match lock {
-            Some(lock) if !self.is_as_strict_as(from, settings) => Err(Error::Held(format!(
-                "{what} is locked ({}, by namespace '{}'): it cannot be taken to where it would be kept less strictly",
-                lock.value.name(),
-                lock.path
-            ))),
-            _ => Ok(()),
+        for kept in [Kept::Objects, Kept::Documents] {
+            let own = self.limits(kept).min.as_ref().map_or(0, |set| set.value);
+            if let Some(min) = from.limits(kept).min.as_ref().filter(|min| min.value > own) {
+                return Err(Error::Held(format!(
+                    "{what} is bound by the minimum {} of namespace '{}': it cannot be taken to where that is shorter",
+                    show(min.value),
+                    min.path
+                )));
+            }
         }
+        if self.is_as_strict_as(from, settings) {
+            return Ok(());
+        }
+        match from.lock.as_ref().filter(|lock| lock.value != Lock::None) {
+            Some(lock) if lock.value == Lock::Governance && bypass => from.expect_bypass(caller)?,
+            Some(lock) => {
+                return Err(Error::Held(format!(
+                    "{what} is locked ({}, by namespace '{}'): it cannot be taken to where it would be kept less strictly",
+                    lock.value.name(),
+                    lock.path
+                )));
+            }
+            None => {}
+        }
+        caller.expect_at(Right::Purge, place)
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::sync::OnceLock;
 
+use crate::access::Place;
 use crate::cluster::journal;
 use crate::codec::record::{self, Event, EventKind, RemovalRecord};
 use crate::codec::{NamespaceId, Object, ObjectKind, RemovalId, keys};
@@ -16,6 +17,7 @@ use super::name::{DEPTH_MAX, Path};
 use super::namespace::{self, parse_object_id};
 use super::operation::Caller;
 use super::policy::{Policy, Settings};
+use super::usage::{self, Usages};
 use super::{bucket, guard};
 
 /// Most namespaces that are looked at to see how deep they lie.
@@ -32,6 +34,7 @@ pub struct Move<'a> {
     /// A lock of governance does not count.
     pub bypass: bool,
     pub settings: &'a Settings,
+    pub usages: &'a Usages,
     /// What was above `to` when it was first looked at.
     seen: OnceLock<Vec<NamespaceId>>,
 }
@@ -41,18 +44,20 @@ impl<'a> Move<'a> {
     pub const fn new(
         (from, to): (&'a Path, &'a Path),
         ids: &'a [u64],
-        settings: &'a Settings,
+        (settings, usages): (&'a Settings, &'a Usages),
         bypass: bool,
         now: i64,
     ) -> Self {
-        Self { from, to, ids, now, bypass, settings, seen: OnceLock::new() }
+        Self { from, to, ids, now, bypass, settings, usages, seen: OnceLock::new() }
     }
 
     /// Moves a namespace.
     ///
     /// # Errors
     /// `NOSUCHNAMESPACE`, `NAMESPACEBEINGREMOVED`, `NAMESPACEALREADYEXISTS`; `ERR` below
-    /// itself, or when what is in it would lie too deep; `HELD` out of a lock.
+    /// itself, or when what is in it would lie too deep; `HELD` out of a lock or a minimum,
+    /// `NOPERM` to where it would be kept for less without the right to purge; `QUOTAEXCEEDED`
+    /// into what is full.
     pub async fn run(&self, txn: &Transaction, caller: &Caller) -> Result<()> {
         let Self { from, to, now, .. } = self;
         let found = namespace::resolve(txn, from, Read::Conflict).await?;
@@ -73,12 +78,16 @@ impl<'a> Move<'a> {
             expect_room(txn, id, new.chain.len() + 1).await?;
         }
         let own = Some((id, &record));
+        let above = Policy::below(&new, None);
         Policy::below(&new, own).expect_as_strict(
             &Policy::below(&old, own),
             self.settings,
             &format!("Namespace '{from}'"),
-            self.bypass,
+            (caller, Place::Tree(from.to_string()), self.bypass),
         )?;
+        let counted = old.ids();
+        let more = above.quotas.iter().filter(|quota| !counted.contains(&quota.id));
+        usage::expect_room_for_more(self.usages, more)?;
         let to_ids = new.ids();
         for (what, itself) in [
             (guard::PROTECTION, record.protected),

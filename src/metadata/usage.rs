@@ -245,6 +245,25 @@ pub fn expect_room(quota: &Quota, sums: &Sums, documents: i64, bytes: i64) -> Re
     }
 }
 
+/// Refuses to take a namespace to where these quotas count for it anew, if they are full already:
+/// how much comes with it would have to be summed over all that is in it.
+///
+/// # Errors
+/// `QUOTAEXCEEDED`.
+pub fn expect_room_for_more<'a>(
+    usages: &Usages,
+    quotas: impl Iterator<Item = &'a Quota>,
+) -> Result<()> {
+    for quota in quotas {
+        if let Some((sums, _)) = usages.of(quota.id).last() {
+            // It is one of the removed ones that are too many.
+            let quota = Quota { removed_bytes: None, ..quota.clone() };
+            expect_room(&quota, &sums, 1, 1)?;
+        }
+    }
+    Ok(())
+}
+
 /// A namespace on the way down.
 struct Inside {
     id: NamespaceId,

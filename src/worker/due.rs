@@ -252,10 +252,10 @@ async fn flip(
                 lifecycle.flip_due(txn, removal, now, certain, looked).await
             })
             .await?;
-        let Some(Progress::Unlooked { namespace, lock, bypass }) = outcome.value else {
+        let Some(Progress::Unlooked { namespace, by, bypass }) = outcome.value else {
             return Ok(outcome.value);
         };
-        if let Some(kept) = lifecycle.kept_inside(namespace, bypass).await? {
+        if let Some(kept) = lifecycle.kept_inside(namespace, by, bypass).await? {
             let kept = &kept;
             catalog
                 .store()
@@ -266,7 +266,7 @@ async fn flip(
                 .await?;
             return Err(kept.refusal());
         }
-        looked = Some(lock);
+        looked = Some(by);
     }
 }
 

@@ -187,10 +187,19 @@ scenarios! {
         refused_attempts_are_in_the_audit_log
         a_hold_shows_that_its_review_date_has_passed;
     around:
+        a_minimum_is_left_by_no_detour
+        to_where_less_is_kept_takes_the_right_to_purge
         a_lock_of_compliance_pins_what_is_in_force
         a_lock_of_governance_pins_the_defaults
+        a_hold_ends_with_a_restore_only_for_who_may_lift_it
+        deleted_documents_keep_what_they_lie_in_for_their_minimum
+        deleted_documents_keep_what_they_lie_in_under_compliance
         to_loosen_a_policy_takes_the_right_to_purge
-        a_replica_goes_on_at_a_full_quota;
+        a_grace_is_shortened_only_with_the_right_to_purge
+        only_the_flip_lets_go_what_was_promised
+        governance_is_passed_by_only_by_who_could_lift_it
+        a_replica_goes_on_at_a_full_quota
+        what_moves_into_a_full_namespace_is_refused;
     compliance:
         no_command_destroys_what_is_under_compliance
         what_is_kept_longer_than_what_it_lies_in_keeps_it;

@@ -105,6 +105,10 @@ pub struct PromiseRecord {
     /// bucket's own clock.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub at_least_until: Option<i64>,
+    /// Until when nobody destroys what was deleted in it before; `i64::MAX`: ever. It binds
+    /// only where something was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub documents_until: Option<i64>,
 }
 
 impl PromiseRecord {
@@ -120,6 +124,7 @@ impl PromiseRecord {
         Self {
             lock: self.lock.max(other.lock),
             at_least_until: self.at_least_until.max(other.at_least_until),
+            documents_until: self.documents_until.max(other.documents_until),
         }
     }
 }
@@ -182,7 +187,11 @@ mod tests {
 
     #[test]
     fn of_two_promises_the_strictest_holds() {
-        let promise = |lock, at_least_until| PromiseRecord { lock, at_least_until };
+        let promise = |lock, at_least_until| PromiseRecord {
+            lock,
+            at_least_until,
+            ..PromiseRecord::default()
+        };
         let one = promise(Lock::Governance, None);
         let other = promise(Lock::None, Some(7));
         assert_eq!(one.and(other), promise(Lock::Governance, Some(7)));

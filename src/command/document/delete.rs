@@ -156,13 +156,14 @@ async fn run(
             }
             let said = rest.job.retention.filter(|_| !mistakes.delete_ignores_retain);
             let asked = said.map(policy::ms);
-            if rest.job.bypass {
+            let bypass = rest.job.bypass.then_some(caller);
+            if let Some(caller) = bypass {
                 caller.expect(Right::Admin)?;
             }
             if asked.is_some_and(|asked| asked < applied.ms) {
                 caller.expect(Right::Purge)?;
             }
-            let kept = live.policy().keep(Kept::Documents, asked, &applied, rest.job.bypass)?;
+            let kept = live.policy().keep(Kept::Documents, asked, &applied, bypass)?;
             deletion.retention = policy::retention(kept);
             let ids = document::delete(&txn, home, &items, &deletion, at).await?;
             Ok(Batch { removal: deletion.removal, ids, next: next.into() })

@@ -89,10 +89,11 @@ fn under_a_lock_nothing_is_kept_shorter_than_what_applies() {
     ] {
         let policy = with(lock);
         let applied = policy.objects.applied(None, setting());
-        let kept = policy.keep(Kept::Objects, Some(DAY), &applied, bypass);
+        let who = Caller::system("test");
+        let kept = policy.keep(Kept::Objects, Some(DAY), &applied, bypass.then_some(&who));
         assert_eq!(kept.is_ok(), taken, "{lock:?} {bypass}");
-        assert_eq!(policy.keep(Kept::Objects, Some(9 * DAY), &applied, false).unwrap(), 9 * DAY);
-        assert_eq!(policy.keep(Kept::Objects, None, &applied, false).unwrap(), 9 * DAY);
+        assert_eq!(policy.keep(Kept::Objects, Some(9 * DAY), &applied, None).unwrap(), 9 * DAY);
+        assert_eq!(policy.keep(Kept::Objects, None, &applied, None).unwrap(), 9 * DAY);
     }
 }
 
@@ -132,10 +133,23 @@ fn a_policy_is_as_strict_as_another_when_nothing_is_kept_shorter() {
     assert!(longer.is_as_strict_as(&locked, &settings));
     assert!(!locked.is_as_strict_as(&longer, &settings));
     assert!(!governed.is_as_strict_as(&locked, &settings));
-    assert!(NOTHING.expect_as_strict(&locked, &settings, "it", true).is_err());
-    assert!(NOTHING.expect_as_strict(&governed, &settings, "it", false).is_err());
-    assert!(NOTHING.expect_as_strict(&governed, &settings, "it", true).is_ok());
-    assert!(longer.expect_as_strict(&locked, &settings, "it", false).is_ok());
+    let who = Caller::system("test");
+    let taken = |from: &Policy, to: &Policy, bypass| {
+        to.expect_as_strict(from, &settings, "it", (&who, Place::Everywhere, bypass)).is_ok()
+    };
+    assert!(!taken(&locked, &NOTHING, true));
+    assert!(!taken(&governed, &NOTHING, false) && taken(&governed, &NOTHING, true));
+    assert!(taken(&locked, &longer, false));
+    // A minimum yields to nobody, and none is as good as one of nothing.
+    let min = |days_min| {
+        policy(PolicyRecord {
+            lock: Some(Lock::Governance),
+            tombstone_retention_min: Some(days(days_min)),
+            ..PolicyRecord::default()
+        })
+    };
+    assert!(!taken(&min(3), &governed, true) && !taken(&min(3), &min(2), true));
+    assert!(taken(&min(3), &min(3), false) && taken(&min(0), &NOTHING, true));
 }
 
 #[test]

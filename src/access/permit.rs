@@ -129,21 +129,17 @@ impl Permit {
     /// # Errors
     /// `NOPERM`.
     pub fn expect(&self, right: Right) -> Result<()> {
-        let newer = self.0.newer.load();
-        let user = newer.as_deref().unwrap_or_else(|| self.user());
-        for need in &self.0.needs {
-            let besides = Need::besides(right, need.place.clone());
-            user.judge(self.0.command, std::slice::from_ref(&besides))?;
-        }
-        Ok(())
+        self.0.needs.iter().try_for_each(|need| self.expect_at(right, need.place.clone()))
     }
 
-    /// Expects another right in another place: where what a command turns out to do is decided.
+    /// As [`Permit::expect`], in another place: where what the command turns out to do is decided.
     ///
     /// # Errors
     /// `NOPERM`.
     pub fn expect_at(&self, right: Right, place: Place) -> Result<()> {
-        self.user().judge(self.0.command, &[Need::besides(right, place)])
+        let newer = self.0.newer.load();
+        let user = newer.as_deref().unwrap_or_else(|| self.user());
+        user.judge(self.0.command, &[Need::besides(right, place)])
     }
 
     /// Refuses what somebody else has removed, where only one's own may be restored.

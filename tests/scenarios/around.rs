@@ -7,7 +7,7 @@ use lethe::cluster::mutation::Mutations;
 use lethe::codec::keys;
 use tokio::time::sleep;
 
-use crate::cluster::{Claim, Cluster, claim, field, line};
+use crate::cluster::{Claim, Cluster, claim, fail, field, line};
 use crate::namespaces::{seat, world};
 use crate::seat::Seat;
 
@@ -410,6 +410,47 @@ pub async fn governance_is_passed_by_only_by_who_could_lift_it(mutations: Mutati
     sub.expect("BUCKET.REMOVE c RETAIN 1d BYPASS-GOVERNANCE", "OK").await?;
     sub.expect("BUCKET.PURGE c BYPASS-GOVERNANCE", "OK").await?;
     cluster.finish().await
+}
+
+/// A right that a command turns out to need, and that is taken away while it is under way.
+pub async fn what_a_command_turns_out_to_need_is_judged_in_its_commit(
+    mutations: Mutations,
+) -> Claim {
+    let sub = "resetkeys ~n.x ~free";
+    for (label, command, taken) in [
+        ("restore", "BUCKET.RESTORE held", "-@hold -@admin"),
+        ("restore", "BUCKET.RESTORE b INTO free BYPASS-GOVERNANCE", sub),
+        ("flip", "BUCKET.PURGE b BYPASS-GOVERNANCE", sub),
+        ("retain", "BUCKET.RETAIN b 1d BYPASS-GOVERNANCE", sub),
+        ("expunge", "BUCKET.EXPUNGE c {} BYPASS-GOVERNANCE", sub),
+    ] {
+        let cluster = world(mutations).await?;
+        let mut root = seat(&cluster, "B", "n.x").await?;
+        root.expect("NAMESPACE CREATE free", "OK").await?;
+        let mut eve = user(&cluster, "eve", "~n ~n.* ~free +@all", "n.x").await?;
+        let policy = "NAMESPACE POLICY n SET lock governance retention 30d tombstone-retention 9d";
+        root.expect(policy, "OK").await?;
+        for name in ["held", "c"] {
+            root.expect(&format!("BUCKET.CREATE {name}"), "OK").await?;
+        }
+        root.done("BUCKET.INSERT c DOCS {}").await?;
+        root.done("BUCKET.DELETE c {}").await?;
+        for name in ["held", "b"] {
+            root.expect(&format!("BUCKET.REMOVE {name}"), "OK").await?;
+        }
+        root.expect("BUCKET.HOLD held REASON trial", "OK").await?;
+        sleep(COUNTED).await;
+        let held = cluster.hold("A", label);
+        let asked = tokio::spawn(async move { eve.say(command).await });
+        held.arrived().await;
+        cluster.expect("B", &format!("ACL SETUSER eve {taken}"), "OK").await?;
+        let landed = held.release();
+        claim!(matches!(landed, Some(Err(_))), "'{command}' landed: {landed:?}");
+        let said = asked.await.map_err(fail)?;
+        claim!(said.starts_with("NOPERM User eve"), "'{command}' answered '{said}'");
+        cluster.finish().await?;
+    }
+    Ok(())
 }
 
 /// What a replica replaces makes room for what replaces it.

@@ -181,6 +181,7 @@ impl Job<'_> {
         if let Some(known) = self.known(txn).await?.filter(|known| last != Some(known)) {
             return Ok(known);
         }
+        self.caller.hold(txn).await?;
         let home = &Home::from(live);
         let search = self.search.in_bucket(live.collator());
         let budget = &Budget::default();
@@ -191,7 +192,6 @@ impl Job<'_> {
         expect_not_locked(home, &found, now, self.bypass.then_some(self.caller))?;
         let readers = replica::readers(txn, home).await?;
         let done = document::expunge(txn, home, &readers, found, at).await?;
-        self.caller.hold(txn).await?;
         let Caller { actor, operation, .. } = self.caller;
         if count > 0 {
             // Not the filter: it may hold what is to be forgotten.

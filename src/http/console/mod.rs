@@ -299,6 +299,7 @@ mod tests {
 
     use super::*;
     use crate::clock::SystemClock;
+    use crate::http::seats::Seats;
     use crate::http::serve;
 
     #[tokio::test(start_paused = true)]
@@ -315,8 +316,9 @@ mod tests {
         // One that says nothing more, and one that sends a byte again and again.
         for drops in [0, 100] {
             let (mut client, server) = duplex(64 * 1024);
-            let served =
-                tokio::spawn(serve::serve(server, routes.clone(), CancellationToken::new()));
+            let seat = Seats::new(1).take().await;
+            let stop = CancellationToken::new();
+            let served = tokio::spawn(serve::serve(server, routes.clone(), seat, stop));
             let head =
                 b"POST /console/login HTTP/1.1\r\nHost: localhost\r\nContent-Length: 999\r\n\
                          Content-Type: application/x-www-form-urlencoded\r\n\r\nname=";

@@ -185,7 +185,8 @@ impl Lifecycle {
             // Asked for again with more, it is asked for with more.
             if txn.get(&key, Read::Conflict).await?.is_none() || request.bypass {
                 let (by, bypass) = (caller.actor.clone(), request.bypass);
-                let row = RequestRecord { by, at: now, bypass };
+                let passes = removed.policy().governed_by();
+                let row = RequestRecord { by, at: now, bypass, passes };
                 txn.set(&key, &record::encode(&row))?;
                 super::signal_due(&txn)?;
             }
@@ -309,7 +310,9 @@ impl Lifecycle {
         let caller = match reads.get(&self.request_key(&removed), Read::Conflict).await? {
             Some(value) => {
                 let row: RequestRecord = record::decode("request", &value)?;
-                cause = Cause::Due { certain, bypass: row.bypass };
+                let by = removed.policy().governed_by();
+                let bypass = row.bypass && (by.is_none() || by == row.passes);
+                cause = Cause::Due { certain, bypass };
                 Caller { actor: row.by, operation: None, permit: None }
             }
             None if park::put_off(txn, &removed, certain).await? => return Ok(None),

@@ -173,6 +173,7 @@ pub(super) struct Term {
     pub(super) expires_at: Option<i64>,
     promise: PromiseRecord,
     kept_by: KeptBy,
+    governed_by: Option<NamespaceId>,
 }
 
 impl Plan<'_> {
@@ -211,6 +212,7 @@ impl Plan<'_> {
             expires_at: (kept != FOREVER).then(|| self.now.saturating_add(kept)),
             promise: policy.promise(Kept::Objects, self.now),
             kept_by: asked.map_or(applied.source.record(), |_| KeptBy::Command),
+            governed_by: policy.governed_by(),
         })
     }
 }
@@ -277,7 +279,7 @@ pub(super) async fn write(
     if expires_at.is_some_and(|at| at <= plan.now) {
         // No retention at all: as if its purge had been asked for.
         let (by, bypass) = (plan.caller.actor.clone(), plan.bypass);
-        let request = RequestRecord { by, at: plan.now, bypass };
+        let request = RequestRecord { by, at: plan.now, bypass, passes: term.governed_by };
         txn.set(&keys::request(plan.removal), &record::encode(&request))?;
     }
     bucket::invalidate(txn, object.number())?;

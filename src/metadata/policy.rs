@@ -421,6 +421,13 @@ impl Policy {
             })
     }
 
+    /// The namespace that sets the lock, if that is one of governance.
+    #[must_use]
+    pub fn governed_by(&self) -> Option<NamespaceId> {
+        let lock = self.lock.as_ref().filter(|lock| lock.value == Lock::Governance);
+        lock.map(|lock| lock.id)
+    }
+
     /// Judges who passes by a lock of governance: that takes what lifting it would, where it
     /// was set.
     ///

@@ -412,6 +412,30 @@ pub async fn governance_is_passed_by_only_by_who_could_lift_it(mutations: Mutati
     cluster.finish().await
 }
 
+/// Who asked for a purge passed by the lock that there was, and not by another one's later.
+pub async fn a_purge_that_waits_passes_by_no_later_lock(mutations: Mutations) -> Claim {
+    let cluster = world(mutations).await?;
+    let mut root = seat(&cluster, "A", "n.x").await?;
+    let mut sub = user(&cluster, "sub", "~n.x ~n.x.* +@all", "n.x").await?;
+    sub.expect("NAMESPACE POLICY n.x SET lock governance retention 30d", "OK").await?;
+    sub.expect("BUCKET.CREATE late", "OK").await?;
+    cluster.pause("B");
+    sub.expect("BUCKET.REMOVE b", "OK").await?;
+    let asked = "BUCKET.PURGE b NOWAIT BYPASS-GOVERNANCE";
+    sub.expect_start(asked, "BARRIERNOTSATISFIED").await?;
+    root.expect("NAMESPACE POLICY n SET lock governance retention 60d", "OK").await?;
+    cluster.resume("B");
+    sleep(LONG).await;
+    sub.expect_start("BUCKET.PURGE b BYPASS-GOVERNANCE", "NOPERM").await?;
+    sub.expect("BUCKET.RESTORE b", "OK").await?;
+    // By its own it goes on.
+    root.expect("NAMESPACE POLICY n SET lock none", "OK").await?;
+    sub.expect("BUCKET.REMOVE late RETAIN 0s BYPASS-GOVERNANCE", "OK").await?;
+    sleep(LONG).await;
+    sub.expect_start("BUCKET.RESTORE late", "NOSUCHBUCKET").await?;
+    cluster.finish().await
+}
+
 /// A right that a command turns out to need, and that is taken away while it is under way.
 pub async fn what_a_command_turns_out_to_need_is_judged_in_its_commit(
     mutations: Mutations,

@@ -198,6 +198,7 @@ scenarios! {
         a_grace_is_shortened_only_with_the_right_to_purge
         only_the_flip_lets_go_what_was_promised
         governance_is_passed_by_only_by_who_could_lift_it
+        a_purge_that_waits_passes_by_no_later_lock
         what_a_command_turns_out_to_need_is_judged_in_its_commit
         a_replica_goes_on_at_a_full_quota
         what_moves_into_a_full_namespace_is_refused;

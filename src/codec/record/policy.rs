@@ -179,6 +179,9 @@ pub struct RequestRecord {
     /// A lock of governance is to be passed by.
     #[serde(default)]
     pub bypass: bool,
+    /// The namespace whose lock that was. One that another sets later is not meant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub passes: Option<NamespaceId>,
 }
 
 #[cfg(test)]
@@ -196,6 +199,9 @@ mod tests {
         let other = promise(Lock::None, Some(7));
         assert_eq!(one.and(other), promise(Lock::Governance, Some(7)));
         assert_eq!(other.and(promise(Lock::Compliance, Some(5))).at_least_until, Some(7));
+        let documents = PromiseRecord { documents_until: Some(9), ..PromiseRecord::default() };
+        assert_eq!(documents.and(one).and(other).documents_until, Some(9));
+        assert!(!documents.is_none(), "what is above it has to look");
         assert!(PromiseRecord::default().is_none() && !one.is_none() && !other.is_none());
     }
 

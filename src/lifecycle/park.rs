@@ -54,6 +54,11 @@ pub(super) async fn put_off(txn: &Transaction, removed: &Removed, now: i64) -> R
 
 /// Takes the trims and vacuums of a bucket that is going, and its TTL if it has one, off the queue.
 pub(super) async fn unschedule_bucket(txn: &Transaction, id: BucketId, ttl: bool) -> Result<()> {
+    // A copy that ends lets its source go, also when that is removed, and has it looked at: not unseen by this.
+    for part in [keys::data::TRIM, keys::data::VACUUM] {
+        let (begin, end) = keys::range(&keys::data_part(id, part));
+        txn.add_read_conflict_range(&begin, &end)?;
+    }
     scheduled(txn, id, ttl).await?.into_iter().try_for_each(|row| Ok(txn.clear(&row)?))
 }
 

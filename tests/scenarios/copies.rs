@@ -393,6 +393,47 @@ pub async fn a_copy_waits_for_its_source_and_ends_with_it(mutations: Mutations) 
     cluster.finish().await
 }
 
+/// A copy that ends lets its source go, also when that is removed: what it schedules there at the
+/// moment of the flip goes with the source.
+pub async fn a_copy_that_ends_at_the_flip_of_its_source_leaves_nothing(
+    mutations: Mutations,
+) -> Claim {
+    let (cluster, _) = scene(mutations).await?;
+    cluster.expect("A", "BUCKET.COPY b c", "OK").await?;
+    let (source, copy) = (cluster.id("A", "b").await?, cluster.id("A", "c").await?);
+    caught_up(&cluster, "c").await?;
+    // The copy stands still, so that what expires in the source waits for it.
+    let stopped = cluster.hold(copier(&cluster, copy), "copy");
+    cluster.run("A", "BUCKET.DELETE b {} RETAIN 1s").await?;
+    stopped.arrived().await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let vacuumed = line(&cluster.run("A", "BUCKET.VACUUM b").await?);
+    claim!(!vacuumed.contains("waiting_for_replicas: 0"), "nothing waits: {vacuumed}");
+    let removed = cluster.remove("A", "b").await?;
+    drop(stopped.release());
+    // Everybody lets go of it first, so that what is held is the flip itself.
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let flip = cluster.hold_any("flip");
+    let purge = cluster.ask("B", &format!("BUCKET.PURGE {}", removed.removal));
+    flip.arrived().await;
+    let scheduled = keys::data_part(source, keys::data::VACUUM);
+    let before = cluster.rows(&scheduled).await?.len();
+    cluster.remove("A", "c").await?;
+    cluster
+        .eventually("a look for what waited for the copy", Duration::from_secs(3), async || {
+            Ok(cluster.rows(&scheduled).await?.len() > before)
+        })
+        .await?;
+    let landed = flip.release();
+    claim!(
+        matches!(landed, Some(Err(StoreError::Conflict))),
+        "the flip did not see it: {landed:?}"
+    );
+    purge.expect("OK").await?;
+    cluster.purged(&removed, SOON).await?;
+    cluster.finish().await
+}
+
 /// The removal of a copy stops its work, which the barrier waits for, and lets go of the log; restored it is over.
 pub async fn a_removed_copy_is_stopped_and_keeps_nothing(mutations: Mutations) -> Claim {
     let (cluster, mut model) = scene(mutations).await?;

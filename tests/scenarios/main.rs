@@ -51,6 +51,22 @@ macro_rules! on_each_store {
     };
 }
 
+/// The functions of a module with these names, over the store in memory: they are about what no store makes different.
+macro_rules! here_in_memory {
+    ($($name:ident)*) => {
+        mod tests {
+            $(
+                #[tokio::test(start_paused = true)]
+                async fn $name() {
+                    if let Err(violated) = crate::cluster::patiently(super::$name()).await {
+                        panic!("{violated}");
+                    }
+                }
+            )*
+        }
+    };
+}
+
 /// Tests over the store in memory only, and why; where they would run over a FoundationDB, that is said.
 macro_rules! only_in_memory {
     ($why:literal, $($test:ident: $scenario:expr;)*) => {
@@ -239,6 +255,7 @@ scenarios! {
         a_copy_goes_on_after_the_death_of_its_node
         a_copy_goes_on_with_the_next_owner_of_its_shard
         a_copy_waits_for_its_source_and_ends_with_it
+        a_copy_that_ends_at_the_flip_of_its_source_leaves_nothing
         a_removed_copy_is_stopped_and_keeps_nothing
         unique_values_that_move_are_copied;
     swaps:

@@ -10,22 +10,7 @@ use crate::rights::{ada_at, start, with_ada};
 use crate::seat::Seat;
 use crate::smoke::Connection;
 
-macro_rules! tests {
-    ($($name:ident)*) => {
-        mod tests {
-            $(
-                #[tokio::test(start_paused = true)]
-                async fn $name() {
-                    if let Err(violated) = crate::cluster::patiently(super::$name()).await {
-                        panic!("{violated}");
-                    }
-                }
-            )*
-        }
-    };
-}
-
-tests! {
+here_in_memory! {
     what_a_command_turns_out_to_need_is_judged_by_who_the_user_is_now
     a_password_for_everybody_counts_at_once_for_those_who_gave_none
     who_was_switched_off_has_to_log_in_again

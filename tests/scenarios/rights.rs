@@ -20,22 +20,7 @@ use crate::cluster::{Claim, Cluster, EPOCH, claim, fail, line};
 use crate::seat::Seat;
 use crate::smoke::Connection;
 
-macro_rules! tests {
-    ($($name:ident)*) => {
-        mod tests {
-            $(
-                #[tokio::test(start_paused = true)]
-                async fn $name() {
-                    if let Err(violated) = crate::cluster::patiently(super::$name()).await {
-                        panic!("{violated}");
-                    }
-                }
-            )*
-        }
-    };
-}
-
-tests! {
+here_in_memory! {
     a_right_that_is_taken_away_counts_on_every_node_at_once
     a_write_under_way_does_not_commit_when_its_right_is_taken_away
     a_purge_under_way_does_not_commit_when_its_right_is_taken_away

@@ -158,6 +158,14 @@ impl Model {
             || self.went_with_another(bucket, now)
     }
 
+    /// What was purged of a bucket and the namespaces in which it was.
+    pub fn purged_of(&self, bucket: u64, now: &Look) -> BTreeSet<u64> {
+        let above = self.lineages.get(&bucket).into_iter().flatten().copied();
+        let graves: BTreeSet<u64> =
+            now.graves.values().map(|grave| grave.object.number()).collect();
+        above.chain([bucket]).filter(|id| graves.contains(id)).collect()
+    }
+
     /// Whether a namespace was purged in which this was.
     fn went_with_another(&self, object: u64, now: &Look) -> bool {
         let mut above = self.lineages.get(&object).into_iter().flatten();
@@ -337,7 +345,9 @@ impl Model {
                 explained(bucket, content)?;
             }
             let was = was.get(id).unwrap_or(&nothing);
-            if before.buckets.contains_key(id) {
+            // And when it comes back it goes on being made.
+            let made = |look: &Look| look.buckets.get(id).is_some_and(|it| it.copy.is_some());
+            if before.buckets.contains_key(id) && !(made(before) && made(now)) {
                 Self::restored(bucket, (before, was), (now, content))?;
             }
             self.kept(&Looks { bucket, before, was, now, is: content })?;

@@ -356,7 +356,7 @@ fn who_asks_for_nothing_keeps_nobody_out() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let node = runtime.block_on(start(&Store::memory(), "a", config));
     let address = node.http_addresses()[0];
-    let begun = std::time::Instant::now();
+    let begun = tokio::time::Instant::now();
     let begins = ["", "GET /readyz HTTP/1.1\r\nX:", "POST /console/login HTTP/1.1\r\nHost: "];
     let mut hostile: Vec<TcpStream> = (0..20)
         .map(|number| {

@@ -6,8 +6,7 @@
 //! of a range read. Functions named `parse_...` take keys apart again.
 
 use foundationdb_tuple::{
-    Bytes, TuplePack, TupleUnpack, Versionstamp as TupleVersionstamp, pack, pack_with_versionstamp,
-    unpack,
+    Bytes, TuplePack, TupleUnpack, Versionstamp as TupleVersionstamp, unpack,
 };
 
 use super::{BucketId, DecodeError, NamespaceId, RemovalId, Sequence, Versionstamp};
@@ -128,6 +127,15 @@ pub fn next(key: &[u8]) -> Vec<u8> {
     next
 }
 
+/// Bytes for which a key has room from the start: few are longer, and none is built of pieces that grow.
+const KEY_BYTES: usize = 64;
+
+fn pack<K: TuplePack>(key: &K) -> Vec<u8> {
+    let mut packed = Vec::with_capacity(KEY_BYTES);
+    key.pack_into_vec(&mut packed);
+    packed
+}
+
 fn decode<'de, T: TupleUnpack<'de>>(what: &'static str, key: &'de [u8]) -> Result<T, DecodeError> {
     unpack(key).map_err(|error| DecodeError::new(what, error))
 }
@@ -154,7 +162,9 @@ fn stamp(version: Versionstamp) -> TupleVersionstamp {
 }
 
 fn stamped<K: TuplePack>(key: &K) -> Vec<u8> {
-    pack_with_versionstamp(key)
+    let mut packed = Vec::with_capacity(KEY_BYTES);
+    key.pack_into_vec_with_versionstamp(&mut packed);
+    packed
 }
 
 /// `cluster`: what all nodes must agree on ([`super::record::ClusterRecord`]).

@@ -51,7 +51,7 @@ impl From<Error> for Refused {
 impl Refused {
     /// Enters it into the audit log.
     fn note(self, ctx: &Context<'_>, args: &Args) -> Error {
-        note_refusal(ctx.session, ctx.services, &self.needs, args, &self.error);
+        note_refusal(ctx.session, ctx.services, &self.needs, args.get(0), &self.error);
         self.error
     }
 }
@@ -183,7 +183,7 @@ fn conclude_as(
     command: &'static str,
 ) -> std::result::Result<Permit, Refused> {
     let Depends { account, wanted } = depends;
-    if let Ok(permit) = Permit::of(&account, command, needs) {
+    if let Ok(permit) = Permit::of(&account, command, needs.clone()) {
         return Ok(permit);
     }
     // Said as of what is nowhere.
@@ -192,7 +192,12 @@ fn conclude_as(
         Err(error) => error,
         Ok(permit) => permit.denied(),
     };
-    Err(Refused { error, needs: nowhere })
+    // The log says where it was.
+    Err(Refused { error, needs: if leads_nowhere(&needs) { nowhere } else { needs } })
+}
+
+fn leads_nowhere(needs: &[Need]) -> bool {
+    needs.iter().all(|need| need.place == Place::Everywhere)
 }
 
 fn decide(
@@ -206,12 +211,38 @@ fn decide(
     }
 }
 
+/// Words with which commands begin that are about no bucket of that name: lists with options, and cursors. A bucket
+/// that is called so stands in the log without its name when it is refused.
+const OPTIONS: [&[u8]; 12] = [
+    b"ALL",
+    b"NAMESPACE",
+    b"COUNT",
+    b"CURSOR",
+    b"MATCH",
+    b"REMOVAL",
+    b"BY",
+    b"ORDER",
+    b"AFTER",
+    b"BEFORE",
+    b"EXPIRING-BEFORE",
+    b"DELETE",
+];
+
+/// Enters into the audit log that what a transaction holds may not be committed any more.
+pub(super) fn note_revoked(ctx: &Context<'_>, permits: &[Permit], error: &Error) {
+    if matches!(error, Error::NoPermission(_)) {
+        for permit in permits {
+            note_refusal(ctx.session, ctx.services, permit.needs(), None, error);
+        }
+    }
+}
+
 /// Enters a refused attempt into the audit log, unless it was only to read or to write.
 fn note_refusal(
     session: &Session,
     services: &Services,
     needs: &[Need],
-    args: &Args,
+    named: Option<&[u8]>,
     error: &Error,
 ) {
     let mut grave = needs.iter().filter(|need| !matches!(need.right, Right::Read | Right::Write));
@@ -230,7 +261,10 @@ fn note_refusal(
     else {
         return;
     };
-    let named = args.get(0).filter(|_| !is_tree && right != Right::Admin).unwrap_or_default();
+    let named = named.filter(|word| {
+        !is_tree && right != Right::Admin && !OPTIONS.iter().any(|it| word.eq_ignore_ascii_case(it))
+    });
+    let named = named.unwrap_or_default();
     let named = String::from_utf8_lossy(named.get(..NAME_BYTES_MAX).unwrap_or(named)).into_owned();
     let caller = Caller {
         actor: super::support::actor(session),

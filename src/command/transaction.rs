@@ -9,9 +9,10 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::{
-    Args, Argument, Context, Error, Group, Handler, Reply, Result, Spec, flags, run, support,
+    Args, Argument, Context, Error, Group, Handler, Reply, Result, Spec, flags, gate, run, support,
     wrong_arity,
 };
+use crate::access::Permit;
 use crate::codec::Versionstamp;
 use crate::metadata::{Caller, OpenTransaction, Operation};
 
@@ -144,17 +145,30 @@ async fn commit(ctx: &mut Context<'_>, args: Args) -> Result<Reply> {
     let permit = ctx.session.permit().cloned();
     let caller = Caller { actor: support::actor(ctx.session), operation, permit };
     if let Some(open) = ctx.session.transaction.take() {
-        for permit in ctx.session.allowed() {
-            match ctx.services.users.get(&permit.user().name) {
-                Some(account) => permit.judge_again(&account.user)?,
-                None => return Err(Error::NotLoggedIn),
-            }
+        let allowed = ctx.session.allowed().to_vec();
+        let committed = match still_allowed(ctx, &allowed) {
+            Ok(()) => open.commit(&caller).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = &committed {
+            gate::note_revoked(ctx, &allowed, error);
         }
-        return returning.reply(open.commit(&caller).await?);
+        return returning.reply(committed?);
     }
     let catalog = ctx.services.lifecycle()?.catalog();
     let before = OpenTransaction::committed_before(catalog, &caller).await?;
     returning.reply(before.ok_or(NONE_OPEN)?)
+}
+
+/// Whether the user may still do all that was done.
+fn still_allowed(ctx: &Context<'_>, allowed: &[Permit]) -> Result<()> {
+    for permit in allowed {
+        match ctx.services.users.get(&permit.user().name) {
+            Some(account) => permit.judge_again(&account.user)?,
+            None => return Err(Error::NotLoggedIn),
+        }
+    }
+    Ok(())
 }
 
 fn parse(args: &Args) -> Result<(Returning, Option<&[u8]>)> {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::{Serialize, de::DeserializeOwned};
 
+use crate::access::Right;
 use crate::cluster::Cluster;
 use crate::cluster::mutation::Mutations;
 use crate::codec::record::BucketRecord;
@@ -472,6 +473,10 @@ impl Catalog {
                 let above = namespace::lineage(txn, namespace.id(), Read::Snapshot).await?;
                 let policy = Policy::of(&above.chain);
                 policy.expect_own(None, new.tombstone_retention, self.settings())?;
+                if policy.own_is_shorter(new.tombstone_retention, self.settings()) {
+                    // Whatever anybody deletes in it goes sooner than is usual.
+                    caller.expect(Right::Purge)?;
+                }
             }
             match bucket::expect_free(txn, namespace.id(), name).await {
                 Ok(()) => bucket::create(txn, &namespace, name, id, chosen.clone(), new, now),

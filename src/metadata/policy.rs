@@ -405,6 +405,13 @@ impl Policy {
         self.keep(Kept::Documents, Some(asked), &applied(before), None).map(drop)
     }
 
+    /// Whether a retention of a bucket's own keeps deleted documents for less than is usual here.
+    #[must_use]
+    pub fn own_is_shorter(&self, own: Option<Retention>, settings: &Settings) -> bool {
+        let applied = |own| self.applied(Kept::Documents, own, settings.tombstone_retention).ms;
+        applied(own) < applied(None)
+    }
+
     /// Whether this keeps everything at least as strictly as another one.
     #[must_use]
     pub fn is_as_strict_as(&self, other: &Self, settings: &Settings) -> bool {

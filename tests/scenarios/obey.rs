@@ -16,6 +16,8 @@ here_in_memory! {
     who_was_switched_off_has_to_log_in_again
     a_vacuum_and_what_a_replica_applies_obey_at_once
     a_stranger_may_not_send_much
+    a_bucket_that_deletes_for_good_is_made_only_by_who_may_purge
+    what_was_refused_stands_in_the_log_as_what_it_was
 }
 
 async fn what_a_command_turns_out_to_need_is_judged_by_who_the_user_is_now() -> Claim {
@@ -104,4 +106,52 @@ async fn a_stranger_may_not_send_much() -> Claim {
     claim!(said.starts_with('$'), "it answers '{said}'");
     node.stop().await;
     Ok(())
+}
+
+async fn a_bucket_that_deletes_for_good_is_made_only_by_who_may_purge() -> Claim {
+    let cluster = with_ada(&["A"], "~global +@read +@write +@remove").await?;
+    let mut ada = ada_at(&cluster, "A").await?;
+    for retention in ["0s", "1h"] {
+        let said = ada.say(&format!("BUCKET.CREATE gone TOMBSTONE-RETENTION {retention}")).await;
+        claim!(said.ends_with("it takes @purge"), "with {retention} it answered '{said}'");
+    }
+    ada.expect("BUCKET.CREATE kept TOMBSTONE-RETENTION 60d", "OK").await?;
+    ada.expect("BUCKET.CREATE usual", "OK").await?;
+    cluster.expect("A", "ACL SETUSER ada +@purge", "OK").await?;
+    ada.expect("BUCKET.CREATE gone TOMBSTONE-RETENTION 0s", "OK").await?;
+    cluster.finish().await
+}
+
+async fn what_was_refused_stands_in_the_log_as_what_it_was() -> Claim {
+    let rules = "~global ~n +@read +@write +@remove (~global +@restore)";
+    let cluster = with_ada(&["A"], rules).await?;
+    cluster.expect("A", "NAMESPACE CREATE n", "OK").await?;
+    let mut root = Seat::at(&cluster, "A");
+    root.done("NAMESPACE USE n").await?;
+    root.done("BUCKET.CREATE users").await?;
+    root.done("BUCKET.INSERT users DOCS {}").await?;
+    let removed = root.done("BUCKET.REMOVE users INFO").await?;
+    let id = line(crate::cluster::field(&removed, "removal_id")?);
+    root.done("BUCKET.CREATE other").await?;
+    root.done("BUCKET.INSERT other DOCS {}").await?;
+    let mut ada = ada_at(&cluster, "A").await?;
+    ada.expect_start("BUCKET.REMOVED NAMESPACE *", "NOPERM").await?;
+    ada.expect_start(&format!("BUCKET.RESTORE {id}"), "NOPERM").await?;
+    // What a transaction has done may not be done any more when it commits.
+    ada.done("NAMESPACE USE n").await?;
+    ada.done("BEGIN").await?;
+    ada.done("BUCKET.DELETE other {}").await?;
+    cluster.expect("A", "ACL SETUSER ada -@remove", "OK").await?;
+    ada.expect_start("COMMIT", "NOPERM").await?;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let log = cluster.run("A", "AUDIT.LOG BY ada").await?;
+    let rows = line(&log);
+    claim!(!rows.contains("bucket: NAMESPACE"), "an option stands for a bucket: {rows}");
+    for action in ["restore", "remove"] {
+        let found = line(&cluster.run("A", &format!("AUDIT.LOG BY ada ACTION {action}")).await?);
+        claim!(found.contains("outcome: NOPERM"), "{action} is not entered: {rows}");
+    }
+    let by_id = line(&cluster.run("A", "AUDIT.LOG BY ada NAMESPACE n ACTION restore").await?);
+    claim!(by_id.contains(&id), "the log does not say where it was: {rows}");
+    cluster.finish().await
 }

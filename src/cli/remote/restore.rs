@@ -98,7 +98,15 @@ async fn plan(session: &mut Session, args: &RestoreArgs) -> Result<(Kind, String
         Place::Namespace(path) => (&[Kind::Namespace], home, path),
         Place::BucketId(id) => (&[Kind::Bucket], home, id),
         Place::NamespaceId(id) => (&[Kind::Namespace], home, id),
-        Place::Removal(id) => (&[Kind::Bucket, Kind::Namespace], home, id),
+        Place::Removal(id) => {
+            let mut describe = Kind::Namespace.command("DESCRIBE");
+            describe.push(id.clone());
+            // Who may read is told which kind it is, and is not refused what nobody has asked for.
+            let known = session.call(&describe).await.is_ok();
+            let kinds: &[Kind] =
+                if known { &[Kind::Namespace] } else { &[Kind::Bucket, Kind::Namespace] };
+            (kinds, home, id)
+        }
         Place::Root => return Err(Error::usage("it names nothing")),
     };
     session.enter(&namespace).await?;

@@ -1,8 +1,8 @@
 //! The keys of copies: which there are, and how far each is.
 
-use foundationdb_tuple::{Versionstamp as TupleVersionstamp, pack};
+use foundationdb_tuple::Versionstamp as TupleVersionstamp;
 
-use super::{data, decode, kind};
+use super::{data, decode, kind, pack};
 use crate::codec::{BucketId, DecodeError, Sequence};
 
 /// `copy/<source>/<copy>`: the queue of the copies that are being made.

@@ -1,9 +1,9 @@
 //! The change log of a bucket, where each shard of it ends, what is no longer
 //! kept, and who reads it.
 
-use foundationdb_tuple::{Bytes, Versionstamp as TupleVersionstamp, pack};
+use foundationdb_tuple::{Bytes, Versionstamp as TupleVersionstamp};
 
-use super::{after, data, decode, from_tuple, kind, next, oid_of, stamp, stamped};
+use super::{after, data, decode, from_tuple, kind, next, oid_of, pack, stamp, stamped};
 use crate::codec::{BucketId, DecodeError, RemovalId, Sequence, Versionstamp};
 
 /// `data/<bucket>/change/<shard>/<versionstamp>`, with the version of the

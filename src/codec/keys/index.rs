@@ -2,9 +2,7 @@
 //!
 //! Not here: what the bytes of an entry mean (`index`).
 
-use foundationdb_tuple::pack;
-
-use super::{data, decode, kind};
+use super::{data, decode, kind, pack};
 use crate::codec::{BucketId, DecodeError};
 
 /// `data/<bucket>/index/<index>`: the prefix of all entries of an index, which

@@ -3,9 +3,9 @@
 //! Buckets and namespaces have names of their own kinds, so a bucket and a
 //! namespace of one name never meet.
 
-use foundationdb_tuple::{Versionstamp as TupleVersionstamp, pack};
+use foundationdb_tuple::Versionstamp as TupleVersionstamp;
 
-use super::{decode, from_tuple, kind, kind_of, stamp, stamped};
+use super::{decode, from_tuple, kind, kind_of, pack, stamp, stamped};
 use crate::codec::{DecodeError, NamespaceId, ObjectKind, RemovalId, Versionstamp};
 
 const fn by_name(of: ObjectKind) -> u16 {

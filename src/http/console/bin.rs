@@ -175,6 +175,11 @@ pub(super) async fn page(desk: &mut Desk) -> Result<Page, Fault> {
                     let list = listing(desk, &search, &found.removals).await?;
                     (list, None, is_cut.then_some(advice))
                 }
+                // An administrator of some namespaces need not be able to list any.
+                None if desk.may_somewhere(["BUCKET.REMOVED"]) => {
+                    let text = "You may see what was removed from some namespaces, not from all.";
+                    (show::empty("Name a namespace", text), None, None)
+                }
                 // Refused, and that is recorded.
                 None => return Err(refused(desk, &search).await),
             }

@@ -270,6 +270,9 @@ async fn flip() -> Claim {
         keys::kind_prefix(keys::kind::MEMBER),
         keys::kind_prefix(keys::kind::SHARD),
         keys::busy_prefix(b.0),
+        // A copy that ends, and readers whose leases do, schedule looks also in what is removed.
+        keys::data_part(b, keys::data::TRIM),
+        keys::data_part(b, keys::data::VACUUM),
     ])?;
     expected.writes(&scene.rows_of(removal))?;
     expected.writes(&trims)?;

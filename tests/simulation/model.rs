@@ -158,12 +158,19 @@ impl Model {
             || self.went_with_another(bucket, now)
     }
 
-    /// What was purged of a bucket and the namespaces in which it was.
-    pub fn purged_of(&self, bucket: u64, now: &Look) -> BTreeSet<u64> {
-        let above = self.lineages.get(&bucket).into_iter().flatten().copied();
-        let graves: BTreeSet<u64> =
-            now.graves.values().map(|grave| grave.object.number()).collect();
-        above.chain([bucket]).filter(|id| graves.contains(id)).collect()
+    /// The objects whose flip took a bucket: itself, or namespaces above it. What lay in one of those
+    /// gets its grave when that is taken apart.
+    pub fn flipped_with(&self, bucket: u64, now: &Look) -> BTreeSet<u64> {
+        let flip = |id: u64| {
+            let graves = now.graves.values().filter(move |grave| grave.object.number() == id);
+            graves.map(|grave| grave.purged_at).min()
+        };
+        let above = self.lineages.get(&bucket).into_iter().flatten();
+        let above: BTreeMap<u64, i64> =
+            above.filter_map(|id| flip(*id).map(|at| (*id, at))).collect();
+        let first = above.values().min();
+        let own = flip(bucket).filter(|own| first.is_none_or(|first| own < first));
+        above.into_keys().chain(own.map(|_| bucket)).collect()
     }
 
     /// Whether a namespace was purged in which this was.

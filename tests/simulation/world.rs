@@ -335,12 +335,12 @@ impl World {
     fn nothing_open_is_purged(&self, look: &Look) -> Claim {
         for Open { node, incarnation, bucket, what, .. } in &self.entered {
             let live = look.members.get(*node).is_some_and(|m| m.incarnation == *incarnation);
-            let purged = self.model.purged_of(bucket.0, look);
-            // A row that does not name it is that of other work, and may go with it. One of the bucket keeps the
-            // bucket; it came too late for a namespace above whose removal the node had acknowledged before, and
-            // finds the bucket removed when it looks.
+            let flipped = self.model.flipped_with(bucket.0, look);
+            // A row that does not name it is that of other work, and may go with it. One of the bucket is of its
+            // removal, and keeps no namespace: work that is entered when the node has acknowledged the removal of a
+            // namespace above finds the bucket removed when it looks.
             let busy = self.last.busy.iter().any(|(object, member, row)| {
-                purged.contains(object)
+                flipped.contains(object)
                     && (member.as_str(), row.incarnation) == (*node, *incarnation)
                     && row.what.contains(what)
             });

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::raw::{
-    RawCluster, RawCopy, RawFoundationDb, RawHttp, RawLog, RawQuery, RawReplica, RawServer,
-    RawSession, RawSlowLog, RawTtl,
+    RawCluster, RawCopy, RawFoundationDb, RawHttp, RawLog, RawQuery, RawReplica, RawRetention,
+    RawServer, RawSession, RawSlowLog, RawTtl,
 };
 use super::tls::ClientCertificates;
 use super::{
@@ -74,11 +74,20 @@ impl RawConfig {
                 block_max: duration("changes.block_max", &self.changes.block_max)?,
             },
             replica: self.replica.check()?,
-            audit_retention: duration("audit.retention", &self.audit.retention)?,
+            audit_retention: audit_retention(&self.audit)?,
             first_users: self.auth.users.clone(),
             entries: self.entries(),
         })
     }
+}
+
+fn audit_retention(raw: &RawRetention) -> Result<Duration> {
+    let retention = duration("audit.retention", &raw.retention)?;
+    // Less tells nobody what happened to what he misses.
+    if retention < Duration::from_hours(1) {
+        return Err(refuse("audit.retention", &raw.retention, "1h or longer"));
+    }
+    Ok(retention)
 }
 
 impl RawCopy {

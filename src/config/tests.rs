@@ -133,6 +133,7 @@ fn an_error_names_the_key_the_value_and_what_is_allowed() {
     check_refused("[server]\nadvertise = \"db1\"", &["server.advertise", "db1", "host:port"]);
     check_refused("[server]\nbind = [\"here\"]", &["server.bind", "here", "127.0.0.1"]);
     check_refused("[server]\nbind = []", &["server.bind", "at least one"]);
+    check_refused("[audit]\nretention = \"0s\"", &["audit.retention", "0s", "1h"]);
     check_refused("[server]\nmax_clients = 0", &["server.max_clients", "0", "1 to"]);
     check_refused("[server]\nidle_timeout = \"0s\"", &["server.idle_timeout", "0s", "never"]);
     check_refused("[server]\nshutdown_timeout = \"-1\"", &["server.shutdown_timeout", "-1", "45s"]);

@@ -286,3 +286,15 @@ fn a_refusal_over_http_is_the_one_over_resp() {
         house.wait_for(["AUDIT.LOG", "BY", "keeper"], |log| format!("{log:?}").contains("NOPERM"));
     assert_eq!(field(&log, "action"), "purge");
 }
+
+#[test]
+fn whoever_manages_some_namespaces_is_asked_for_one_in_the_bin() {
+    let house = House::with_users(&["manager ~shop ~shop.* +@admin", "reader ~shop +@read"]);
+    house.done("NAMESPACE CREATE shop");
+    house.done_in("shop", ["BUCKET.CREATE", "users"]);
+    house.done_in("shop", ["BUCKET.REMOVE", "users"]);
+    let mut manager = house.logged_in("manager");
+    assert!(manager.page("/console/bin").contains("Name a namespace"));
+    assert!(manager.page("/console/bin?namespace=shop").contains("users"));
+    assert_eq!(house.logged_in("reader").ask("/console/bin", "").status, 403);
+}

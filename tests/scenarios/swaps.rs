@@ -529,6 +529,12 @@ pub async fn what_expires_waits_for_a_swap(mutations: Mutations) -> Claim {
             let source = cluster.id("A", "b").await?;
             let first = async || Ok(ttl(&cluster, source).await?.last_at.is_some());
             cluster.eventually("the first pass", Duration::from_secs(70), first).await?;
+            // That needs no index; a copy waits for one that is being built.
+            let built = async || {
+                let described = cluster.run("A", "BUCKET.INDEX DESCRIBE b at").await?;
+                Ok(line(field(&described, "status")?) == "READY")
+            };
+            cluster.eventually("the index", SOON, built).await?;
             let old = format!("{{\"$date\":{{\"$numberLong\":\"{}\"}}}}", now() - 60_000);
             for number in 920..930 {
                 let set = insert(number, "old").replace("\"v\"", &format!("\"at\":{old},\"v\""));

@@ -136,6 +136,16 @@ only_in_memory! { "five seconds of tokio's clock are not five of the servers'",
     );
 }
 
+mod timed {
+    use super::{Mutations, cluster, swaps};
+
+    only_in_memory! { "what comes due has to meet a pause of one second, and the servers' time waits for nobody",
+        what_expires_waits_for_a_swap: cluster::patiently(
+            swaps::what_expires_waits_for_a_swap(Mutations::default())
+        );
+    }
+}
+
 scenarios! {
     writes:
         an_insert_under_way_when_its_bucket_is_removed_never_lands
@@ -273,8 +283,7 @@ scenarios! {
         who_waits_for_changes_follows_the_name
         a_transaction_that_meets_the_pause_begins_anew
         by_chance_nothing_is_lost
-        a_removal_ends_a_pause
-        what_expires_waits_for_a_swap;
+        a_removal_ends_a_pause;
     members:
         a_silent_member_delays_a_purge_by_its_lease_and_is_refused_on_waking
         who_was_put_out_acknowledges_nothing

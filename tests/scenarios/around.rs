@@ -344,6 +344,8 @@ pub async fn only_the_flip_lets_go_what_was_promised(mutations: Mutations) -> Cl
     let mut root = seat(&cluster, "A", "n.x").await?;
     root.expect("NAMESPACE POLICY n.x SET lock governance retention 30d", "OK").await?;
     root.expect("BUCKET.REMOVE b", "OK").await?;
+    // Before the removal, so that the purge has to wait for it.
+    cluster.pause("B");
     root.expect("NAMESPACE REMOVE n.x", "OK").await?;
     let promised = async || -> Claim<_> {
         let guards = cluster.rows(&keys::kind_prefix(keys::kind::GUARD)).await?;
@@ -353,7 +355,6 @@ pub async fn only_the_flip_lets_go_what_was_promised(mutations: Mutations) -> Cl
     let before = promised().await?;
     claim!(before.0.len() >= 2, "nothing guards: {before:?}");
     root.expect_start("NAMESPACE PURGE n.x DRYRUN", "HELD").await?;
-    cluster.pause("B");
     let waits = root.say("NAMESPACE PURGE n.x NOWAIT BYPASS-GOVERNANCE").await;
     claim!(waits.starts_with("BARRIERNOTSATISFIED"), "answered '{waits}'");
     claim!(promised().await? == before, "a purge that waits let something go");

@@ -1,9 +1,15 @@
 //! A full disk.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
 
-use lethe::store::{Error, Read};
+use lethe::clock::SystemClock;
+use lethe::config::Config;
+use lethe::node::{Node, NodeOptions};
+use lethe::store::{Error, Read, Store};
 
 use super::{open, rows};
 
@@ -35,6 +41,53 @@ impl Drop for SmallDisk {
     }
 }
 
+/// Writes until the store takes no more; gives how many rows it took, and why no more.
+async fn fill(store: &Store) -> (u32, Error) {
+    let mut acknowledged = 0u32;
+    loop {
+        let txn = store.begin("fill");
+        // Noise that nothing can compress.
+        let value: Vec<u8> = (0..50_000u32)
+            .map(|n| (n.wrapping_mul(2_654_435_761 + acknowledged) >> 13).to_le_bytes()[0])
+            .collect();
+        txn.set(&acknowledged.to_be_bytes(), &value).unwrap();
+        match txn.commit().await {
+            Ok(_) => acknowledged += 1,
+            Err(error) => return (acknowledged, error),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_on_a_full_disk_is_not_ready_from_then_on() {
+    let Some(disk) = SmallDisk::mount(24) else {
+        println!("SKIPPED: needs the right to mount a small tmpfs");
+        return;
+    };
+    let store = open(&disk.folder.path().join("store")).await.unwrap();
+    let any = vec![SocketAddr::from(([127, 0, 0, 1], 0))];
+    let mut config = Config::default();
+    config.server.listen.clone_from(&any);
+    config.http.listen = any;
+    // Its heart may be silent for as long as the test takes: that is not what tells.
+    config.cluster.silent_after = Duration::from_secs(600);
+    let options = NodeOptions { exclusive: true, ..NodeOptions::default() };
+    let started =
+        Node::start_on(store.clone(), Arc::new(config), Arc::new(SystemClock), options).await;
+    let node = started.unwrap();
+    let address = node.http_addresses()[0];
+    let ask = || tokio::task::spawn_blocking(move || super::http::get(address, "/readyz"));
+    let before = ask().await.unwrap();
+    assert!(!before.body.contains("stopped writing"), "{}", before.body);
+    let (_, error) = fill(&store).await;
+    assert!(matches!(&error, Error::Stopped { .. }), "{error}");
+    let answer = ask().await.unwrap();
+    assert_eq!(answer.status, 503, "{}", answer.body);
+    assert!(answer.body.contains("stopped writing"), "{}", answer.body);
+    node.kill();
+    store.close().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_stops_writing_and_loses_nothing() {
     let Some(disk) = SmallDisk::mount(24) else {
@@ -44,19 +97,7 @@ async fn a_full_disk_stops_writing_and_loses_nothing() {
     let path = disk.folder.path().join("store");
     let store = open(&path).await.unwrap();
     store.writable().unwrap();
-    let mut acknowledged = 0u32;
-    let error = loop {
-        let txn = store.begin("fill");
-        // Noise that nothing can compress.
-        let value: Vec<u8> = (0..50_000u32)
-            .map(|n| (n.wrapping_mul(2_654_435_761 + acknowledged) >> 13).to_le_bytes()[0])
-            .collect();
-        txn.set(&acknowledged.to_be_bytes(), &value).unwrap();
-        match txn.commit().await {
-            Ok(_) => acknowledged += 1,
-            Err(error) => break error,
-        }
-    };
+    let (acknowledged, error) = fill(&store).await;
     assert!(matches!(&error, Error::Stopped { .. }), "{error}");
     assert!(error.to_string().contains("disk"), "{error}");
     assert!(acknowledged > 100);

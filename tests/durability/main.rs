@@ -6,6 +6,9 @@
 mod backup;
 mod damage;
 mod disk;
+#[path = "../support/http.rs"]
+#[allow(dead_code, reason = "one page is asked for")]
+mod http;
 mod kill;
 mod reclaim;
 
